@@ -1,0 +1,1 @@
+"""Load and proof of consistency for transactional databases."""

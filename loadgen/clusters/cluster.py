@@ -1,0 +1,38 @@
+"""What a cluster is: running nodes that one can reach. A provider makes one, and stops every server that it started."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from loadgen.engines.engine import Address
+from loadgen.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a provider may put things: ``logs`` in the run directory, kept; and what to tell while it works."""
+
+    logs: Path
+    say: Callable[[str], None] = field(repr=False)
+
+
+class Cluster(Protocol):
+    """Running nodes. Optional abilities (kill, pause, partition, restart) are protocols of their own."""
+
+    address: Address
+    """Where the load goes."""
+
+    def facts(self) -> dict[str, Any]:
+        """What ``plan.json`` says of it: provider, nodes, where the data is, how a person connects by hand."""
+
+    def stop(self, *, keep: bool) -> str:
+        """Stop everything that was started, at once. Idempotent.
+
+        With ``keep`` the data stays, and the answer is the shell command that starts the server on it again; else
+        it is removed and the answer is empty.
+        """
+
+
+Provider = Callable[[Plan, Place], Cluster]
+"""Starts the cluster that a plan names, and returns when it can be used. Raises ClusterError; leaves nothing then."""

@@ -1,0 +1,156 @@
+"""What an engine is: one database's way to connect, prepare, isolate, and fail. Nothing here does I/O.
+
+``Connection`` is the load path: asynchronous, one per session, as thin as can be. ``Control`` is everything else:
+synchronous, used by the conductor's process before and after the load.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from loadgen.errors import PlanError
+from loadgen.op import Outcome, Stage
+from loadgen.workload import Call, Result, Table
+
+SCHEMA = "loadgen"
+"""The schema (PostgreSQL) or database (MySQL wire) that is ours; nothing outside it is ever touched."""
+META_TABLE = "loadgen_meta"
+"""The table that marks a schema as ours."""
+LOCK_TIMEOUT_S = 2
+"""How long a statement waits for a lock before it fails: set explicitly on every engine, so that they compare."""
+STATEMENT_TIMEOUT_S = 5
+"""How long a statement may take in all. A COMMIT that times out is ``info``."""
+CONNECT_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is reached. ``socket`` is a unix socket (PostgreSQL: its directory) and beats ``host``.
+
+    ``parameters`` are the DSN's others (TLS and so on), passed on to the driver as they are.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    user: str = ""
+    password: str = field(default="", repr=False)
+    database: str = ""
+    socket: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, password included: for handing to a load process, never for a file."""
+        return {**asdict(self), "parameters": dict(self.parameters)}
+
+    def masked(self) -> dict[str, Any]:
+        """All of it but secrets, for files and messages."""
+        return {**self.to_json(), "password": "***" if self.password else ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One isolation level of one engine: what to set, and what the engine documents that it gives.
+
+    ``means`` is a name of the field's lattice (read-committed, snapshot-isolation, serializable, ...).
+    """
+
+    name: str
+    means: str
+    set_sql: str
+    statement_snapshot: bool = True
+    """Whether one statement is documented to read from one snapshot (read committed and up)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What an error means for the op. ``retry`` only where the outcome is ``fail``; ``drop``: the connection is gone.
+
+    ``error_class`` groups codes for a person: conflict, deadlock, timeout, connection, unavailable, constraint,
+    resource, other. ``sample`` is the server's text, without values.
+    """
+
+    outcome: Outcome
+    code: str
+    error_class: str
+    retry: bool = False
+    drop: bool = False
+    sample: str = ""
+
+
+class Connection(Protocol):
+    """One driver connection. Every method may raise the driver's errors; ``Engine.classify`` reads them."""
+
+    async def begin(self) -> None:
+        """Start a transaction."""
+
+    async def execute(self, call: Call) -> Result:
+        """Run one statement, inside the transaction or by itself."""
+
+    async def commit(self) -> None:
+        """Commit. Returns only on the server's clear confirmation."""
+
+    async def rollback(self) -> None:
+        """Roll back; harmless where no transaction is open."""
+
+    async def close(self) -> None:
+        """Close, at once and without raising."""
+
+
+class Control(Protocol):
+    """The control plane's connection: synchronous, never in a load process. Raises ClusterError for the operator."""
+
+    def facts(self) -> dict[str, Any]:
+        """``version``, ``edition``, ``durability`` (settings by name), ``connections_free`` and ``warnings``."""
+
+    def lock(self) -> None:
+        """Take the server-side lock that refuses a second run, until this connection closes."""
+
+    def prepare(self, tables: Sequence[Table]) -> None:
+        """Make our schema anew: marked tables are dropped, unmarked ones refuse the run untouched."""
+
+    def sessions(self) -> int:
+        """How many sessions of this run's load the server still knows."""
+
+    def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
+        """All tables, read in one snapshot transaction: ``{table: columns}``."""
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run one statement by itself and return its rows."""
+
+    def close(self) -> None:
+        """Close; gives the lock back."""
+
+
+class Engine(Protocol):
+    """One database."""
+
+    name: str
+    wire: str
+    """``postgres`` or ``mysql``."""
+    title: str
+    """Its name as a person writes it."""
+    default_level: str
+    levels: Mapping[str, Level]
+    """What can be asked for, by the standard's names. A level that the engine does not have is not in it."""
+
+    def classify(self, error: BaseException, stage: Stage) -> Failure:
+        """The outcome of ``error`` at ``stage``: keyed by SQLSTATE or errno, never by the message's text."""
+
+    async def connect(self, address: Address, level: Level) -> Connection:
+        """Open one load connection in our schema, at ``level``, with explicit timeouts."""
+
+    def control(self, address: Address, run_id: str) -> Control:
+        """Open the control connection. Raises ClusterError with what to do."""
+
+
+def level_of(engine: Engine, isolation: str) -> Level:
+    """The level that a plan asks for, the engine's default if it names none. Raises PlanError if there is none."""
+    name = isolation or engine.default_level
+    if name not in engine.levels:
+        raise PlanError(
+            f"--isolation {name!r}: {engine.title} does not have it and would silently run another level; "
+            f"it has {', '.join(engine.levels)}"
+        )
+    return engine.levels[name]

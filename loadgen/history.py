@@ -1,0 +1,389 @@
+"""The history: what a run did, as Arrow IPC streams, append only. Driving writes it, judging reads it: the only seam.
+
+A run directory holds, under ``history/``:
+
+- ``P.invoked.arrows``: every op number that load process P was handed, written *before* it may start any of them,
+  with all that identifies it. A number without a completion is ``info``: it may have happened.
+- ``P.ops.arrows``: one row for each completion, and one for each failed try before it.
+- ``faults.arrows``: what was done to the cluster, and when.
+- ``final.TABLE.arrows``: what the tables held when all was quiet.
+
+A stream that was closed ends in Arrow's end-of-stream marker; one without it was cut, by a crash or a full disk. A
+load process that ended in order says so by a last CLOSED row whose number is the first one that it never started.
+"""
+
+import contextlib
+import errno
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from loadgen.clock import ClockOrigin, clock_origin
+from loadgen.errors import StoreError
+from loadgen.op import Completion, Outcome
+
+Columns = dict[str, NDArray[Any]]
+
+FORMAT = "loadgen-history-1"
+END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+
+ROW_TRY, ROW_DONE, ROW_CLOSED = 0, 1, 2
+"""What a row of an ops stream is: a failed try that was retried, an op's end, or the process's own end."""
+
+_TOUCHED = pa.list_(pa.struct([("row", pa.int64()), ("read", pa.int64()), ("wrote", pa.int64())]))
+_OPS_TYPES: Mapping[str, str] = {
+    "type": "uint8",
+    "number": "int64",
+    "kind": "uint8",
+    "process": "int32",
+    "due": "int64",
+    "sent": "int64",
+    "done": "int64",
+    "outcome": "uint8",
+    "answer": "uint8",
+    "tries": "int32",
+    "stage": "uint8",
+}
+_ARROW: Mapping[str, Any] = {
+    "uint8": pa.uint8(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+}
+OPS_SCHEMA = pa.schema(
+    [(name, _ARROW[kind]) for name, kind in _OPS_TYPES.items()] + [("code", pa.string()), ("touched", _TOUCHED)]
+)
+FAULT_SCHEMA = pa.schema([("at", pa.int64()), ("fault", pa.string()), ("node", pa.string()), ("act", pa.string())])
+
+
+def ops_batch(rows: Sequence[Completion], types: Sequence[int] | None = None) -> Any:
+    """The record batch of ``rows``; ``types`` are their ROW_ values, ROW_DONE for each if left out.
+
+    Arrays are made from numpy buffers: ``pyarrow.array`` would import pandas, which stops a live run for 200 ms.
+    """
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(Completion._fields)
+    arrays = [_array(np.array(types if types is not None else [ROW_DONE] * len(rows), dtype=np.uint8), pa.uint8())]
+    for name, values in zip(Completion._fields[:10], columns[:10], strict=True):
+        arrays.append(_array(np.array(values, dtype=_OPS_TYPES[name]), _ARROW[_OPS_TYPES[name]]))
+    arrays.append(_strings(columns[10]))
+    arrays.append(_touched(columns[11]))
+    return pa.RecordBatch.from_arrays(arrays, schema=OPS_SCHEMA)
+
+
+def table_batch(columns: Mapping[str, NDArray[Any]], types: Mapping[str, str]) -> Any:
+    """The record batch of numpy columns, of the Arrow types that ``types`` names (int64, int32, uint8, string)."""
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind in types.items()])
+    arrays = [
+        _strings([str(value) for value in columns[name]])
+        if kind == "string"
+        else _array(np.ascontiguousarray(columns[name], dtype=kind), _ARROW[kind])
+        for name, kind in types.items()
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class StreamWriter:
+    """Appends record batches to one Arrow IPC stream. Raises StoreError once the disk will take no more."""
+
+    def __init__(self, path: Path, schema: Any, facts: Mapping[str, str] | None = None) -> None:
+        origin = clock_origin()
+        metadata = {"format": FORMAT, **{name: str(value) for name, value in asdict(origin).items()}, **(facts or {})}
+        self.path = path
+        try:
+            # Unbuffered, and never over another history: what was written is in the operating system's hands.
+            self._file = path.open("xb", buffering=0)
+            self._sink = pa.PythonFile(self._file, mode="w")
+            self._writer = pa.ipc.new_stream(self._sink, schema.with_metadata(metadata))
+        except OSError as error:
+            raise StoreError(f"cannot write the history {path}: {error.strerror or error}") from error
+
+    def write(self, batch: Any) -> None:
+        """Append one batch. After a StoreError nothing more may be written."""
+        try:
+            self._writer.write_batch(batch)
+        except OSError as error:
+            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+            raise StoreError(f"cannot write the history {self.path}: {reason}") from error
+
+    def close(self, *, complete: bool = True) -> None:
+        """End the stream; with ``complete`` false without its marker, so that a reader knows that it was cut."""
+        if self._file.closed:
+            return
+        if complete:
+            with contextlib.suppress(OSError):
+                self._writer.close()
+        self._file.close()
+
+    def __enter__(self) -> "StreamWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close(complete=error is None)
+
+
+class HistoryWriter:
+    """Writes the two streams of one load process."""
+
+    def __init__(self, directory: Path, process: str, invoked_types: Mapping[str, str], facts: Mapping[str, str]) -> None:
+        self._types = invoked_types
+        schema = pa.schema([(name, _ARROW[kind]) for name, kind in invoked_types.items()])
+        facts = {"load_process": process, **facts}
+        self._invoked = StreamWriter(directory / f"{process}.invoked.arrows", schema, facts)
+        self._ops = StreamWriter(directory / f"{process}.ops.arrows", OPS_SCHEMA, facts)
+
+    def invoked(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Write a block of numbers. Only after it returns may any of them be started."""
+        self._invoked.write(table_batch(columns, self._types))
+
+    def batch(self, batch: Any) -> None:
+        """Append a batch made by ``ops_batch``."""
+        self._ops.write(batch)
+
+    def closed(self, next_number: int) -> None:
+        """Say that this process has ended in order: it never started ``next_number`` or any later number it was handed."""
+        row = Completion(next_number, 0, -1, 0, 0, 0, int(Outcome.OK), 0, 0, 0, "", ())
+        self._ops.write(ops_batch([row], [ROW_CLOSED]))
+
+    def close(self) -> None:
+        """End both streams."""
+        self._invoked.close()
+        self._ops.close()
+
+
+@dataclass(slots=True)
+class LoadProcess:
+    """What one load process did. ``ops`` and ``tries`` have the fields of Completion; ``code`` holds strings.
+
+    ``touched_*`` of ``ops``: row i's touches are ``touched_row[touched_start[i]:touched_start[i + 1]]`` and so on.
+    """
+
+    name: str
+    origin: ClockOrigin
+    facts: Mapping[str, str]
+    invoked: Columns
+    ops: Columns
+    tries: Columns
+    closed_at: int | None
+    """The first number that it never started, or None if it died."""
+
+
+@dataclass(slots=True)
+class History:
+    """A whole run, as read back. ``problems`` says what was missing or broken, one sentence each."""
+
+    processes: list[LoadProcess] = field(default_factory=list)
+    final: dict[str, Columns] = field(default_factory=dict)
+    final_facts: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    faults: Columns = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def write_final(directory: Path, table: str, columns: Mapping[str, NDArray[Any]], types: Mapping[str, str]) -> None:
+    """Write what ``table`` held at the end, in one stream."""
+    batch = table_batch(columns, types)
+    with StreamWriter(directory / f"final.{table}.arrows", batch.schema) as stream:
+        stream.write(batch)
+
+
+def read_history(directory: Path) -> History:
+    """Read everything under ``directory``. What is whole is returned, what is not is named in ``problems``.
+
+    Raises StoreError only where there is no history at all.
+    """
+    paths = sorted(directory.glob("*.arrows")) if directory.is_dir() else []
+    if not paths:
+        raise StoreError(f"{directory} holds no history (no .arrows file)")
+    history = History()
+    streams: dict[str, Stream] = {}
+    for path in paths:
+        stream = read_stream(path)
+        history.problems += stream.problems
+        streams[path.name.removesuffix(".arrows")] = stream
+    for name, stream in streams.items():
+        if name.startswith("final."):
+            history.final[name.removeprefix("final.")] = stream.columns
+            history.final_facts[name.removeprefix("final.")] = stream.facts
+        elif name == "faults":
+            history.faults = stream.columns
+        elif name.endswith(".invoked"):
+            ops = streams.get(name.removesuffix(".invoked") + ".ops")
+            if ops is None:
+                history.problems.append(f"{directory / name}.arrows has no ops stream beside it")
+            _add_process(history, directory, name.removesuffix(".invoked"), stream, ops)
+        elif name.removesuffix(".ops") + ".invoked" not in streams:
+            history.problems.append(f"{directory / name}.arrows has no invoked stream beside it: its ops are not judged")
+    return history
+
+
+@dataclass(slots=True)
+class Stream:
+    """One stream as read: its columns, the facts in its header, and what is wrong with it."""
+
+    columns: Columns
+    facts: Mapping[str, str]
+    problems: list[str]
+
+
+def read_stream(path: Path) -> Stream:
+    """Read one stream as far as it is whole. Never raises on what the file holds: that is told in ``problems``."""
+    problems: list[str] = []
+    batches: list[Any] = []
+    schema: Any = None
+    try:
+        with pa.memory_map(str(path), "r") as source:
+            size = source.size()
+            tail = source.read_at(len(END_OF_STREAM), size - len(END_OF_STREAM)) if size >= len(END_OF_STREAM) else b""
+            source.seek(0)
+            reader = pa.ipc.open_stream(source)
+            schema = reader.schema
+            while True:
+                batch = reader.read_next_batch()
+                batch.validate(full=True)
+                batches.append(batch)
+    except StopIteration:
+        if tail != END_OF_STREAM:
+            problems.append(f"{path} was cut short: it has no end-of-stream marker")
+    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        problems.append(f"{path} is truncated or not a history of loadgen: {reason}")
+    if schema is None:
+        return Stream({}, {}, problems)
+    facts = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()}
+    if facts.get("format") != FORMAT:
+        return Stream({}, facts, [f"{path} is not a history of loadgen (format {facts.get('format', 'none')!r})"])
+    return Stream(_columns(schema, batches), facts, problems)
+
+
+def _add_process(history: History, directory: Path, name: str, invoked: Stream, ops: Stream | None) -> None:
+    missing = [field for field in OPS_SCHEMA.names[:-1] if ops is not None and ops.columns and field not in ops.columns]
+    if missing or "number" not in invoked.columns:
+        history.problems.append(f"{directory / name}.*.arrows lacks the columns {', '.join(missing or ['number'])}")
+        return
+    columns = ops.columns if ops is not None and ops.columns else _columns(OPS_SCHEMA, [])
+    kinds = columns["type"]
+    closed = columns["number"][kinds == ROW_CLOSED]
+    facts = invoked.facts
+    origin = ClockOrigin(
+        facts.get("host", ""), facts.get("boot_id", ""), int(facts.get("wall_ns", 0)), int(facts.get("monotonic_ns", 0))
+    )
+    history.processes.append(
+        LoadProcess(
+            name=name,
+            origin=origin,
+            facts=facts,
+            invoked=invoked.columns,
+            ops=_select(columns, kinds == ROW_DONE),
+            tries=_select(columns, kinds == ROW_TRY),
+            closed_at=int(closed[-1]) if len(closed) else None,
+        )
+    )
+
+
+def _select(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
+    """The rows of ``columns`` where ``mask`` holds, touches included."""
+    if mask.all():
+        return columns
+    start = columns["touched_start"]
+    lengths = np.diff(start)
+    touched = np.repeat(mask, lengths)
+    return {
+        **{name: values[mask] for name, values in columns.items() if not name.startswith("touched_")},
+        "touched_start": np.concatenate(([0], np.cumsum(lengths[mask]))),
+        **{name: columns[name][touched] for name in ("touched_row", "touched_read", "touched_wrote")},
+    }
+
+
+def _columns(schema: Any, batches: Sequence[Any]) -> Columns:
+    columns: Columns = {}
+    for index, column in enumerate(schema):
+        arrays = [batch.column(index) for batch in batches]
+        if column.type == _TOUCHED:
+            columns |= _touched_columns(arrays)
+        elif pa.types.is_string(column.type):
+            # Error codes are few: as objects, equal codes are one string.
+            texts = itertools.chain.from_iterable(array.to_pylist() for array in arrays)
+            columns[column.name] = np.array([known or "" for known in texts], dtype=object)
+        else:
+            parts = [_numpy(array) for array in arrays]
+            columns[column.name] = np.concatenate(parts) if parts else np.empty(0, _numpy_type(column.type))
+    return columns
+
+
+def _touched_columns(arrays: Sequence[Any]) -> Columns:
+    lengths = [np.diff(_offsets(array)) for array in arrays]
+    flat = [array.flatten() for array in arrays]
+    columns: Columns = {
+        "touched_start": np.concatenate(([0], np.cumsum(np.concatenate(lengths)))) if lengths else np.zeros(1, np.int64)
+    }
+    for index, name in enumerate(("touched_row", "touched_read", "touched_wrote")):
+        parts = [_numpy(array.field(index)) for array in flat]
+        columns[name] = np.concatenate(parts) if parts else np.empty(0, np.int64)
+    return columns
+
+
+def _numpy_type(arrow_type: Any) -> Any:
+    return np.dtype(str(arrow_type).replace("double", "float64"))
+
+
+def _numpy(array: Any) -> NDArray[Any]:
+    """A fixed-width Arrow array without nulls as numpy, without a copy and without importing pandas."""
+    kind = _numpy_type(array.type)
+    data = array.buffers()[-1]
+    if data is None or not len(array):
+        return np.empty(0, kind)
+    return np.frombuffer(data, dtype=kind, count=len(array), offset=array.offset * kind.itemsize)
+
+
+def _offsets(array: Any) -> NDArray[Any]:
+    if not len(array):
+        return np.zeros(1, np.int32)
+    return np.frombuffer(array.buffers()[1], dtype=np.int32, count=len(array) + 1, offset=array.offset * 4)
+
+
+def _array(values: NDArray[Any], arrow_type: Any) -> Any:
+    return pa.Array.from_buffers(arrow_type, len(values), [None, pa.py_buffer(values)])
+
+
+def _strings(values: Iterable[str]) -> Any:
+    encoded = [value.encode() for value in values]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
+    np.cumsum([len(value) for value in encoded], out=offsets[1:])
+    return pa.Array.from_buffers(
+        pa.string(), len(encoded), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    )
+
+
+def _touched(values: Sequence[tuple[int, ...]]) -> Any:
+    flat = np.fromiter(itertools.chain.from_iterable(values), dtype=np.int64).reshape(-1, 3)
+    children = [_array(np.ascontiguousarray(flat[:, index]), pa.int64()) for index in range(3)]
+    struct = pa.StructArray.from_buffers(_TOUCHED.value_type, len(flat), [None], children=children)
+    offsets = np.zeros(len(values) + 1, dtype=np.int32)
+    np.cumsum([len(value) // 3 for value in values], out=offsets[1:])
+    return pa.ListArray.from_buffers(_TOUCHED, len(values), [None, pa.py_buffer(offsets)], children=[struct])
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, whole or not at all. Raises StoreError if the disk will not take it."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_text(json.dumps(value, indent=2, default=_plain) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _plain(value: Any) -> Any:
+    convert: Callable[[], Any] | None = getattr(value, "tolist", None)
+    if convert is None:
+        raise TypeError(f"{type(value).__name__} has no JSON form")
+    return convert()

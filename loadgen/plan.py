@@ -1,0 +1,284 @@
+"""The plan: the one frozen value that says everything about a run, and how it is parsed from what a user typed."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from loadgen.errors import PlanError
+
+ENGINES = ("postgres", "mysql", "tidb", "oceanbase")
+CLUSTERS = ("embedded", "container", "compose", "existing")
+STRATEGIES = ("naive", "pessimistic", "optimistic", "atomic", "bucketed")
+SHAPES = ("double11", "constant", "ramp", "closed")
+ISOLATIONS = ("read uncommitted", "read committed", "repeatable read", "serializable")
+
+# Bounds: each keeps a mistyped number from becoming a run that cannot end or fit. They are far above what one
+# host can drive, so a real plan never meets them.
+MAX_SKUS = 1_000_000
+MAX_STOCK = 1_000_000_000
+MAX_BUCKETS = 1_024
+MAX_RATE = 1_000_000.0
+MAX_DURATION_S = 7 * 24 * 3600.0
+MAX_LATE_LIMIT_S = 3600.0
+MAX_SESSIONS = 10_000
+MAX_SEED = 2**63 - 1
+
+_DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
+_UNITS = {"ms": 1.0, "s": 1000.0, "%": 1.0, "": 1.0}
+_SLO = re.compile(
+    r"(?P<metric>[a-z_]+(?:\.[a-z0-9_.]+)?)\s*(?P<relation><=|>=|<|>)\s*(?P<bound>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|%|)"
+)
+SLO_TIMES = ("p50", "p90", "p99", "p999", "max")
+SLO_KINDS = ("order", "order_refused", "pay", "cancel", "release", "browse")
+SLO_RATES = ("placed_per_second", "peak_per_second")
+SLO_SHARES = ("skipped", "fail", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """A service level objective: a metric, a relation and a bound.
+
+    Metrics: ``KIND.p99`` and its like for response times, ``KIND.service.p99`` for service times (bound in
+    milliseconds); ``placed_per_second`` and ``peak_per_second``; ``skipped``, ``fail`` and ``info`` as percent of
+    the orders due.
+    """
+
+    text: str
+    metric: str
+    relation: str
+    bound: float
+
+    def met_by(self, value: float | None) -> bool:
+        """Whether ``value`` keeps the objective. A figure that could not be measured does not keep it."""
+        if value is None or math.isnan(value):
+            return False
+        return {
+            "<=": value <= self.bound,
+            ">=": value >= self.bound,
+            "<": value < self.bound,
+            ">": value > self.bound,
+        }[self.relation]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about one run. ``kind_weights`` is the mix; an empty one stands for the workload's own."""
+
+    workload: str = "flashsale"
+    engine: str = "postgres"
+    cluster: str = "embedded"
+    nodes: int = 1
+    dsn: str = field(default="", repr=False)
+    strategy: str = "atomic"
+    isolation: str = ""
+    skus: int = 100
+    stock: int = 1000
+    skew: str = "zipf:0.99"
+    user_limit: int = 5
+    buckets: int = 1
+    shape: str = "double11"
+    peak_rate: float = 400.0
+    duration_s: float = 60.0
+    late_limit_s: float = 1.0
+    slo: tuple[Slo, ...] = ()
+    seed: int = 1
+    sessions: int = 32
+    run_dir: str = ""
+    keep: bool = False
+    kind_weights: tuple[tuple[str, int], ...] = ()
+
+    def with_(self, **changes: Any) -> "Plan":
+        """This plan with some of its fields changed."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON values, without its secrets."""
+        values = asdict(self)
+        values["dsn"] = masked_dsn(self.dsn)
+        values["slo"] = [slo.text for slo in self.slo]
+        values["kind_weights"] = dict(self.kind_weights)
+        return values
+
+
+DEFAULTS = Plan()
+"""The plan of a user who typed no option."""
+
+
+def plan_from_json(values: Mapping[str, Any]) -> Plan:
+    """The plan that ``to_json`` wrote (with its DSN still masked). Raises PlanError on anything else."""
+    try:
+        known = {name: values[name] for name in Plan.__dataclass_fields__ if name in values}
+        known["slo"] = parse_slos(",".join(known.get("slo", ())))
+        known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
+        return Plan(**known)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise PlanError(f"plan.json does not hold a plan: {error}") from error
+
+
+def parse_plan(options: Mapping[str, Any]) -> Plan:
+    """The plan that a user asked for by ``options``: names as in Plan (``duration`` and ``late_limit`` as text).
+
+    Values may be strings, as they come from a command line, an environment or a web form; a missing or empty one
+    stands for the default. Raises PlanError, whose message names the option, the value and what would be right.
+    """
+    given = {name: value for name, value in options.items() if value is not None and value != ""}
+    dsn = str(given.get("dsn", ""))
+    strategy = _choice(given, "strategy", STRATEGIES, DEFAULTS.strategy)
+    cluster = _choice(given, "cluster", CLUSTERS, "existing" if dsn else "embedded")
+    if dsn and cluster != "existing":
+        raise PlanError(f"--dsn names an existing cluster, so --cluster {cluster} contradicts it: leave one of them out")
+    if cluster == "existing" and not dsn:
+        raise PlanError("--cluster existing needs --dsn (or LOADGEN_DSN), for example postgres://user@host:5432/db")
+    engine = _choice(given, "engine", ENGINES, _engine_of(dsn))
+    if dsn and _scheme(dsn) != _wire_of(engine):
+        raise PlanError(f"--engine {engine} is reached by a {_wire_of(engine)}:// DSN, this one is {_scheme(dsn)}://")
+    buckets = _integer(given, "buckets", 8 if strategy == "bucketed" else 1, 1, MAX_BUCKETS)
+    if strategy != "bucketed" and buckets != 1:
+        raise PlanError(f"--buckets {buckets} splits each SKU into rows, which only --strategy bucketed can sell from")
+    plan = Plan(
+        workload=str(given.get("workload", DEFAULTS.workload)),
+        engine=engine,
+        cluster=cluster,
+        nodes=_integer(given, "nodes", 1, 1, 9),
+        dsn=dsn,
+        strategy=strategy,
+        isolation=parse_isolation(str(given.get("isolation", ""))),
+        skus=_integer(given, "skus", DEFAULTS.skus, 1, MAX_SKUS),
+        stock=_integer(given, "stock", DEFAULTS.stock, 1, MAX_STOCK),
+        skew=parse_skew(str(given.get("skew", DEFAULTS.skew))),
+        user_limit=_integer(given, "user_limit", DEFAULTS.user_limit, 1, MAX_STOCK),
+        buckets=buckets,
+        shape=_choice(given, "shape", SHAPES, DEFAULTS.shape),
+        peak_rate=_number(given, "peak_rate", DEFAULTS.peak_rate, MAX_RATE),
+        duration_s=parse_duration(given.get("duration", DEFAULTS.duration_s), "duration", MAX_DURATION_S),
+        late_limit_s=parse_duration(given.get("late_limit", DEFAULTS.late_limit_s), "late-limit", MAX_LATE_LIMIT_S),
+        slo=parse_slos(str(given.get("slo", ""))),
+        seed=_integer(given, "seed", DEFAULTS.seed, 0, MAX_SEED),
+        sessions=_integer(given, "sessions", DEFAULTS.sessions, 1, MAX_SESSIONS),
+        run_dir=str(given.get("run_dir", "")),
+        keep=_boolean(given, "keep"),
+    )
+    if plan.buckets > plan.stock:
+        raise PlanError(f"--buckets {plan.buckets} leaves a bucket empty with --stock {plan.stock}: use fewer")
+    if plan.skus * plan.buckets > MAX_SKUS:
+        raise PlanError(f"--skus {plan.skus} times --buckets {plan.buckets} is more than {MAX_SKUS:,} stock rows")
+    return plan
+
+
+def parse_duration(value: Any, option: str, most_s: float) -> float:
+    """Seconds of ``90``, ``90s``, ``1m30s``, ``1.5h`` or ``250ms``; more than 0 and at most ``most_s``."""
+    text = str(value).strip().lower()
+    seconds = math.nan
+    if text.endswith("ms") and _is_number(text[:-2]):
+        seconds = float(text[:-2]) / 1000
+    elif _is_number(text):
+        seconds = float(text)
+    elif text and (match := _DURATION.fullmatch(text)):
+        hours, minutes, rest = (float(part or 0) for part in match.groups())
+        seconds = hours * 3600 + minutes * 60 + rest
+    if not 0 < seconds <= most_s:  # NaN compares false, so it ends here too
+        raise PlanError(f"--{option} {str(value)!r} is not a time from above 0 to {most_s:g} s, such as 90s or 1m30s")
+    return seconds
+
+
+def parse_isolation(text: str) -> str:
+    """The isolation level that ``text`` spells, free of case, space, hyphen and underscore; empty for the default."""
+    wanted = re.sub(r"[\s_-]", "", text).lower()
+    if not wanted:
+        return ""
+    for level in ISOLATIONS:
+        if level.replace(" ", "") == wanted:
+            return level
+    raise PlanError(f"--isolation {text!r} is not one of {', '.join(ISOLATIONS)}")
+
+
+def parse_skew(text: str) -> str:
+    """The skew in its one spelling: ``uniform``, ``one-hot`` or ``zipf:S`` with S above 0 and at most 10."""
+    wanted = text.strip().lower()
+    if wanted in ("uniform", "one-hot"):
+        return wanted
+    if wanted.startswith("zipf:") and _is_number(wanted[5:]) and 0 < float(wanted[5:]) <= 10:
+        return f"zipf:{float(wanted[5:]):g}"
+    raise PlanError(f"--skew {text!r} is not uniform, one-hot or zipf:S with S above 0 and at most 10, such as zipf:0.99")
+
+
+def parse_slos(text: str) -> tuple[Slo, ...]:
+    """The objectives of ``order.p99<=200ms,placed_per_second>=500,skipped<=1%``."""
+    return tuple(_slo(part.strip()) for part in text.split(",") if part.strip())
+
+
+def masked_dsn(dsn: str) -> str:
+    """The DSN with its passwords replaced by ``***``, in the user part and in the parameters."""
+    masked = re.sub(r"(://[^/?#]*?):[^/?#]*@", r"\1:***@", dsn)
+    return re.sub(r"(?i)([?&](?:password|passwd|sslpassword)=)[^&#]*", r"\1***", masked)
+
+
+def _slo(text: str) -> Slo:
+    match = _SLO.fullmatch(text)
+    if match:
+        metric, relation, bound, unit = match.group("metric", "relation", "bound", "unit")
+        *kind, last = metric.split(".")
+        is_time = (
+            last in SLO_TIMES and (len(kind) == 1 or (len(kind) == 2 and kind[1] == "service")) and kind[0] in SLO_KINDS
+        )
+        fits = {"ms": is_time, "s": is_time, "%": metric in SLO_SHARES, "": metric in SLO_RATES}[unit]
+        if fits:
+            return Slo(text, metric, relation, float(bound) * _UNITS[unit])
+    raise PlanError(
+        f"--slo {text!r} is not an objective such as order.p99<=200ms, order.service.p99<=50ms, "
+        "placed_per_second>=500 or skipped<=1%"
+    )
+
+
+def _choice(given: Mapping[str, Any], name: str, choices: tuple[str, ...], default: str) -> str:
+    value = str(given.get(name, default)).strip().lower()
+    if value not in choices:
+        raise PlanError(f"{_flag(name)} {value!r} is not one of {', '.join(choices)}")
+    return value
+
+
+def _integer(given: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+    text = str(given.get(name, default)).strip().replace("_", "")
+    if not re.fullmatch(r"[+-]?\d{1,30}", text) or not least <= int(text) <= most:
+        raise PlanError(f"{_flag(name)} {text!r} is not a whole number from {least} to {most:,}")
+    return int(text)
+
+
+def _number(given: Mapping[str, Any], name: str, default: float, most: float) -> float:
+    text = str(given.get(name, default)).strip()
+    if not _is_number(text) or not 0 < float(text) <= most:
+        raise PlanError(f"{_flag(name)} {text!r} is not a number above 0 and at most {most:,.0f}")
+    return float(text)
+
+
+def _boolean(given: Mapping[str, Any], name: str) -> bool:
+    value = str(given.get(name, "false")).strip().lower()
+    if value not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+        raise PlanError(f"{_flag(name)} {value!r} is not true or false")
+    return value in ("true", "1", "yes", "on")
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?(\d{1,18}(\.\d*)?|\.\d+)(e[+-]?\d{1,2})?", text.strip().lower()))
+
+
+def _flag(name: str) -> str:
+    return "-u" if name == "sessions" else "--" + name.replace("_", "-")
+
+
+def _scheme(dsn: str) -> str:
+    scheme = dsn.split("://", 1)[0].lower() if "://" in dsn else ""
+    scheme = {"postgresql": "postgres", "mysql": "mysql", "postgres": "postgres"}.get(scheme, "")
+    if not scheme:
+        raise PlanError("--dsn must begin with postgres:// or mysql://, for example mysql://user@host:3306/")
+    return scheme
+
+
+def _wire_of(engine: str) -> str:
+    return "postgres" if engine == "postgres" else "mysql"
+
+
+def _engine_of(dsn: str) -> str:
+    return "postgres" if not dsn or _scheme(dsn) == "postgres" else "mysql"
