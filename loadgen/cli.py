@@ -142,7 +142,7 @@ def _line(run: RunDirectory) -> tuple[str, ...]:
 def _result(summary: Mapping[str, Any]) -> tuple[str, str, str]:
     rate = (summary.get("orders") or {}).get("per_second_mean")
     violations = sum(int(count) for count in (summary.get("violations") or {}).values())
-    verdict = str(summary["verdict"]) + (" (cut short)" if summary.get("complete") is False else "")
+    verdict = str(summary["verdict"]) + (" (cut short)" if summary.get("cut_short") else "")
     return verdict, "-" if rate is None else f"{float(rate):,.1f}", f"{violations:,}"
 
 

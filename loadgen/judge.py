@@ -53,7 +53,7 @@ def judge(run_dir: Path) -> dict[str, Any]:
     left = undersell(books) if books is not None else None
     if left is not None and left["causes"][UNKNOWN]:
         run.warnings.append(
-            f"{left['causes'][UNKNOWN]} units were left although buyers were refused, and nothing tells why"
+            f"undersell: {left['causes'][UNKNOWN]} units were left though buyers were refused, and nothing tells why"
         )
     run.warnings += [
         f"{finding.name}: {finding.witnesses[0]}" for finding in findings if finding.witnesses and not finding.anomalies

