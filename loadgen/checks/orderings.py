@@ -70,7 +70,7 @@ def ranks_by(seen: Observed, place: Ints) -> Ints:
     reads = np.flatnonzero(seen.txns.act == READ)
     source = seen.source[reads]
     lowest = int(place.min()) - 1 if len(place) else 0
-    rank[reads] = np.where(source >= 0, place[seen.txn[source]], lowest)
+    rank[reads] = np.where(source >= 0, place[seen.txn[np.maximum(source, 0)]], lowest)
     return rank
 
 

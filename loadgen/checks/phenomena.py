@@ -103,6 +103,25 @@ def _elements(seen: Observed, found: Anomalies) -> None:
     found.add_all("garbage-read", garbage_words(), len(garbage))
     found.add_all("G1a", failed_words(), len(failed))
     _dirty_updates(seen, found, failed, keys, shown)
+    _own_order(seen, found)
+
+
+def _own_order(seen: Observed, found: Anomalies) -> None:
+    """A list that shows an append without, or before, an earlier append of the same transaction to the same key."""
+    txns = seen.txns
+    writes = seen.live(WRITE)
+    packed = pack(seen.txn[writes], txns.key[writes])
+    order = np.argsort(packed, kind="stable")
+    pairs = np.flatnonzero(packed[order][1:] == packed[order][:-1])
+    earlier, later = writes[order[pairs]], writes[order[pairs + 1]]
+    wrong = np.flatnonzero((seen.rank[later] != UNSEEN) & (seen.rank[earlier] > seen.rank[later]))
+
+    def words(place: int) -> str:
+        first, second = (value_name(seen, int(txns.value[mop])) for mop in (earlier[place], later[place]))
+        told = txn_words(seen, int(seen.txn[later[place]]))
+        return f"{told}: a list of {key_name(seen, int(later[place]))} shows {second} without {first} before it"
+
+    found.add_all("incompatible-order", (words(int(place)) for place in wrong), len(wrong))
 
 
 def _dirty_updates(seen: Observed, found: Anomalies, failed: Ints, keys: Ints, shown: np.ndarray) -> None:
