@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadgen.checks.graph import Graph
-from loadgen.checks.observed import NOTHING, UNJUDGED, UNSEEN, Observed, pack
-from loadgen.checks.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Edge, Ints, Kind
+from loadgen.checks.observed import NOTHING, UNJUDGED, UNSEEN, Observed, pack, sorting
+from loadgen.checks.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Edge, Flags, Ints, Kind
 from loadgen.op import Outcome
 
 _Part = tuple[Ints, Ints, Edge]
@@ -32,18 +32,36 @@ def data_graph(seen: Observed, rank: Ints | None = None) -> Graph:
         writes = final_writes(seen)
     reads = seen.live(READ)
     reads = reads[seen.source[reads] != UNJUDGED]
-    writes = writes[np.argsort(pack(seen.txns.key[writes], ranks[writes]), kind="stable")]
-    return _ordered_graph(seen, ranks, writes, reads)
+    if seen.txns.kind == Kind.LIST_APPEND and rank is None:
+        chain = _shown(seen)
+        unseen = writes[seen.rank[writes] == UNSEEN]
+        unseen = unseen[sorting(seen.txns.key[unseen])]
+    else:
+        chain, unseen = writes[sorting(pack(seen.txns.key[writes], ranks[writes]))], np.zeros(0, np.int64)
+    return _ordered_graph(seen, ranks, chain, unseen, reads)
+
+
+def _shown(seen: Observed) -> Ints:
+    """The appends that lists show, by key and rank: the lists say it."""
+    keys = np.repeat(np.arange(seen.txns.keys), np.diff(seen.txns.element_start))
+    shown = np.arange(len(keys)) - seen.txns.element_start[keys] < seen.limit[keys]
+    writes = seen.element_write[shown & (seen.element_write >= 0)]
+    return writes[seen.committed[seen.txn[writes]]]
 
 
 def final_writes(seen: Observed) -> Ints:
     """The last write of each key in each transaction that counts."""
     writes = seen.live(WRITE)
-    packed = pack(seen.txn[writes], seen.txns.key[writes])
-    order = np.argsort(packed, kind="stable")
-    last = np.ones(len(order), np.bool_)
-    last[:-1] = packed[order][1:] != packed[order][:-1]
-    return np.sort(writes[order[last]])
+    last = np.zeros(len(seen.txn), np.bool_)
+    order, again = seen.grouped
+    writing = seen.txns.act[order] == WRITE
+    head = np.concatenate(([True], ~again[:-1])) if len(order) else again
+    group = np.cumsum(head)
+    place = np.flatnonzero(writing)
+    final = np.ones(len(place), np.bool_)
+    final[:-1] = group[place][1:] != group[place][:-1]
+    last[order[place[final]]] = True
+    return writes[last[writes]]
 
 
 def _one_per_version(seen: Observed, writes: Ints) -> Ints:
@@ -52,11 +70,9 @@ def _one_per_version(seen: Observed, writes: Ints) -> Ints:
     return writes[np.unique(packed, return_index=True)[1]]
 
 
-def _ordered_graph(seen: Observed, rank: Ints, writes: Ints, reads: Ints) -> Graph:
-    """``writes`` stand in the order of key and rank."""
+def _ordered_graph(seen: Observed, rank: Ints, chain: Ints, unseen: Ints, reads: Ints) -> Graph:
+    """``chain`` are the writes in the order of key and rank, ``unseen`` those behind them, by key."""
     key, txn = seen.txns.key, seen.txn
-    shown = rank[writes] != UNSEEN
-    chain = writes[shown]
     wkey = key[chain]
     linked = np.flatnonzero(wkey[1:] == wkey[:-1])
     parts: list[_Part] = [(txn[chain[linked]], txn[chain[linked + 1]], Edge.WW)]
@@ -71,18 +87,26 @@ def _ordered_graph(seen: Observed, rank: Ints, writes: Ints, reads: Ints) -> Gra
     has_next[has_next] &= wkey[ahead[has_next]] == key[reads[has_next]]
     parts.append((txn[reads[has_next]], txn[chain[ahead[has_next]]], Edge.RW))
     hubs = 0
-    unseen = writes[~shown]
     if len(unseen):
         more, hubs = _unseen_edges(seen, chain, unseen, reads[~has_next])
         parts += more
     return Graph.of(seen.txns.count, parts, seen.txns.count + hubs)
 
 
-def _places(seen: Observed, rank: Ints, chain: Ints, reads: Ints) -> tuple[Ints, np.ndarray]:
+def _places(seen: Observed, rank: Ints, chain: Ints, reads: Ints) -> tuple[Ints, Flags]:
     """Where each read's version stands in ``chain``: the place of the write it saw, or of the next, and which it is."""
     if not len(chain) or not len(reads):
         return np.zeros(len(reads), np.int64), np.zeros(len(reads), np.bool_)
     key = seen.txns.key
+    if seen.txns.kind != Kind.REGISTER:
+        # Where ranks go up by one from 1 the place is known without a search.
+        size = np.bincount(key[chain], minlength=seen.txns.keys)
+        first = np.cumsum(size) - size
+        if (rank[chain] == np.arange(len(chain)) - first[key[chain]] + 1).all():
+            have = rank[reads]
+            within = np.clip(have, 0, size[key[reads]])
+            exact = (have > 0) & (have == within)
+            return first[key[reads]] + within - exact, exact
     both = pack(np.concatenate((key[chain], key[reads])), np.concatenate((rank[chain], rank[reads])))
     have, want = both[: len(chain)], both[len(chain) :]
     order = np.argsort(want)
@@ -143,7 +167,7 @@ def _fan(seen: Observed, reads: Ints, writes: Ints) -> tuple[list[_Part], int]:
 
 def _register_graph(seen: Observed) -> Graph:
     """What plain registers show by themselves: who read whose write, and that all writes follow the initial state."""
-    key, txn = seen.txns.key, seen.txn
+    txn = seen.txn
     reads = seen.live(READ)
     direct = reads[seen.source[reads] >= 0]
     parts: list[_Part] = [(txn[seen.source[direct]], txn[direct], Edge.WR)]

@@ -39,9 +39,15 @@ class Observed:
     limit: Ints
     """For lists: how many of each key's elements a transaction that counts has seen."""
 
+    grouped: tuple[Ints, Flags]
+    """All micro-operations by transaction and key, in their order, and which of them have the next one's key too."""
+
     def live(self, act: int) -> Ints:
         """The micro-operations of that sort in transactions that count."""
         return np.flatnonzero((self.txns.act == act) & self.committed[self.txn])
+
+
+_WIDEST = 1 << 62
 
 
 def pack(*columns: Ints) -> Ints:
@@ -52,16 +58,32 @@ def pack(*columns: Ints) -> Ints:
         if not len(column):
             return packed
         low, high = int(column.min()), int(column.max())
+        if 0 <= low and high < 2 * (high - low + 1):
+            low = 0
         span = high - low + 1
-        if width * span >= 1 << 62:
+        if width * span >= _WIDEST:
             column = np.unique(column, return_inverse=True)[1]
             low, span = 0, int(column.max()) + 1
-            if width * span >= 1 << 62:
+            if width * span >= _WIDEST:
                 packed = np.unique(packed, return_inverse=True)[1].astype(np.int64)
                 width = int(packed.max()) + 1
-        packed = packed * span + (column - low)
+        if width > 1:
+            packed *= span
+        packed += column
+        if low:
+            packed -= low
         width *= span
     return packed
+
+
+def sorting(packed: Ints) -> Ints:
+    """The order that sorts ``packed``, equal ones as they stand. Sorting values is far quicker than sorting places."""
+    size = len(packed)
+    if not size:
+        return np.zeros(0, np.int64)
+    if int(packed.min()) >= 0 and (int(packed.max()) + 1) * size < _WIDEST:
+        return np.sort(packed * size + np.arange(size)) % size
+    return np.argsort(packed, kind="stable")
 
 
 def find(keys: Ints, values: Ints, in_keys: Ints, in_values: Ints) -> Ints:
@@ -70,19 +92,23 @@ def find(keys: Ints, values: Ints, in_keys: Ints, in_values: Ints) -> Ints:
         return np.full(len(keys), -1, np.int64)
     both = pack(np.concatenate((in_keys, keys)), np.concatenate((in_values, values)))
     known, wanted = both[: len(in_keys)], both[len(in_keys) :]
-    order = np.argsort(known, kind="stable")
+    order = sorting(known)
     ranked = known[order]
     # Sorted questions run through memory once; unsorted ones cost ten times as much.
     asking = np.argsort(wanted)
-    place = np.minimum(np.searchsorted(ranked, wanted[asking]), len(ranked) - 1)
-    found = np.full(len(keys), -1, np.int64)
-    found[asking] = np.where(ranked[place] == wanted[asking], order[place], -1)
+    sought = wanted[asking]
+    place = np.minimum(np.searchsorted(ranked, sought), len(ranked) - 1)
+    found = np.empty(len(keys), np.int64)
+    found[asking] = np.where(ranked[place] == sought, order[place], -1)
     return found
 
 
 def repeated(keys: Ints, values: Ints) -> tuple[int, int] | None:
     """Two places that hold the same (key, value) pair, or None."""
     packed = pack(keys, values)
+    ranked = np.sort(packed)
+    if not (ranked[1:] == ranked[:-1]).any():
+        return None
     order = np.argsort(packed, kind="stable")
     ranked = packed[order]
     same = np.flatnonzero(ranked[1:] == ranked[:-1])
@@ -118,6 +144,19 @@ def observe(txns: Transactions) -> Observed:
     return _observe_registers(txns, txn)
 
 
+def _grouped(txns: Transactions, txn: Ints) -> tuple[Ints, Flags]:
+    place = np.arange(len(txn)) - txns.start[txn]
+    packed = np.sort(pack(txn, txns.key, place))
+    width = int(place.max(initial=0)) + 1 if len(place) else 1
+    # The place inside its transaction is the last digit of the packed number, unless that had to be ranked.
+    fits = len(txn) and int(txn.max() + 1) * txns.keys * width < _WIDEST
+    order = txns.start[txn] + packed % width if fits else sorting(pack(txn, txns.key))
+    key = txns.key[order]
+    again = np.zeros(len(order), np.bool_)
+    again[:-1] = (key[1:] == key[:-1]) & (txn[order][1:] == txn[order][:-1])
+    return order, again
+
+
 def _observe_registers(txns: Transactions, txn: Ints) -> Observed:
     reads, writes = np.flatnonzero(txns.act == READ), np.flatnonzero(txns.act == WRITE)
     place = find(txns.key[reads], txns.value[reads], txns.key[writes], txns.value[writes])
@@ -136,7 +175,8 @@ def _observe_registers(txns: Transactions, txn: Ints) -> Observed:
             break
         committed = grown
     nothing = np.zeros(0, np.int64)
-    return Observed(txns, txn, committed, np.zeros(len(txns.act), np.int64), source, nothing, nothing)
+    rank = np.zeros(len(txns.act), np.int64)
+    return Observed(txns, txn, committed, rank, source, nothing, nothing, _grouped(txns, txn))
 
 
 def _observe_versions(txns: Transactions, txn: Ints) -> Observed:
@@ -162,7 +202,7 @@ def _observe_versions(txns: Transactions, txn: Ints) -> Observed:
     source[reads[(txns.value[reads] == INITIAL) | (txns.value[reads] == 0) & (place < 0)]] = NOTHING
     source[reads[~known[reads]]] = UNJUDGED
     nothing = np.zeros(0, np.int64)
-    return Observed(txns, txn, committed, txns.value, source, nothing, nothing)
+    return Observed(txns, txn, committed, txns.value, source, nothing, nothing, _grouped(txns, txn))
 
 
 def _observe_lists(txns: Transactions, txn: Ints) -> Observed:
@@ -196,7 +236,7 @@ def _observe_lists(txns: Transactions, txn: Ints) -> Observed:
     source[counted] = NOTHING
     last = element_write[txns.element_start[txns.key[filled]] + txns.length[filled] - 1]
     source[filled] = np.where(last >= 0, last, MISSING)
-    return Observed(txns, txn, committed, rank, source, element_write, limit)
+    return Observed(txns, txn, committed, rank, source, element_write, limit, _grouped(txns, txn))
 
 
 def _odd_writers(txns: Transactions, txn: Ints, committed: Flags, writes: Ints) -> Ints:

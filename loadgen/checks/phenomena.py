@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from loadgen.checks.anomaly import Anomalies
-from loadgen.checks.observed import MISSING, NOTHING, UNJUDGED, UNSEEN, Observed, find, pack
+from loadgen.checks.observed import MISSING, UNJUDGED, UNSEEN, Observed, find, pack, sorting
 from loadgen.checks.transactions import READ, UNKNOWN, WRITE, Ints, Kind
 from loadgen.checks.words import key_name, list_name, name, read_value, txn_words, value_name
 from loadgen.op import Outcome
@@ -109,11 +109,9 @@ def _elements(seen: Observed, found: Anomalies) -> None:
 def _own_order(seen: Observed, found: Anomalies) -> None:
     """A list that shows an append without, or before, an earlier append of the same transaction to the same key."""
     txns = seen.txns
-    writes = seen.live(WRITE)
-    packed = pack(seen.txn[writes], txns.key[writes])
-    order = np.argsort(packed, kind="stable")
-    pairs = np.flatnonzero(packed[order][1:] == packed[order][:-1])
-    earlier, later = writes[order[pairs]], writes[order[pairs + 1]]
+    earlier, later = _writes_again(seen)
+    counted = seen.committed[seen.txn[later]]
+    earlier, later = earlier[counted], later[counted]
     wrong = np.flatnonzero((seen.rank[later] != UNSEEN) & (seen.rank[earlier] > seen.rank[later]))
 
     def words(place: int) -> str:
@@ -160,14 +158,22 @@ def _sources(seen: Observed, found: Anomalies) -> None:
     found.add_all("G1a", (_aborted(seen, int(mop), int(seen.source[mop])) for mop in failed), len(failed))
 
 
+def _writes_again(seen: Observed) -> tuple[Ints, Ints]:
+    """Pairs of writes of one key that follow each other in one transaction, reads between them left out."""
+    order, again = seen.grouped
+    head = np.concatenate(([True], ~again[:-1])) if len(order) else again
+    group = np.cumsum(head)
+    writes = np.flatnonzero(seen.txns.act[order] == WRITE)
+    pairs = np.flatnonzero(group[writes][1:] == group[writes][:-1])
+    return order[writes[pairs]], order[writes[pairs + 1]]
+
+
 def _intermediate(seen: Observed, found: Anomalies) -> None:
     """G1b: another transaction's write that was not its last of the key."""
     txns = seen.txns
-    writes = np.flatnonzero(txns.act == WRITE)
-    packed = pack(seen.txn[writes], txns.key[writes])
-    order = np.argsort(packed, kind="stable")
-    inner = np.zeros(len(txns.act) + 1, np.bool_)
-    inner[writes[order[:-1][packed[order][1:] == packed[order][:-1]]]] = True
+    first, second = _writes_again(seen)
+    inner = np.zeros(len(txns.act), np.bool_)
+    inner[first] = True
     reads = _ok_reads(seen)
     reads = reads[seen.source[reads] >= 0]
     source = seen.source[reads]
@@ -190,12 +196,11 @@ def _internal(seen: Observed, found: Anomalies) -> None:
     do not fit are read through one by one.
     """
     txns = seen.txns
-    mops = np.flatnonzero((txns.outcome == Outcome.OK)[seen.txn] & (txns.value != UNKNOWN))
-    group = pack(seen.txn[mops], txns.key[mops])
-    order = np.argsort(group, kind="stable")
-    mops, group = mops[order], group[order]
-    again = np.flatnonzero(group[1:] == group[:-1])
-    before, after = mops[again], mops[again + 1]
+    order, again = seen.grouped
+    pairs = np.flatnonzero(again)
+    before, after = order[pairs], order[pairs + 1]
+    known = (txns.outcome == Outcome.OK)[seen.txn[before]]
+    before, after = before[known], after[known]
     state = seen.rank if txns.kind == Kind.LIST_APPEND else txns.value
     reading = txns.act[after] == READ
     same = state[before] == state[after]
@@ -274,18 +279,17 @@ def _lost_updates(seen: Observed, found: Anomalies) -> None:
     """Two ``ok`` transactions that read one version of a key from outside and both wrote the key."""
     txns = seen.txns
     state = txns.length if txns.kind == Kind.LIST_APPEND else txns.value
-    mops = np.flatnonzero((txns.outcome == Outcome.OK)[seen.txn])
-    group = pack(seen.txn[mops], txns.key[mops])
-    order = np.argsort(group, kind="stable")
-    mops, group = mops[order], group[order]
-    first = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1]))) if len(mops) else mops
-    writes = np.add.reduceat((txns.act[mops] == WRITE).astype(np.int64), first) if len(first) else first
-    heads = mops[first]
-    judged = (txns.act[heads] == READ) & (writes > 0) & (txns.value[heads] != UNKNOWN)
+    order, again = seen.grouped
+    first = np.flatnonzero(np.concatenate(([True], ~again[:-1]))) if len(order) else order
+    writes = np.add.reduceat(txns.act[order], first, dtype=np.int64) if len(first) else first
+    heads = order[first]
+    repeated = (writes > 0) & (txns.act[heads] == READ)
+    heads, writes = heads[repeated], writes[repeated]
+    judged = (txns.outcome == Outcome.OK)[seen.txn[heads]] & (txns.value[heads] != UNKNOWN)
     judged &= (seen.source[heads] != UNJUDGED) & ~_reads_own(seen, heads)
     heads = heads[judged]
     packed = pack(txns.key[heads], state[heads])
-    order = np.argsort(packed, kind="stable")
+    order = sorting(packed)
     same = np.flatnonzero(packed[order][1:] == packed[order][:-1])
 
     def words(place: int) -> str:
@@ -303,7 +307,7 @@ def _twice_written(seen: Observed, found: Anomalies) -> None:
     txns = seen.txns
     writes = np.flatnonzero((txns.act == WRITE) & (txns.outcome == Outcome.OK)[seen.txn] & (txns.value != UNKNOWN))
     packed = pack(txns.key[writes], txns.value[writes])
-    order = np.argsort(packed, kind="stable")
+    order = sorting(packed)
     same = np.flatnonzero(packed[order][1:] == packed[order][:-1])
 
     def words(place: int) -> str:
@@ -313,5 +317,3 @@ def _twice_written(seen: Observed, found: Anomalies) -> None:
 
     found.add_all("lost-update", (words(int(place)) for place in same), len(same))
 
-
-__all__ = ["NOTHING", "phenomena"]

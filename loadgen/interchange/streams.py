@@ -31,6 +31,9 @@ from loadgen.history import END_OF_STREAM, StreamWriter
 FORMAT = "loadgen-transactions-1"
 SUFFIX = ".txns.arrows"
 
+_TABLE = 1 << 27
+"""Keys below this are numbered by a table of flags, a byte for each; others by sorting."""
+
 ODD = 2
 _MOP = pa.struct(
     [("act", pa.uint8()), ("key", pa.int64()), ("value", pa.int64()), ("length", pa.int32()), ("tail", pa.int32())]
@@ -261,26 +264,33 @@ def _joined(kind: Kind, streams: Sequence[_Stream]) -> Transactions:
     start, elements, odd = _orders(
         len(names), len(streams), keys, mops, stream_of, (element_key[plain], element_stream[plain], tails[plain]), odd
     )
-    order = np.argsort(rows["invoked"], kind="stable") if len(streams) > 1 else np.arange(len(counts))
-    moved = _moved(counts, order) if len(streams) > 1 else np.arange(len(keys))
-    back = np.empty(len(moved), np.int64)
-    back[moved] = np.arange(len(moved))
+    act = np.where(mops["act"] == ODD, READ, mops["act"]).astype(np.uint8)
+    columns = {"act": act, "key": keys, "value": mops["value"], "length": mops["length"].astype(np.int64)}
+    if len(streams) > 1:
+        order = np.argsort(rows["invoked"], kind="stable")
+        moved = _moved(counts, order)
+        back = np.empty(len(moved), np.int64)
+        back[moved] = np.arange(len(moved))
+        rows = {name: column[order] for name, column in rows.items()}
+        columns = {name: column[moved] for name, column in columns.items()}
+        counts = counts[order]
+        odd = {int(back[mop]): seen for mop, seen in odd.items()}
     return Transactions(
         kind=kind,
-        session=rows["session"][order],
-        invoked=rows["invoked"][order],
-        completed=rows["completed"][order],
-        outcome=rows["outcome"][order],
-        label=rows["label"][order],
-        start=np.concatenate(([0], np.cumsum(counts[order]))),
-        act=np.where(mops["act"] == ODD, READ, mops["act"]).astype(np.uint8)[moved],
-        key=keys[moved],
-        value=mops["value"][moved],
-        length=mops["length"].astype(np.int64)[moved],
+        session=rows["session"],
+        invoked=rows["invoked"],
+        completed=rows["completed"],
+        outcome=rows["outcome"],
+        label=rows["label"],
+        start=np.concatenate(([0], np.cumsum(counts))),
+        act=columns["act"],
+        key=columns["key"],
+        value=columns["value"],
+        length=columns["length"],
         keys=len(names),
         element_start=start,
         elements=elements,
-        odd={int(back[mop]): seen for mop, seen in odd.items()},
+        odd=odd,
         key_name=lambda number: str(names[number]),
         export_key=lambda number: int(names[number]),
     )
@@ -296,8 +306,13 @@ def _moved(counts: Ints, order: Ints) -> Ints:
 
 def _dense(keys: Ints) -> tuple[Ints, Ints]:
     """Keys as numbers from 0, and their names. Keys that are small numbers already keep them."""
-    if len(keys) and keys.min() >= 0 and keys.max() < 4 * len(keys) + 1000:
+    if len(keys) and keys.min() >= 0 and keys.max() < len(keys) // 4 + 1000:
         return keys.astype(np.int64), np.arange(int(keys.max()) + 1)
+    if len(keys) and keys.min() >= 0 and keys.max() < _TABLE:
+        used = np.zeros(int(keys.max()) + 1, np.bool_)
+        used[keys] = True
+        number = np.cumsum(used, dtype=np.int32)
+        return number[keys].astype(np.int64) - 1, np.flatnonzero(used)
     names, numbers = np.unique(keys, return_inverse=True)
     return numbers.astype(np.int64), names
 
