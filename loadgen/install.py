@@ -18,7 +18,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from loadgen.clusters.binaries import SERVER_BINARIES, ServerBinary, cached_binary, deploy_folder
+from loadgen.clusters.binaries import SERVER_BINARIES, TEMPLATE, ServerBinary, cached_binary, deploy_folder
 from loadgen.errors import ClusterError
 
 Say = Callable[[str], None]
@@ -74,6 +74,8 @@ def install(name: str, say: Say) -> Path:
         fresh.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
+        if name == "mysql":
+            _make_template(target, say)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     path = cached_binary(server)
@@ -132,6 +134,18 @@ def _mysql(fresh: Path, target: Path, say: Say) -> None:
         shutil.rmtree(fresh / "root" / spare, ignore_errors=True)
     for program, folder_name in (("mysqld", "sbin"), ("mysql", "bin")):
         _write_wrapper(fresh / program, target / "root", triplet, loader, f"usr/{folder_name}/{program}")
+
+
+def _make_template(target: Path, say: Say) -> None:
+    """A data directory made once, beside the program. Raises ClusterError."""
+    say("making an empty data directory")
+    making = target / f"{TEMPLATE}.new"
+    options = ["--no-defaults", "--initialize-insecure", "--skip-log-bin", f"--datadir={making}"]
+    if os.geteuid() == 0:
+        options.append("--user=root")
+    _run([target / SERVER_BINARIES["mysql"].program, *options], "making MySQL's data directory")
+    (making / "auto.cnf").unlink(missing_ok=True)  # a server's identity: each copy makes its own
+    making.rename(target / TEMPLATE)
 
 
 def _write_wrapper(path: Path, root: Path, triplet: str, loader: str, program: str) -> None:

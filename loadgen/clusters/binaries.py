@@ -24,6 +24,9 @@ SERVER_BINARIES = {
     "tidb": ServerBinary("tidb", "TiDB", "tidb-server", "LOADGEN_TIDB_SERVER"),
 }
 
+TEMPLATE = "template"
+"""A fresh data directory beside an installed mysqld: copying it is some seconds faster than making one."""
+
 
 def cache_folder() -> Path:
     """Where installed servers live: ``LOADGEN_CACHE``, or ``loadgen`` in the user's cache folder."""
