@@ -151,8 +151,11 @@ def _make_template(target: Path, say: Say) -> None:
 def _write_wrapper(path: Path, root: Path, triplet: str, loader: str, program: str) -> None:
     """A program of the root, run by the root's own loader and C library: no chroot, hence no need to be root."""
     libraries = root / "usr/lib" / triplet
-    # --no-defaults, where it is given, must stay the server's first argument, so ours go last.
-    ours = [f"--basedir={root}/usr"] if program.endswith("mysqld") else []
+    # --no-defaults, where it is given, must stay the server's first argument, so ours go
+    # last.
+    ours = [f"--plugin-dir={root}/usr/lib/mysql/plugin"]
+    if program.endswith("mysqld"):
+        ours.append(f"--basedir={root}/usr")
     loading = [libraries / loader, "--library-path", libraries, root / program]
     words = [*(shlex.quote(str(word)) for word in loading), '"$@"', *map(shlex.quote, ours)]
     path.write_text(f"#!/bin/sh\n# Written by `loadgen install mysql`.\nexec {' '.join(words)}\n")
@@ -197,7 +200,7 @@ def _tidb(fresh: Path, _target: Path, say: Say) -> None:
         f"-X github.com/pingcap/tidb/pkg/util/versioninfo.TiDBGitHash={commit}"
     )
     program = fresh / SERVER_BINARIES["tidb"].program
-    command = ["go", "build", "-v", "-ldflags", flags, "-o", program, TIDB_PACKAGE]
+    command: list[str | Path] = ["go", "build", "-v", "-ldflags", flags, "-o", program, TIDB_PACKAGE]
     lines: list[str] = []
     told_s = time.monotonic()
     for line in _lines(command, "building TiDB", cwd=module):

@@ -77,8 +77,8 @@ class ContainerCluster:
         self._stopped = False
         self._kept = ""
         image = image_of(plan.engine)
-        self._server = server = SERVERS["seekdb" if _is_seekdb(plan.engine, image) else plan.engine]
-        self._memory = _memory(server)
+        self._server = server = SERVERS["seekdb" if is_seekdb(plan.engine, image) else plan.engine]
+        self._memory = memory_limit(server.memory)
         self._client = docker_client()
         self._image_id = have_image(self._client, image, PREFIX + plan.engine.upper(), place.say)
         self._image = image
@@ -169,17 +169,21 @@ class ContainerCluster:
                 if container.status != "running":
                     raise ClusterError(why_ended(container, self._server.title, self._memory)) from error
                 if time.monotonic() > deadline:
-                    raise ClusterError(explained(f"{self._server.title} is up but refuses the login: {error}")) from error
+                    raise ClusterError(
+                        explained(f"{self._server.title} is up but refuses the login: {error}")
+                    ) from error
             time.sleep(POLL_S)
 
 
-def _is_seekdb(engine: str, image: str) -> bool:
+def is_seekdb(engine: str, image: str) -> bool:
+    """Whether OceanBase is to be run by an image of seekdb, its single-node edition: the image's name tells."""
     return engine == "oceanbase" and "seekdb" in image.rsplit("/", 1)[-1]
 
 
-def _memory(server: Server) -> str:
-    memory = os.environ.get(MEMORY_VARIABLE, "") or server.memory
-    if not re.fullmatch(r"[1-9]\d*[mg]", memory.lower()):
+def memory_limit(default: str) -> str:
+    """How much memory a server may take, as Docker spells it. Raises PlanError."""
+    memory = os.environ.get(MEMORY_VARIABLE, "") or default
+    if memory and not re.fullmatch(r"[1-9]\d*[mg]", memory.lower()):
         raise PlanError(f"{MEMORY_VARIABLE}={memory!r} is not a size such as 512m or 4g")
     return memory.lower()
 

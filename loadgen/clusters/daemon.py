@@ -78,8 +78,8 @@ def have_image(client: Any, image: str, variable: str, say: Any) -> str:
         return str(client.images.pull(repository, tag=tag).id)
     except DockerException as error:
         raise ClusterError(
-            f"image {image} is not on this machine and cannot be pulled ({_reason(error)}): name another by {variable}, "
-            "or build one from packages: deploy/images/build.sh"
+            f"image {image} is not on this machine and cannot be pulled ({_reason(error)}): name another by "
+            f"{variable}, or build one from packages: deploy/images/build.sh"
         ) from error
 
 
@@ -98,7 +98,7 @@ def why_ended(container: Any, title: str, memory_limit: str) -> str:
 
 def last_log_lines(container: Any) -> str:
     """The last lines that a container wrote, on one line."""
-    with suppress(Exception):  # noqa: BLE001 - this is for a message about another error
+    with suppress(Exception):  # this is for a message about another error
         text = container.logs(tail=LAST_LINES).decode(errors="replace")
         return " | ".join(line.strip() for line in text.splitlines() if line.strip())
     return "its log cannot be read"

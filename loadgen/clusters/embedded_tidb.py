@@ -1,5 +1,6 @@
-"""TiDB as a process of ours: a ``tidb-server`` found on this machine (loadgen/clusters/binaries.py) with its one-process
-store unistore, on a private unix socket. It opens no port, and asks for a random password.
+"""TiDB as a process of ours: a ``tidb-server`` found on this machine (clusters/binaries.py), on a private socket.
+
+It opens no port, and asks for a random password.
 
 unistore stands in for TiKV in the same process: no Raft, no second copy. It shows what TiDB's SQL layer and its
 transactions do, and is no measure of a TiDB cluster.
