@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
@@ -105,11 +106,17 @@ def add_install_arguments(parser: ArgumentParser) -> None:
     parser.set_defaults(command=run_install)
 
 
-def run_install(options: Namespace, say: Say) -> int:
+def run_install(options: Namespace) -> int:
     """``loadgen install``: the exit code."""
     for name in options.server:
-        install(name, say)
+        install(name, tell)
     return 0
+
+
+def tell(text: str) -> None:
+    """Write a line of progress at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _mysql(fresh: Path, target: Path, say: Say) -> None:

@@ -88,12 +88,10 @@ class ComposeCluster:
             raise ClusterError(self._why(result.stderr))
 
     def down(self) -> None:
-        """Remove its containers, networks and volumes. Idempotent."""
-        result = self._compose("down", "--volumes", "--remove-orphans", "--timeout", "5", within_s=DOWN_WITHIN_S)
+        """Remove its containers, networks and volumes, at once. Idempotent."""
+        # By label rather than by `docker compose down`, which waits for each server's orderly end.
         with docker_errors(f"stopping {self.topology.title}"):
             remove_run(self._client, self.run)
-        if result.returncode:
-            raise ClusterError(f"stopping {self.topology.title}: {explained(_last(result.stderr))}")
 
     def halt(self) -> None:
         """Stop its containers and keep them."""
@@ -126,7 +124,7 @@ class ComposeCluster:
         while True:
             problem, state = "", {}
             try:
-                state = self._ask(engine)
+                state = self.state(engine)
             except ClusterError as error:
                 problem = str(error)
             if state.get("complete"):
@@ -134,6 +132,16 @@ class ComposeCluster:
             if time.monotonic() > deadline:
                 raise ClusterError(f"{self.topology.title} is not replicated as it should be: {problem or state}")
             time.sleep(POLL_S)
+
+    def state(self, engine: Engine) -> dict[str, Any]:
+        """What the servers say of their replication now. Raises ClusterError if one does not answer."""
+        with ExitStack() as open_ones:
+            queries = []
+            for service in self.topology.asked or (self.topology.entry,):
+                control = engine.control(self.address(service), "state")
+                open_ones.callback(control.close)
+                queries.append(control.query)
+            return self.topology.state(*queries)
 
     def images(self) -> list[str]:
         """The images of its containers."""
@@ -145,15 +153,6 @@ class ComposeCluster:
         """What ``plan.json`` says of the Docker engine."""
         with docker_errors("asking the Docker engine"):
             return engine_facts(self._client)
-
-    def _ask(self, engine: Engine) -> dict[str, Any]:
-        with ExitStack() as open_ones:
-            queries = []
-            for service in self.topology.asked or (self.topology.entry,):
-                control = engine.control(self.address(service), "state")
-                open_ones.callback(control.close)
-                queries.append(control.query)
-            return self.topology.state(*queries)
 
     def _compose(self, *arguments: str, within_s: float) -> subprocess.CompletedProcess[str]:
         file = deploy_folder() / self.topology.folder / "compose.yaml"
