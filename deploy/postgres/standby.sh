@@ -7,7 +7,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     source="host=node1 port=5432 user=replicator password=$POSTGRES_PASSWORD application_name=$NODE"
     until pg_basebackup --dbname "$source" --pgdata "$PGDATA" --write-recovery-conf --wal-method stream \
         --checkpoint fast; do
-        rm -rf "$PGDATA"/*
+        rm -rf "${PGDATA:?}"/*
         sleep 1
     done
 fi

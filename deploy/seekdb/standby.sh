@@ -18,7 +18,7 @@ for _ in 1 2 3 4 5; do
     fi
     [ -f "$base/.standby" ] && exit 1  # it has data of its own: not ours to throw away
     echo "standby.sh: the primary does not take us yet: again"
-    rm -rf "$base"/*
+    rm -rf "${base:?}"/*
     sleep 3
 done
 exit 1
