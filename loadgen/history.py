@@ -16,7 +16,7 @@ import contextlib
 import errno
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +62,7 @@ _ARROW: Mapping[str, Any] = {
 OPS_SCHEMA = pa.schema(
     [(name, _ARROW[kind]) for name, kind in _OPS_TYPES.items()] + [("code", pa.string()), ("touched", _TOUCHED)]
 )
+_UINT8, _INT32, _INT64, _TOUCH = _ARROW["uint8"], _ARROW["int32"], _ARROW["int64"], _TOUCHED.value_type
 FAULT_SCHEMA = pa.schema([("at", pa.int64()), ("fault", pa.string()), ("node", pa.string()), ("act", pa.string())])
 
 
@@ -70,12 +71,27 @@ def ops_batch(rows: Sequence[Completion], types: Sequence[int] | None = None) ->
 
     Arrays are made from numpy buffers: ``pyarrow.array`` would import pandas, which stops a live run for 200 ms.
     """
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(Completion._fields)
-    arrays = [_array(np.array(types if types is not None else [ROW_DONE] * len(rows), dtype=np.uint8), pa.uint8())]
-    for name, values in zip(Completion._fields[:10], columns[:10], strict=True):
-        arrays.append(_array(np.array(values, dtype=_OPS_TYPES[name]), _ARROW[_OPS_TYPES[name]]))
-    arrays.append(_strings(columns[10]))
-    arrays.append(_touched(columns[11]))
+    count = len(rows)
+    columns = zip(*rows, strict=True) if rows else [()] * len(Completion._fields)
+    number, kind, process, due, sent, done, outcome, answer, tries, stage, code, touched = columns
+    # One conversion for all columns of a width, and bytes() for the small ones: this is paid for every op of a run.
+    wide = np.array((number, due, sent, done), dtype=np.int64)
+    narrow = np.array((process, tries), dtype=np.int32)
+    arrays = [
+        _bytes(types if types is not None else [ROW_DONE] * count),
+        _array(wide[0], _INT64),
+        _bytes(kind),
+        _array(narrow[0], _INT32),
+        _array(wide[1], _INT64),
+        _array(wide[2], _INT64),
+        _array(wide[3], _INT64),
+        _bytes(outcome),
+        _bytes(answer),
+        _array(narrow[1], _INT32),
+        _bytes(stage),
+        _strings(code),
+        _touched(touched),
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=OPS_SCHEMA)
 
 
@@ -98,30 +114,37 @@ class StreamWriter:
         origin = clock_origin()
         metadata = {"format": FORMAT, **{name: str(value) for name, value in asdict(origin).items()}, **(facts or {})}
         self.path = path
+        self._schema = schema
         try:
             # Unbuffered, and never over another history: what was written is in the operating system's hands.
             self._file = path.open("xb", buffering=0)
-            self._sink = pa.PythonFile(self._file, mode="w")
-            self._writer = pa.ipc.new_stream(self._sink, schema.with_metadata(metadata))
         except OSError as error:
             raise StoreError(f"cannot write the history {path}: {error.strerror or error}") from error
+        self._append(schema.with_metadata(metadata).serialize())
 
     def write(self, batch: Any) -> None:
         """Append one batch. After a StoreError nothing more may be written."""
-        try:
-            self._writer.write_batch(batch)
-        except OSError as error:
-            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-            raise StoreError(f"cannot write the history {self.path}: {reason}") from error
+        assert batch.schema.equals(self._schema), f"{self.path} holds other columns than {batch.schema.names}"
+        self._append(batch.serialize())
 
     def close(self, *, complete: bool = True) -> None:
         """End the stream; with ``complete`` false without its marker, so that a reader knows that it was cut."""
         if self._file.closed:
             return
         if complete:
-            with contextlib.suppress(OSError):
-                self._writer.close()
+            with contextlib.suppress(StoreError):
+                self._append(END_OF_STREAM)
         self._file.close()
+
+    def _append(self, message: Any) -> None:
+        """Append one whole message of the stream: pyarrow's own writer would make a call for each of its parts."""
+        left = memoryview(message)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+            raise StoreError(f"cannot write the history {self.path}: {reason}") from error
 
     def __enter__(self) -> "StreamWriter":
         return self
@@ -133,7 +156,9 @@ class StreamWriter:
 class HistoryWriter:
     """Writes the two streams of one load process."""
 
-    def __init__(self, directory: Path, process: str, invoked_types: Mapping[str, str], facts: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, process: str, invoked_types: Mapping[str, str], facts: Mapping[str, str]
+    ) -> None:
         self._types = invoked_types
         schema = pa.schema([(name, _ARROW[kind]) for name, kind in invoked_types.items()])
         facts = {"load_process": process, **facts}
@@ -149,7 +174,7 @@ class HistoryWriter:
         self._ops.write(batch)
 
     def closed(self, next_number: int) -> None:
-        """Say that this process has ended in order: it never started ``next_number`` or any later number it was handed."""
+        """Say that this process has ended in order, and never started ``next_number`` or a later one it was handed."""
         row = Completion(next_number, 0, -1, 0, 0, 0, int(Outcome.OK), 0, 0, 0, "", ())
         self._ops.write(ops_batch([row], [ROW_CLOSED]))
 
@@ -178,13 +203,17 @@ class LoadProcess:
 
 @dataclass(slots=True)
 class History:
-    """A whole run, as read back. ``problems`` says what was missing or broken, one sentence each."""
+    """A whole run, as read back. ``problems`` says what was missing or broken, one sentence each.
+
+    ``damaged`` names the streams (``load-0.ops``, ``final.orders``) that were not read to their end.
+    """
 
     processes: list[LoadProcess] = field(default_factory=list)
     final: dict[str, Columns] = field(default_factory=dict)
     final_facts: dict[str, Mapping[str, str]] = field(default_factory=dict)
     faults: Columns = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    damaged: set[str] = field(default_factory=set)
 
 
 def write_final(directory: Path, table: str, columns: Mapping[str, NDArray[Any]], types: Mapping[str, str]) -> None:
@@ -208,6 +237,8 @@ def read_history(directory: Path) -> History:
         stream = read_stream(path)
         history.problems += stream.problems
         streams[path.name.removesuffix(".arrows")] = stream
+        if stream.problems:
+            history.damaged.add(path.name.removesuffix(".arrows"))
     for name, stream in streams.items():
         if name.startswith("final."):
             history.final[name.removeprefix("final.")] = stream.columns
@@ -220,7 +251,9 @@ def read_history(directory: Path) -> History:
                 history.problems.append(f"{directory / name}.arrows has no ops stream beside it")
             _add_process(history, directory, name.removesuffix(".invoked"), stream, ops)
         elif name.removesuffix(".ops") + ".invoked" not in streams:
-            history.problems.append(f"{directory / name}.arrows has no invoked stream beside it: its ops are not judged")
+            history.problems.append(
+                f"{directory / name}.arrows has no invoked stream beside it: its ops are not judged"
+            )
     return history
 
 
@@ -235,9 +268,9 @@ class Stream:
 
 def read_stream(path: Path) -> Stream:
     """Read one stream as far as it is whole. Never raises on what the file holds: that is told in ``problems``."""
-    problems: list[str] = []
     batches: list[Any] = []
     schema: Any = None
+    problem = ""
     try:
         with pa.memory_map(str(path), "r") as source:
             size = source.size()
@@ -245,47 +278,66 @@ def read_stream(path: Path) -> Stream:
             source.seek(0)
             reader = pa.ipc.open_stream(source)
             schema = reader.schema
-            while True:
-                batch = reader.read_next_batch()
+            for batch in reader:
                 batch.validate(full=True)
                 batches.append(batch)
-    except StopIteration:
         if tail != END_OF_STREAM:
-            problems.append(f"{path} was cut short: it has no end-of-stream marker")
+            problem = f"{path} was cut short: it has no end-of-stream marker"
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        problems.append(f"{path} is truncated or not a history of loadgen: {reason}")
+        problem = f"{path} is truncated or not a history of loadgen: {_reason(error)}"
+    problems = [problem] if problem else []
+    try:
+        facts = _facts(schema)
+        return Stream(_columns(schema, batches) if facts else {}, facts, problems)
+    except (pa.ArrowException, ValueError) as error:
+        return Stream({}, {}, [*problems, f"{path} is not a history of loadgen: {_reason(error)}"])
+
+
+def _facts(schema: Any) -> Mapping[str, str]:
+    """The facts in a stream's header; empty where there is no header. Raises ValueError if it is not one of ours."""
     if schema is None:
-        return Stream({}, {}, problems)
-    facts = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()}
+        return {}
+    facts = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     if facts.get("format") != FORMAT:
-        return Stream({}, facts, [f"{path} is not a history of loadgen (format {facts.get('format', 'none')!r})"])
-    return Stream(_columns(schema, batches), facts, problems)
+        raise ValueError(f"its format is {facts.get('format', 'not said')}, not {FORMAT}")
+    foreign = [column.name for column in schema if column.type not in (*_ARROW.values(), _TOUCHED)]
+    if foreign:
+        raise ValueError(f"its columns {', '.join(foreign)} are of other types")
+    return facts
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _add_process(history: History, directory: Path, name: str, invoked: Stream, ops: Stream | None) -> None:
-    missing = [field for field in OPS_SCHEMA.names[:-1] if ops is not None and ops.columns and field not in ops.columns]
-    if missing or "number" not in invoked.columns:
-        history.problems.append(f"{directory / name}.*.arrows lacks the columns {', '.join(missing or ['number'])}")
-        return
     columns = ops.columns if ops is not None and ops.columns else _columns(OPS_SCHEMA, [])
+    expected = _columns(OPS_SCHEMA, [])
+    wrong = [column for column, empty in expected.items() if getattr(columns.get(column), "dtype", None) != empty.dtype]
+    if wrong or "number" not in invoked.columns:
+        history.problems.append(f"{directory / name}.*.arrows lacks the columns {', '.join(wrong or ['number'])}")
+        return
     kinds = columns["type"]
     closed = columns["number"][kinds == ROW_CLOSED]
-    facts = invoked.facts
-    origin = ClockOrigin(
-        facts.get("host", ""), facts.get("boot_id", ""), int(facts.get("wall_ns", 0)), int(facts.get("monotonic_ns", 0))
-    )
     history.processes.append(
         LoadProcess(
             name=name,
-            origin=origin,
-            facts=facts,
+            origin=_origin(invoked.facts),
+            facts=invoked.facts,
             invoked=invoked.columns,
             ops=_select(columns, kinds == ROW_DONE),
             tries=_select(columns, kinds == ROW_TRY),
             closed_at=int(closed[-1]) if len(closed) else None,
         )
     )
+
+
+def _origin(facts: Mapping[str, str]) -> ClockOrigin:
+    """Whose clock a stream's times are of. Without a boot id nothing can be ordered against another process."""
+    wall_ns, monotonic_ns = (facts.get(name, "") for name in ("wall_ns", "monotonic_ns"))
+    if not (wall_ns.isdigit() and monotonic_ns.isdigit()):
+        return ClockOrigin("", "", 0, 0)
+    return ClockOrigin(facts.get("host", ""), facts.get("boot_id", ""), int(wall_ns), int(monotonic_ns))
 
 
 def _select(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
@@ -353,21 +405,28 @@ def _array(values: NDArray[Any], arrow_type: Any) -> Any:
     return pa.Array.from_buffers(arrow_type, len(values), [None, pa.py_buffer(values)])
 
 
-def _strings(values: Iterable[str]) -> Any:
-    encoded = [value.encode() for value in values]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
-    np.cumsum([len(value) for value in encoded], out=offsets[1:])
+def _bytes(values: Sequence[int]) -> Any:
+    return pa.Array.from_buffers(_UINT8, len(values), [None, pa.py_buffer(bytes(values))])
+
+
+def _strings(values: Sequence[str]) -> Any:
+    encoded = [value.encode() for value in values] if any(values) else []
+    offsets = np.zeros(len(values) + 1, dtype=np.int32)
+    if encoded:
+        np.cumsum([len(value) for value in encoded], out=offsets[1:])
     return pa.Array.from_buffers(
-        pa.string(), len(encoded), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+        pa.string(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     )
 
 
 def _touched(values: Sequence[tuple[int, ...]]) -> Any:
-    flat = np.fromiter(itertools.chain.from_iterable(values), dtype=np.int64).reshape(-1, 3)
-    children = [_array(np.ascontiguousarray(flat[:, index]), pa.int64()) for index in range(3)]
-    struct = pa.StructArray.from_buffers(_TOUCHED.value_type, len(flat), [None], children=children)
+    flat = np.fromiter(itertools.chain.from_iterable(values), dtype=np.int64)
+    columns = np.ascontiguousarray(flat.reshape(-1, 3).T)
+    children = [_array(column, _INT64) for column in columns]
+    struct = pa.StructArray.from_buffers(_TOUCH, columns.shape[1], [None], children=children)
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
-    np.cumsum([len(value) // 3 for value in values], out=offsets[1:])
+    np.cumsum(np.fromiter(map(len, values), dtype=np.int32, count=len(values)), out=offsets[1:])
+    offsets //= 3
     return pa.ListArray.from_buffers(_TOUCHED, len(values), [None, pa.py_buffer(offsets)], children=[struct])
 
 

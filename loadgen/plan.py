@@ -128,7 +128,9 @@ def parse_plan(options: Mapping[str, Any]) -> Plan:
     strategy = _choice(given, "strategy", STRATEGIES, DEFAULTS.strategy)
     cluster = _choice(given, "cluster", CLUSTERS, "existing" if dsn else "embedded")
     if dsn and cluster != "existing":
-        raise PlanError(f"--dsn names an existing cluster, so --cluster {cluster} contradicts it: leave one of them out")
+        raise PlanError(
+            f"--dsn names an existing cluster, so --cluster {cluster} contradicts it: leave one of them out"
+        )
     if cluster == "existing" and not dsn:
         raise PlanError("--cluster existing needs --dsn (or LOADGEN_DSN), for example postgres://user@host:5432/db")
     engine = _choice(given, "engine", ENGINES, _engine_of(dsn))
@@ -201,7 +203,9 @@ def parse_skew(text: str) -> str:
         return wanted
     if wanted.startswith("zipf:") and _is_number(wanted[5:]) and 0 < float(wanted[5:]) <= 10:
         return f"zipf:{float(wanted[5:]):g}"
-    raise PlanError(f"--skew {text!r} is not uniform, one-hot or zipf:S with S above 0 and at most 10, such as zipf:0.99")
+    raise PlanError(
+        f"--skew {text!r} is not uniform, one-hot or zipf:S with S above 0 and at most 10, such as zipf:0.99"
+    )
 
 
 def parse_slos(text: str) -> tuple[Slo, ...]:
@@ -211,7 +215,8 @@ def parse_slos(text: str) -> tuple[Slo, ...]:
 
 def masked_dsn(dsn: str) -> str:
     """The DSN with its passwords replaced by ``***``, in the user part and in the parameters."""
-    masked = re.sub(r"(://[^/?#]*?):[^/?#]*@", r"\1:***@", dsn)
+    # Up to the last @, so that a password with unescaped separators is hidden whole.
+    masked = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", dsn)
     return re.sub(r"(?i)([?&](?:password|passwd|sslpassword)=)[^&#]*", r"\1***", masked)
 
 

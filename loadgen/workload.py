@@ -26,11 +26,16 @@ class Statement:
 
     Calling a statement with the values of its parameters makes what a body yields: ``yield DEDUCT(sku, qty)``.
     Values are ints or strings.
+
+    ``blind`` says that no body looks at the answer: a connection that merges round trips may then send the statement
+    with the next one, or with COMMIT, and the body gets an empty Result. An error of it is then met a little later,
+    and still before anything is committed.
     """
 
-    __slots__ = ("mysql", "mysql_order", "parameters", "postgres")
+    __slots__ = ("blind", "mysql", "mysql_order", "parameters", "postgres")
 
-    def __init__(self, text: str, *, mysql: str | None = None) -> None:
+    def __init__(self, text: str, *, mysql: str | None = None, blind: bool = False) -> None:
+        self.blind = blind
         self.parameters = tuple(dict.fromkeys(_PARAMETER.findall(text)))
         numbers = {name: f"${index}" for index, name in enumerate(self.parameters, 1)}
         self.postgres = _PARAMETER.sub(
@@ -44,6 +49,7 @@ class Statement:
         self.mysql = _PARAMETER.sub("%s", source.replace("%", "%%"))
 
     def __call__(self, *values: int | str) -> "Call":
+        """What a body yields."""
         return self, values
 
     def __repr__(self) -> str:

@@ -20,8 +20,9 @@ class Place:
 class Cluster(Protocol):
     """Running nodes. Optional abilities (kill, pause, partition, restart) are protocols of their own."""
 
-    address: Address
-    """Where the load goes."""
+    @property
+    def address(self) -> Address:
+        """Where the load goes."""
 
     def facts(self) -> dict[str, Any]:
         """What ``plan.json`` says of it: provider, nodes, where the data is, how a person connects by hand."""

@@ -1,1 +1,13 @@
+"""The load path: Locust's users, the loop thread that runs their transactions, and the recorder.
 
+Importing this room wires loadgen to Locust's events: that is what makes a workload file a locustfile.
+"""
+
+from locust import tag, task
+
+from loadgen.load.user import SessionUser
+from loadgen.load.wiring import wire
+
+wire()
+
+__all__ = ["SessionUser", "tag", "task"]

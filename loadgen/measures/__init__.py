@@ -1,1 +1,1 @@
-
+"""Rates, percentiles and counts, computed from a history."""

@@ -1,0 +1,123 @@
+"""The books of one run: its history joined once, for every check to read, and the words that name what stands there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadgen.checks.account import Versions, version_account
+from loadgen.checks.asked import Asked, read_asked
+from loadgen.checks.final import Final, read_final
+from loadgen.checks.writes import Looks, Refusals, Writes, read_looks, read_refusals, read_writes
+from loadgen.history import History, LoadProcess
+from loadgen.measures.timeline import Timeline, timeline
+from loadgen.op import Outcome
+from loadgen.plan import Plan
+from loadgen.sale import ANSWER_NAMES, KIND_NAMES, Kind
+from loadgen.verdict import Finding
+
+MOST_WITNESSES = 5
+"""How many anomalies of one check are told in words; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """One run, joined. Nothing in it is changed by a check."""
+
+    plan: Plan
+    statement_snapshot: bool
+    """Whether the level that the run was at documents that a statement reads from one snapshot."""
+    asked: Asked
+    writes: Writes
+    looks: Looks
+    refusals: Refusals
+    final: Final
+    versions: Versions | None
+    """The account of the stock rows' versions; None where ``stock``, ``orders`` or ``releases`` was not read."""
+    processes: Sequence[LoadProcess]
+    times: Timeline
+
+    @property
+    def rows(self) -> int:
+        """How many stock rows there are."""
+        return self.plan.skus * self.plan.buckets
+
+
+def open_books(history: History, plan: Plan, *, statement_snapshot: bool = True) -> Books:
+    """Join a history. Raises Contradiction if it holds what no run of this plan could have written."""
+    asked = read_asked(history.processes, plan)
+    writes, final = read_writes(history.processes, asked, plan), read_final(history, asked, plan)
+    return Books(
+        plan=plan,
+        statement_snapshot=statement_snapshot,
+        asked=asked,
+        writes=writes,
+        looks=read_looks(history.processes, asked, plan),
+        refusals=read_refusals(history.processes, asked, plan),
+        final=final,
+        versions=version_account(plan, asked, writes, final),
+        processes=history.processes,
+        times=timeline(history.processes),
+    )
+
+
+def found(name: str, *groups: tuple[NDArray[np.int64], Callable[[int], str]]) -> Finding:
+    """The finding whose anomalies are the members of ``groups``, each group with the words for one of its members."""
+    witnesses: list[str] = []
+    for members, describe in groups:
+        witnesses += [describe(int(member)) for member in members[: MOST_WITNESSES - len(witnesses)]]
+    return Finding(name, sum(len(members) for members, _ in groups), tuple(witnesses))
+
+
+def order_named(books: Books, at: int) -> str:
+    """``order 17 (token 123, user 5, 1 × SKU 3)``: the order at this position among the numbers asked."""
+    asked = books.asked
+    lines = f"{asked.qty_a[at]} × SKU {asked.sku_a[at]}"
+    if asked.sku_b[at] >= 0:
+        lines += f" + {asked.qty_b[at]} × SKU {asked.sku_b[at]}"
+    return f"order {asked.number[at]} (token {asked.token[at]}, user {asked.user[at]}, {lines})"
+
+
+def write_named(books: Books, index: int) -> str:
+    """``the order with token 123 (op 17, acknowledged at 1.234 s)``: who made a write."""
+    writes, asked = books.writes, books.asked
+    at = writes.who[index]
+    return (
+        f"{KIND_NAMES[writes.kind[index]]} {asked.number[at]} (token {asked.token[at]}, "
+        f"sent {time_named(books, int(writes.sent[index]), int(writes.process[index]))}, "
+        f"acknowledged {time_named(books, int(writes.done[index]), int(writes.process[index]))})"
+    )
+
+
+def row_named(books: Books, row: int) -> str:
+    """``SKU 3``, with its bucket where the stock lies in several."""
+    sku, bucket = divmod(int(row), books.plan.buckets)
+    return f"SKU {sku}" if books.plan.buckets == 1 else f"SKU {sku} bucket {bucket}"
+
+
+def time_named(books: Books, time_ns: int, process: int) -> str:
+    """``12.345678 s``: a time that a process measured, in seconds since the first op of the run was due."""
+    return f"{books.times.seconds(time_ns, process):.6f} s"
+
+
+def ending_named(books: Books, at: int, kind: Kind) -> str:
+    """How an op was told to have ended, and when: ``acknowledged as placed at 1.234 s``."""
+    number = books.asked.number[at]
+    for index, process in enumerate(books.processes):
+        ops = process.ops
+        found_at = np.flatnonzero((ops["number"] == number) & (ops["kind"] == kind))
+        if len(found_at):
+            return _ending(books, index, int(found_at[0]))
+    return "never answered"
+
+
+def _ending(books: Books, process: int, row: int) -> str:
+    ops = books.processes[process].ops
+    outcome, when = Outcome(int(ops["outcome"][row])), time_named(books, int(ops["done"][row]), process)
+    if outcome == Outcome.OK:
+        return f"answered {ANSWER_NAMES[ops['answer'][row]].replace('_', ' ')} at {when}"
+    code = f" by {ops['code'][row]}" if ops["code"][row] else ""
+    return {Outcome.FAIL: "failed", Outcome.INFO: "left open", Outcome.SKIPPED: "skipped"}[
+        outcome
+    ] + f"{code} at {when}"

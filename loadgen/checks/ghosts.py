@@ -1,0 +1,115 @@
+"""Ghosts: what the tables hold although the client was told "no", or nobody ever asked for it."""
+
+import numpy as np
+
+from loadgen.checks.asked import Fate
+from loadgen.checks.books import Books, ending_named, found, order_named
+from loadgen.checks.final import Orders, Payments, Releases
+from loadgen.checks.ledger import row_of_orders
+from loadgen.sale import KIND_NAMES, Kind, State
+from loadgen.verdict import Finding
+
+_STATE_WRITTEN_BY = {State.PAID: Kind.PAY, State.CANCELLED: Kind.CANCEL, State.RELEASED: Kind.RELEASE}
+
+
+def ghost(books: Books) -> Finding:
+    """An order, payment, release or change of an order's state that no op wrote which may have happened.
+
+    A row whose order the history should know and does not (its token is the right one) is not judged: then the
+    history is incomplete, which the judge says.
+    """
+    orders, payments, releases = books.final.orders, books.final.payments, books.final.releases
+    if orders is None:
+        return Finding("ghost", unknown=books.final.lack("orders"))
+    groups = [
+        (_ghost_orders(books, orders), lambda row: f"{row_of_orders(orders, row)}, {_why_order(books, orders, row)}"),
+        (_ghost_states(books, orders), lambda row: _why_state(books, orders, row)),
+    ]
+    if payments is not None:
+        groups.append((_ghost_payments(books, orders, payments), lambda row: _why_payment(books, payments, row)))
+    if releases is not None:
+        groups.append((_ghost_releases(books, orders, releases), lambda row: _why_release(books, releases, row)))
+    finding = found("ghost", *groups)
+    return Finding("ghost", finding.anomalies, finding.witnesses, unknown=books.final.lack("payments", "releases"))
+
+
+def _ghost_orders(books: Books, orders: Orders) -> np.ndarray:
+    wanted = np.zeros(len(orders.id), dtype=bool)
+    wanted[orders.genuine] = books.asked.may_have_happened(Kind.ORDER)[orders.at[orders.genuine]]
+    return np.flatnonzero(~wanted & ~orders.unheard)
+
+
+def _why_order(books: Books, orders: Orders, row: int) -> str:
+    at, asked = int(orders.at[row]), books.asked
+    if at < 0:
+        return "and no op has this number"
+    if asked.kind[at] != Kind.ORDER:
+        return "and its number is a browse's"
+    if asked.token[at] != orders.token[row]:
+        return f"and {order_named(books, at)} has another token"
+    if not orders.genuine[row]:
+        return "and an earlier row has its id"
+    if asked.fates[Kind.ORDER][at] == Fate.NEVER:
+        return "and the order was never sent"
+    return f"and the order was {ending_named(books, at, Kind.ORDER)}"
+
+
+def _ghost_states(books: Books, orders: Orders) -> np.ndarray:
+    wanted = orders.state == State.RESERVED
+    known = orders.genuine
+    for state, kind in _STATE_WRITTEN_BY.items():
+        mine = known & (orders.state == state)
+        wanted[mine] = books.asked.may_have_happened(kind)[orders.at[mine]]
+    real = (orders.state >= 0) & (orders.state < len(State))
+    # A row that is a ghost itself is told once; its state is nobody's.
+    return np.flatnonzero((known & ~wanted) | ~real)
+
+
+def _why_state(books: Books, orders: Orders, row: int) -> str:
+    state, at = int(orders.state[row]), int(orders.at[row])
+    if not 0 <= state < len(State):
+        return f"{row_of_orders(orders, row)} and is in state {state}, which there is not"
+    kind = _STATE_WRITTEN_BY[State(state)]
+    is_now = State(state).name.lower()
+    return f"{order_named(books, at)} is {is_now}, and its {kind.name.lower()} was {_told(books, at, kind)}"
+
+
+def _ghost_payments(books: Books, orders: Orders, payments: Payments) -> np.ndarray:
+    wanted = np.isin(payments.order_id, orders.id[orders.unheard])
+    known = payments.at >= 0
+    wanted[known] = books.asked.may_have_happened(Kind.PAY)[payments.at[known]]
+    return np.flatnonzero(~wanted | (payments.id != payments.order_id))
+
+
+def _why_payment(books: Books, payments: Payments, row: int) -> str:
+    at = int(payments.at[row])
+    text = f"payment {payments.id[row]} of {payments.amount[row]} for order {payments.order_id[row]}"
+    if at < 0:
+        return f"{text} is there, and no op has this number"
+    if payments.id[row] != payments.order_id[row]:
+        return f"{text} is there, and no pay writes this id"
+    return f"{text} (token {books.asked.token[at]}) is there, and its pay was {_told(books, at, Kind.PAY)}"
+
+
+def _ghost_releases(books: Books, orders: Orders, releases: Releases) -> np.ndarray:
+    wanted = np.isin(releases.order_id, orders.id[orders.unheard])
+    for kind in (Kind.CANCEL, Kind.RELEASE):
+        mine = (releases.at >= 0) & (releases.kind == kind)
+        wanted[mine] = books.asked.may_have_happened(kind)[releases.at[mine]]
+    return np.flatnonzero(~wanted | (releases.kind < 0))
+
+
+def _why_release(books: Books, releases: Releases, row: int) -> str:
+    at, kind = int(releases.at[row]), int(releases.kind[row])
+    text = f"row {releases.id[row]} of releases for order {releases.order_id[row]} is there"
+    if kind < 0:
+        return f"{text}, and no op writes this id"
+    if at < 0:
+        return f"{text}, and no op has this number"
+    return f"{text} (token {books.asked.token[at]}), and its {KIND_NAMES[kind]} was {_told(books, at, Kind(kind))}"
+
+
+def _told(books: Books, at: int, kind: Kind) -> str:
+    if books.asked.fates[kind][at] == Fate.NEVER:
+        return "never sent"
+    return ending_named(books, at, kind)

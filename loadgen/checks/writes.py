@@ -1,0 +1,148 @@
+"""What ops did to versioned rows, as far as it was acknowledged: their writes, their looks, their refusals."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadgen.checks.asked import Asked, Contradiction
+from loadgen.history import Columns, LoadProcess
+from loadgen.op import Outcome
+from loadgen.plan import Plan
+from loadgen.sale import Answer
+
+MOST_VERSION = 2**36
+"""Versions count writes: no run makes as many, and a row (at most 2^20 of them) and a version fit one key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """Every acknowledged write of a stock row, ordered by row and version written."""
+
+    key: NDArray[np.int64]
+    """Row and version as one number, ascending: one sort serves every check."""
+    row: NDArray[np.int64]
+    read: NDArray[np.int64]
+    """The version that the transaction had read, or -1."""
+    wrote: NDArray[np.int64]
+    who: NDArray[np.int64]
+    """The position among the numbers asked."""
+    kind: NDArray[np.uint8]
+    process: NDArray[np.int32]
+    sent: NDArray[np.int64]
+    done: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Every row that a browse saw, and its version. One browse's rows stand together."""
+
+    who: NDArray[np.int64]
+    row: NDArray[np.int64]
+    version: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Every "sold out", with the SKU that it was said of."""
+
+    who: NDArray[np.int64]
+    sku: NDArray[np.int64]
+    process: NDArray[np.int32]
+    sent: NDArray[np.int64]
+
+
+Table = TypeVar("Table", Writes, Looks, Refusals)
+
+
+def read_writes(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> Writes:
+    """All acknowledged writes. Raises Contradiction where one does not name exactly its op's rows."""
+    writes = _gather(Writes, processes, lambda index, process: _writes(index, process, asked, plan))
+    order = np.argsort(writes.key)
+    return Writes(*(getattr(writes, column.name)[order] for column in fields(Writes)))
+
+
+def read_looks(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> Looks:
+    """All rows seen by browses. Raises Contradiction for a row of a SKU that the browse did not ask for."""
+    return _gather(Looks, processes, lambda _, process: _looks(process, asked, plan))
+
+
+def read_refusals(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> Refusals:
+    """All answers "sold out". Raises Contradiction for one of a SKU that was not asked for."""
+    return _gather(Refusals, processes, lambda index, process: _refusals(index, process, asked, plan))
+
+
+def write_key(row: NDArray[np.int64], version: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A row and one of its versions as one number."""
+    return row * (2 * MOST_VERSION) + version
+
+
+def _writes(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tuple[NDArray[Any], ...]:
+    ops = process.ops
+    answer = ops["answer"]
+    wrote = (answer == Answer.PLACED) | (answer == Answer.CANCELLED) | (answer == Answer.RELEASED)
+    chosen = np.flatnonzero(wrote & (ops["outcome"] == Outcome.OK))
+    who = asked.index.find(ops["number"][chosen])
+    at, line, counts = _touches(ops, chosen)
+    wrong = counts != asked.lines()[who]
+    if wrong.any():
+        raise Contradiction(f"op {ops['number'][chosen[wrong][0]]} does not say what it wrote to each of its SKUs")
+    whose = np.repeat(who, counts)
+    sku = np.where(line == 0, asked.sku_a[whose], asked.sku_b[whose])
+    row, read, version = (ops[f"touched_{name}"][at] for name in ("row", "read", "wrote"))
+    wrong = (row // plan.buckets != sku) | (version < 1) | (read < -1) | (np.maximum(read, version) > MOST_VERSION)
+    if wrong.any():
+        raise Contradiction(f"op {asked.number[whose[wrong][0]]} says that it wrote what is not one of its rows")
+    source = np.repeat(chosen, counts)
+    by = np.full(len(whose), index, dtype=np.int32)
+    ended = (ops[name][source] for name in ("sent", "done"))
+    return write_key(row, version), row, read, version, whose, ops["kind"][source], by, *ended
+
+
+def _looks(process: LoadProcess, asked: Asked, plan: Plan) -> tuple[NDArray[Any], ...]:
+    ops = process.ops
+    chosen = np.flatnonzero((ops["answer"] == Answer.SEEN) & (ops["outcome"] == Outcome.OK))
+    at, _, counts = _touches(ops, chosen)
+    whose = np.repeat(asked.index.find(ops["number"][chosen]), counts)
+    row, version = ops["touched_row"][at], ops["touched_read"][at]
+    sku = row // plan.buckets
+    wrong = ((sku != asked.sku_a[whose]) & (sku != asked.sku_b[whose])) | (version < 0) | (version > MOST_VERSION)
+    if wrong.any():
+        raise Contradiction(f"browse {asked.number[whose[wrong][0]]} saw what it did not look at")
+    return whose, row, version
+
+
+def _refusals(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tuple[NDArray[Any], ...]:
+    ops = process.ops
+    chosen = np.flatnonzero((ops["answer"] == Answer.SOLD_OUT) & (ops["outcome"] == Outcome.OK))
+    at, _, counts = _touches(ops, chosen)
+    source = np.repeat(chosen, counts)
+    whose = asked.index.find(ops["number"][source])
+    sku = ops["touched_row"][at] // plan.buckets
+    wrong = (sku != asked.sku_a[whose]) & (sku != asked.sku_b[whose])
+    if wrong.any():
+        raise Contradiction(f"order {asked.number[whose[wrong][0]]} was refused a SKU that it did not ask for")
+    return whose, sku, np.full(len(whose), index, dtype=np.int32), ops["sent"][source]
+
+
+def _touches(ops: Columns, chosen: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Of the ops ``chosen``: the positions of their touches, each touch's place in its op, and how many each has."""
+    start = ops["touched_start"]
+    counts = start[chosen + 1] - start[chosen]
+    before = np.cumsum(counts) - counts
+    line = np.arange(int(counts.sum()), dtype=np.int64) - np.repeat(before, counts)
+    return np.repeat(start[chosen], counts) + line, line, counts
+
+
+def _gather(
+    table: type[Table],
+    processes: Sequence[LoadProcess],
+    read: Callable[[int, LoadProcess], tuple[NDArray[Any], ...]],
+) -> Table:
+    parts = [read(index, process) for index, process in enumerate(processes)]
+    if len(parts) == 1:
+        return table(*parts[0])
+    empty = [np.empty(0, np.int64)]
+    return table(*(np.concatenate([part[column] for part in parts] or empty) for column in range(len(fields(table)))))

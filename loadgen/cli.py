@@ -1,0 +1,190 @@
+"""The command ``loadgen``: look at runs, and judge them again. Runs themselves are started by Locust.
+
+Nothing here needs a database, Locust or pandas, and nothing writes into a run directory.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loadgen.errors import LoadgenError, StoreError
+from loadgen.report.terminal import coloured, engine_title, render
+from loadgen.run_directory import LATEST, RUNS, RunDirectory, find_run, read_json, run_directories
+
+EXIT_USAGE = 2
+LIST_HEAD: tuple[str, ...] = (
+    "started (UTC)",
+    "engine",
+    "workload",
+    "strategy",
+    "isolation",
+    "verdict",
+    "orders/s",
+    "violations",
+    "run",
+)
+EXIT_PIPE_CLOSED = 141
+"""What a shell reports for a process that SIGPIPE ended."""
+
+TOP_HELP = """\
+A run is made by Locust:
+
+  locust -f workloads/flashsale.py                             Locust's web page
+  locust -f workloads/flashsale.py --headless                  embedded PostgreSQL, about a minute
+  locust -f workloads/flashsale.py --headless --engine oceanbase --strategy pessimistic --duration 90s
+  locust -f workloads/flashsale.py --help                      every option of a run
+
+and leaves a directory runs/<utc>-<engine>-<workload>, which these commands read:
+
+  loadgen list                     every run, one line each
+  loadgen report                   the summary of the newest run, as it was printed at its end
+  loadgen check runs/latest        judge the stored history again; no database is needed
+  loadgen check --json | jq .violations
+"""
+CHECK_HELP = """\
+The checks run on the stored history and print the same summary as the run did. The run's files stay as they are.
+
+exit codes:
+  0  valid, and every objective met           3  an objective (--slo) missed
+  1  no op was acknowledged, a load process   4  consistency violated
+     died, or an error of loadgen itself      5  verdict unknown
+  2  not a run directory
+4 beats 5 beats 1 beats 3.
+
+examples:
+  loadgen check                                       the newest run
+  loadgen check runs/20250101T000000Z-postgres-flashsale --json
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal without UTF-8 gets a question mark, not a traceback.
+            stream.reconfigure(errors="replace")
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        code = command(options)
+        sys.stdout.flush()
+    except LoadgenError as error:
+        print(f"loadgen: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:
+        # Nobody reads any more; Python would complain again when it flushes at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def check(options: argparse.Namespace) -> int:
+    """Judge a stored history again and print the summary."""
+    from loadgen.judge import exit_code, judge
+
+    run = find_run(options.run)
+    summary = judge(run.path)
+    if run.summary.exists():
+        # What only the run itself could know.
+        stored = read_json(run.summary)
+        summary |= {name: stored[name] for name in ("kept",) if name in stored}
+    _show(options, run, summary)
+    return exit_code(summary)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Print the stored summary."""
+    run = find_run(options.run)
+    if not run.summary.exists():
+        raise StoreError(
+            f"{run.path} has no summary: the run goes on, or was killed; judge it: loadgen check {run.path}"
+        )
+    _show(options, run, read_json(run.summary))
+    return 0
+
+
+def list_runs(options: argparse.Namespace) -> int:
+    """Print one line for each run."""
+    runs = run_directories(options.directory)
+    if not runs:
+        print(f"no runs in {options.directory}")
+        return 0
+    lines = [LIST_HEAD, *(_line(run) for run in runs)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+def _line(run: RunDirectory) -> tuple[str, ...]:
+    """A run's line; of a broken run, what can be said of it."""
+    try:
+        plan_facts = read_json(run.plan)
+        plan, started = plan_facts["plan"], str(plan_facts["started_utc"])[:19].replace("T", " ")
+        what = (engine_title({}, plan_facts), plan["workload"], plan["strategy"], str(plan_facts["engine"]["level"]))
+    except (StoreError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error) if isinstance(error, StoreError) else f"{run.plan} lacks what it should hold"
+        return ("-", "-", "-", "-", "-", "broken", "-", "-", f"{run.path}: {reason}")
+    try:
+        summary = read_json(run.summary) if run.summary.exists() else None
+        result = ("unfinished", "-", "-") if summary is None else _result(summary)
+    except (StoreError, KeyError, TypeError, ValueError, AttributeError):
+        result = ("broken", "-", "-")
+    return (started, *map(str, what), *result, str(run.path))
+
+
+def _result(summary: Mapping[str, Any]) -> tuple[str, str, str]:
+    rate = (summary.get("orders") or {}).get("per_second_mean")
+    violations = sum(int(count) for count in (summary.get("violations") or {}).values())
+    verdict = str(summary["verdict"]) + (" (cut short)" if summary.get("complete") is False else "")
+    return verdict, "-" if rate is None else f"{float(rate):,.1f}", f"{violations:,}"
+
+
+def _show(options: argparse.Namespace, run: RunDirectory, summary: Mapping[str, Any]) -> None:
+    if options.json:
+        print(json.dumps(summary, indent=2, default=_plain))
+        return
+    plan_facts = read_json(run.plan) if run.plan.exists() else {}
+    text = render(summary, plan_facts, run_dir=str(run.path))
+    wants_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(coloured(text) if wants_colour else text, end="")
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="loadgen",
+        description="Look at the runs of the load tester, and judge them again.",
+        epilog=TOP_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, command, help_text, epilog in (
+        ("check", check, "judge a stored run again, without a database", CHECK_HELP),
+        ("report", report, "print the summary of a run as it was stored", ""),
+    ):
+        sub = commands.add_parser(
+            name, help=help_text, description=help_text, epilog=epilog, formatter_class=parser.formatter_class
+        )
+        sub.add_argument(
+            "run", metavar="RUN", nargs="?", type=Path, default=RUNS / LATEST, help="a run directory (runs/latest)"
+        )
+        sub.add_argument("--json", action="store_true", help="print the summary as JSON, with the keys of summary.json")
+        sub.set_defaults(command=command)
+    sub = commands.add_parser("list", help="one line for each run", description="One line for each run, oldest first.")
+    sub.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=RUNS, help="where the runs are (runs)")
+    sub.set_defaults(command=list_runs)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""The provider ``embedded``: a server out of a Python package, as a process of ours. One file for each engine."""
+
+from loadgen.clusters import embedded_postgres, embedded_seekdb
+from loadgen.clusters.cluster import Cluster, Place, Provider
+from loadgen.errors import PlanError
+from loadgen.plan import Plan
+
+SERVERS: dict[str, Provider] = {
+    "postgres": embedded_postgres.start,
+    "oceanbase": embedded_seekdb.start,
+}
+
+
+def start(plan: Plan, place: Place) -> Cluster:
+    """Start the plan's engine. Raises PlanError where no package brings it, ClusterError where it can't be started."""
+    server = SERVERS.get(plan.engine)
+    if server is None:
+        raise PlanError(
+            f"--cluster embedded has no {plan.engine} server (only {', '.join(SERVERS)}): name one by --dsn"
+        )
+    if plan.nodes != 1:
+        raise PlanError(f"--nodes {plan.nodes}: --cluster embedded starts one node")
+    return server(plan, place)

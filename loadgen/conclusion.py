@@ -1,0 +1,112 @@
+"""What is made of a run once its load is over: final reads stored, judged, summed up, told.
+
+Each step is tried, whatever became of the one before: a full disk, a dead server or a bug of ours may cost a file or
+the final reads, never the verdict on what there is, nor the exit code.
+"""
+
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from loadgen.errors import LoadgenError
+from loadgen.history import read_history, write_final, write_json
+from loadgen.judge import exit_code, judge
+from loadgen.report.terminal import render
+from loadgen.run_directory import RunDirectory, read_json
+from loadgen.workload import Table
+
+EXIT_OWN_ERROR = 1
+
+Answer = TypeVar("Answer")
+Columns = Mapping[str, NDArray[Any]]
+
+
+class Conclusion:
+    """The end of one run, step by step. No step raises an Exception; what failed stands among the warnings."""
+
+    def __init__(self, run: RunDirectory, load: dict[str, Any], log: Callable[[str], None]) -> None:
+        self._run = run
+        self._load = load
+        self._log = log
+        self._problems: list[str] = []
+        self._summary: dict[str, Any] = {}
+        run.reserve.unlink(missing_ok=True)
+        self._store(run.load, load)
+
+    def final_reads(self, tables: tuple[Table, ...], read: Callable[[], Mapping[str, Columns]]) -> None:
+        """Take the final reads by ``read`` and store them, all or none; without them no verdict is valid."""
+        before = len(self._problems)
+        self._try("the final reads were not taken", lambda: _store_final(self._run.history, tables, read()))
+        self._load["final_reads"] = "; ".join(self._problems[before:])
+        self._store(self._run.load, self._load)
+
+    def judge(self) -> str:
+        """The verdict on what is stored: ``valid``, ``invalid`` or ``unknown``."""
+        summary = self._try("the run was not judged", lambda: judge(self._run.path))
+        self._summary = summary or {"verdict": "unknown", "unknown": self._problems[-1], "exit_code": EXIT_OWN_ERROR}
+        return str(self._summary["verdict"])
+
+    def stopped(self, stop: Callable[[], str]) -> None:
+        """Stop the servers by ``stop``, which answers the command that starts them again if their data was kept."""
+        kept = self._try("the servers were not stopped in order", stop)
+        if kept:
+            self._summary["kept"] = kept
+
+    def done(self) -> dict[str, Any]:
+        """Store the summary; what the load side is told at last."""
+        summary, known = self._summary, list(self._summary.get("warnings", ()))
+        self._try("seconds.csv was not written", lambda: _write_seconds(self._run))
+        summary["warnings"] = known + self._problems
+        self._store(self._run.summary, summary)
+        summary["warnings"] = known + self._problems
+        report = self._try("the report was not made", self._report)
+        return {
+            "exit_code": self._exit_code(),
+            "verdict": summary["verdict"],
+            "report": report or f"{summary['verdict'].upper()}: {'; '.join(self._problems)}\n",
+            "run_dir": str(self._run.path),
+        }
+
+    def _report(self) -> str:
+        plan_facts = read_json(self._run.plan) if self._run.plan.exists() else {}
+        return render(self._summary, plan_facts, run_dir=os.path.relpath(self._run.path))
+
+    def _exit_code(self) -> int:
+        """The verdict's code. A step of ours that failed is an error (1), but weighs less than violated or unknown."""
+        code = self._summary.get("exit_code")
+        code = exit_code(self._summary) if code is None else int(code)
+        return EXIT_OWN_ERROR if self._problems and code in (0, 3) else code
+
+    def _store(self, path: Path, value: dict[str, Any]) -> None:
+        self._try(f"{path.name} was not written", lambda: write_json(path, value))
+
+    def _try(self, failure: str, step: Callable[[], Answer]) -> Answer | None:
+        try:
+            return step()
+        except (LoadgenError, OSError) as error:
+            self._problems.append(f"{failure}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever a step ran into, the ones after it must still be done
+            self._problems.append(f"{failure}: loadgen's own error, {type(error).__name__} (see logs/conductor.log)")
+            self._log(traceback.format_exc())
+        return None
+
+
+def _store_final(history: Path, tables: tuple[Table, ...], found: Mapping[str, Columns]) -> None:
+    try:
+        for table in tables:
+            write_final(history, table.name, found[table.name], table.final)
+    except BaseException:
+        # Half of the tables would look like a database that lost the others.
+        for path in history.glob("final.*.arrows"):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _write_seconds(run: RunDirectory) -> None:
+    from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
+
+    write_seconds(read_history(run.history), read_json(run.plan), run.seconds)

@@ -1,0 +1,244 @@
+"""The conductor's part of a run: everything that is not the load itself. ``loadgen.run`` is the process it lives in."""
+
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote
+
+from loadgen import clusters, engines
+from loadgen.clock import clock_origin
+from loadgen.clusters.cluster import Cluster, Place
+from loadgen.conclusion import Conclusion
+from loadgen.engines.engine import Control, Engine, Level, level_of
+from loadgen.errors import ClusterError, LoadgenError
+from loadgen.history import write_json
+from loadgen.host import hardware, versions
+from loadgen.plan import Plan, plan_from_json
+from loadgen.run_directory import RunDirectory, discard, make_run_directory, point_latest, utc_text
+from loadgen.verdict import Verdict
+from loadgen.workload import Table
+
+SPARE_CONNECTIONS = 2
+"""Connections that must stay free beside the sessions: for our own control, and for a person who looks on."""
+QUIESCE_S = 20.0
+"""How long the run's sessions may take to end."""
+RECONNECT_S = 5.0
+"""How long a server that does not answer after the load is asked again."""
+QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S = 6.0, 2.0
+"""The same where somebody cut the run short, and waits for the verdict."""
+POLL_S = 0.1
+SHORTEST_SECRET = 3
+"""A shorter password is not looked for in texts: it would be found everywhere. It is never written there by itself."""
+
+
+class Conductor:
+    """One run, from its plan to its report. Every method may raise LoadgenError; ``close`` stops what is up."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._tell = say
+        self._secrets: tuple[str, ...] = ()
+        self._log: IO[str] | None = None
+        self._engine: Engine
+        self._level: Level
+        self._plan: Plan
+        self._tables: tuple[Table, ...] = ()
+        self._run: RunDirectory | None = None
+        self._cluster: Cluster | None = None
+        self._control: Control | None = None
+        self._run_id = ""
+
+    def start(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Bring up and prepare what the load will go to; the ``ready`` message."""
+        self._plan = plan = plan_from_json(message["plan"])
+        self._secrets = _passwords(plan.dsn)
+        self._engine = engines.engine_of(plan.engine)
+        self._level = level_of(self._engine, plan.isolation)
+        self._tables = tuple(_table(table) for table in message["workload"]["tables"])
+        started_s = time.time()
+        self._run = make_run_directory(plan, started_s)
+        self._run_id = self._run.path.name
+        self._log = (self._run.logs / "conductor.log").open("a", buffering=1, errors="replace")
+        try:
+            return {"ready": self._prepare(message["workload"], started_s)}
+        except BaseException as error:
+            self.log(f"not started: {error or type(error).__name__}")
+            self.close()
+            # Our own errors leave their traceback there.
+            if isinstance(error, LoadgenError) or not isinstance(error, Exception):
+                discard(self._run, keep_itself=bool(plan.run_dir), but_logs=isinstance(error, LoadgenError))
+            raise
+
+    def finish(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Settle, judge, report and stop; the ``done`` message."""
+        assert self._run is not None, "finish before start"
+        conclusion = Conclusion(self._run, message, self.log)
+        conclusion.final_reads(self._tables, lambda: self._final_reads(cut_short=bool(message.get("cut_short"))))
+        self._close_control()
+        self.say("judging")
+        verdict = conclusion.judge()
+        keep = self._plan.keep or (verdict == Verdict.INVALID and self._plan.cluster == "embedded")
+        conclusion.stopped(lambda: self._stop(keep=keep))
+        done = conclusion.done()
+        self.log(f"verdict {done['verdict']}, exit code {done['exit_code']}")
+        return {"done": {**done, "report": self.masked(done["report"])}}
+
+    def close(self) -> None:
+        """Stop whatever is up. Idempotent. A server that will not stop dies with this process."""
+        try:
+            self._close_control()
+            self._stop(keep=False)
+        except LoadgenError as error:
+            self.log(str(error))
+
+    def say(self, text: str) -> None:
+        """Tell the person in front of the run how far it is."""
+        self.log(text)
+        self._tell(self.masked(text))
+
+    def log(self, text: str) -> None:
+        """Append to ``logs/conductor.log``; a disk that is full loses this line and nothing else."""
+        if self._log is not None and not self._log.closed:
+            try:
+                self._log.write(f"{utc_text(time.time())} {self.masked(text)}\n")
+            except OSError:
+                self._log = None
+
+    def masked(self, text: str) -> str:
+        """``text`` without the passwords of this run."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def stop_servers(self) -> None:
+        """Stop the servers and nothing else: the one method for another thread. Idempotent."""
+        self._stop(keep=False)
+
+    def where(self) -> str:
+        """Where to read more about an error."""
+        return f" (see {self._run.logs / 'conductor.log'})" if self._run is not None and self._run.logs.is_dir() else ""
+
+    def _prepare(self, workload: dict[str, Any], started_s: float) -> dict[str, Any]:
+        assert self._run is not None
+        plan, engine = self._plan, self._engine
+        self._cluster = cluster = clusters.start(plan, Place(logs=self._run.logs, say=self.say))
+        if len(cluster.address.password) >= SHORTEST_SECRET:
+            self._secrets += (cluster.address.password,)
+        self._control = control = engine.control(cluster.address, self._run_id)
+        facts = control.facts()
+        _check_connections(plan, facts)
+        control.lock()
+        self.say(f"preparing {sum(len(table.rows) for table in self._tables):,} rows in {engine.title}")
+        control.prepare(self._tables)
+        write_json(self._run.plan, self._resolved(workload, facts, started_s))
+        if problem := point_latest(self._run):
+            self.say(problem)
+        return {
+            "address": cluster.address.to_json(),
+            "run_dir": str(self._run.path),
+            "run_id": self._run_id,
+            "level": self._level.name,
+            "facts": facts,
+        }
+
+    def _resolved(self, workload: dict[str, Any], facts: dict[str, Any], started_s: float) -> dict[str, Any]:
+        assert self._run is not None and self._cluster is not None
+        cluster = self._cluster.facts()
+        data = Path(str(cluster.get("data") or self._run.path))
+        origin = clock_origin()
+        return {
+            "plan": self._plan.to_json(),
+            "run_id": self._run_id,
+            "started_utc": utc_text(started_s),
+            "engine": {
+                "name": self._engine.name,
+                "title": self._engine.title,
+                "version": facts.get("version", ""),
+                "edition": facts.get("edition", ""),
+                "level": self._level.name,
+                "means": self._level.means,
+                "statement_snapshot": self._level.statement_snapshot,
+            },
+            "cluster": cluster,
+            "address": self._cluster.address.masked(),
+            "workload": {name: workload[name] for name in ("name", "kinds", "answers", "checks")},
+            "durability": facts.get("durability", {}),
+            "hardware": hardware(data if data.is_dir() else self._run.path),
+            "clock": {"boot_id": origin.boot_id, "wall_ns": origin.wall_ns, "monotonic_ns": origin.monotonic_ns},
+            "versions": versions(),
+            "warnings": list(facts.get("warnings", ())),
+        }
+
+    def _final_reads(self, *, cut_short: bool) -> dict[str, dict[str, Any]]:
+        """The tables as they are once every session of the run is gone. Raises ClusterError if that never comes."""
+        self.say("waiting for the last sessions to end")
+        limit_s, reconnect_s = QUIESCE_S, RECONNECT_S
+        if cut_short:
+            limit_s, reconnect_s = QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S
+        deadline = time.monotonic() + limit_s
+        while (left := self._sessions(reconnect_s)) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        if left:
+            raise ClusterError(f"{left} sessions of the run were still open {limit_s:g} s after the load")
+        self.say("reading the tables")
+        return self._connected(reconnect_s).final_reads(self._tables)
+
+    def _sessions(self, reconnect_s: float) -> int:
+        if self._control is not None:
+            try:
+                return self._control.sessions()
+            except ClusterError as error:
+                self.log(f"the control connection was lost: {error}")
+                self._close_control()
+        return self._connected(reconnect_s).sessions()
+
+    def _connected(self, within_s: float) -> Control:
+        """The control connection, opened again if it was lost. Raises ClusterError if that takes too long."""
+        deadline = time.monotonic() + within_s
+        while self._control is None:
+            assert self._cluster is not None
+            try:
+                self._control = self._engine.control(self._cluster.address, self._run_id)
+            except ClusterError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
+        return self._control
+
+    def _close_control(self) -> None:
+        control, self._control = self._control, None
+        if control is not None:
+            control.close()
+
+    def _stop(self, *, keep: bool) -> str:
+        if self._cluster is None:
+            return ""
+        # An interruption halfway would leave a half-stopped server: it waits until the stop is done.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            return self._cluster.stop(keep=keep)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _check_connections(plan: Plan, facts: dict[str, Any]) -> None:
+    free = facts.get("connections_free")
+    if free is not None and free < plan.sessions + SPARE_CONNECTIONS:
+        raise ClusterError(
+            f"the server has {free} connections free, and this run needs {plan.sessions + SPARE_CONNECTIONS} "
+            f"({plan.sessions} sessions and {SPARE_CONNECTIONS} to spare): use a smaller -u, or let it take more"
+        )
+
+
+def _table(values: dict[str, Any]) -> Table:
+    return Table(values["name"], values["create"], values["final"], [tuple(row) for row in values["rows"]])
+
+
+def _passwords(dsn: str) -> tuple[str, ...]:
+    """The passwords in a DSN, as written and as meant: nothing that we print or store may hold them."""
+    found = set(re.findall(r"://[^:@/?#]*:(.*)@", dsn))
+    found |= set(re.findall(r"(?i)[?&](?:password|passwd|sslpassword)=([^&#]*)", dsn))
+    found |= {unquote(password) for password in found}
+    return tuple(password for password in found if len(password) >= SHORTEST_SECRET)

@@ -1,0 +1,128 @@
+"""PostgreSQL: its isolation levels by what they mean, and what its errors mean, by stage and SQLSTATE."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from loadgen.engines.engine import Address, Connection, Control, Engine, Failure, Level
+from loadgen.engines.postgres_control import PostgresControl
+from loadgen.engines.postgres_driver import ErrorFacts, error_facts, open_load
+from loadgen.op import Outcome, Stage
+
+
+def _level(name: str, means: str) -> Level:
+    return Level(name, means, f"SET default_transaction_isolation = '{name}'")
+
+
+# "read uncommitted" is left out: PostgreSQL documents that it runs read committed instead.
+LEVELS = {
+    level.name: level
+    for level in (
+        _level("read committed", "read-committed"),
+        _level("repeatable read", "snapshot-isolation"),
+        _level("serializable", "serializable"),
+    )
+}
+
+
+class Rule(NamedTuple):
+    """What one SQLSTATE, or a class of them, means.
+
+    ``retry``: worth another try where the outcome is ``fail``. ``refusal``: as the answer to COMMIT it says clearly
+    that the transaction was rolled back. ``drop``: the server closes the connection, or another one is wanted.
+    """
+
+    error_class: str
+    retry: bool = False
+    refusal: bool = False
+    drop: bool = False
+
+
+OTHER = Rule("other")
+LOST = Rule("connection", retry=True, drop=True)
+UNAVAILABLE = Rule("unavailable", retry=True, drop=True)
+
+# Longest prefix first: a SQLSTATE, then its class (the first two characters). Source: PostgreSQL's appendix A, and
+# "Serialization Failure Handling" for what is worth a retry.
+RULES: Mapping[str, Rule] = {
+    "40001": Rule("conflict", retry=True, refusal=True),
+    "40P01": Rule("deadlock", retry=True, refusal=True),
+    "40002": Rule("constraint", refusal=True),  # a deferred constraint, found at COMMIT
+    "40003": Rule("connection", drop=True),  # the statement's completion is unknown
+    "23": Rule("constraint", refusal=True),
+    "44": Rule("constraint", refusal=True),
+    "55P03": Rule("timeout", retry=True, refusal=True),  # lock_timeout
+    "57014": Rule("timeout", retry=True),  # statement_timeout; at COMMIT it may have come too late to stop it
+    "25P02": Rule("other", refusal=True),  # COMMIT of a transaction that had failed
+    "25P03": Rule("timeout", retry=True, refusal=True, drop=True),  # idle in transaction: COMMIT was never read
+    "25P04": Rule("timeout", retry=True, drop=True),  # transaction_timeout
+    "25006": Rule("unavailable", retry=True, drop=True),  # read-only: this node is not, or no longer, the primary
+    "01": Rule("unavailable"),  # COMMIT with a warning
+    "08": LOST,
+    "28": Rule("connection", drop=True),  # the login was refused
+    "3D": Rule("connection", drop=True),  # no such database
+    "53": Rule("resource", drop=False),
+    "53300": Rule("resource", retry=True, drop=True),  # too many connections
+    "53400": Rule("resource", drop=True),
+    "57P01": UNAVAILABLE,
+    "57P02": UNAVAILABLE,
+    "57P03": UNAVAILABLE,
+    "57P04": UNAVAILABLE,
+    "57P05": UNAVAILABLE,
+    "58": Rule("unavailable"),
+}
+
+
+class Postgres:
+    """The PostgreSQL engine. ``merge_round_trips``: its sessions need fewer of them (see postgres_wire)."""
+
+    name = "postgres"
+    wire = "postgres"
+    title = "PostgreSQL"
+    default_level = "read committed"
+    levels: Mapping[str, Level] = LEVELS
+
+    def __init__(self, *, merge_round_trips: bool = False) -> None:
+        self._merge = merge_round_trips
+
+    def classify(self, error: BaseException, stage: Stage) -> Failure:
+        """The outcome of ``error``: before COMMIT was sent it is ``fail``; from then on only a refusal is."""
+        facts = error_facts(error)
+        rule = rule_of(facts)
+        unknown = stage is Stage.COMMIT and not rule.refusal and not facts.before_commit
+        outcome = Outcome.INFO if unknown else Outcome.FAIL
+        return Failure(
+            outcome,
+            facts.code,
+            rule.error_class,
+            retry=rule.retry and outcome is Outcome.FAIL,
+            drop=rule.drop or facts.lost or stage is Stage.CONNECT,
+            sample=sanitised(facts.message, facts.identifiers),
+        )
+
+    async def connect(self, address: Address, level: Level) -> Connection:
+        """Open one load connection."""
+        return await open_load(address, level, merge=self._merge)
+
+    def control(self, address: Address, run_id: str) -> Control:
+        """Open the control connection. Raises ClusterError."""
+        return PostgresControl(address, run_id)
+
+
+ENGINE: Engine = Postgres()
+"""The engine, without a connection to anywhere."""
+
+
+def rule_of(facts: ErrorFacts) -> Rule:
+    """The rule for an error: by its SQLSTATE, by its class, or, where no server spoke, by the connection's state."""
+    if not facts.sqlstate:
+        return LOST if facts.lost else OTHER
+    return RULES.get(facts.sqlstate) or RULES.get(facts.sqlstate[:2], OTHER)
+
+
+def sanitised(message: str, identifiers: frozenset[str] = frozenset()) -> str:
+    """The first line of a server's message without its values: what is quoted, unless the server says it is a name."""
+    line = (message.splitlines() or [""])[0]
+    line = re.sub(r'"([^"]*)"', lambda match: match[0] if match[1] in identifiers else '"?"', line)
+    line = re.sub(r"'(?:[^']|'')*'", "'?'", line)
+    return re.sub(r"\b\d+(\.\d+)?\b", "?", line)[:200]

@@ -1,0 +1,119 @@
+"""Values to bytes and back, for PostgreSQL's Bind and DataRow messages: one plan for each prepared statement.
+
+Whole numbers travel in binary, everything else as text; a statement's values are ints and strings (see Statement).
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from loadgen.workload import Statement
+
+_INTEGERS = {21: "h", 23: "i", 20: "q"}
+"""int2, int4, int8: their type's OID, and how struct calls them."""
+_BOOLEAN = 16
+_EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
+_LENGTH = struct.Struct("!i")
+_NULL = -1
+
+
+def bind_and_execute(name: str) -> bytes:
+    """The messages that run a prepared statement without parameters and rows."""
+    body = b"\0" + name.encode() + b"\0" + struct.pack("!hhh", 0, 0, 0)
+    return b"B" + _LENGTH.pack(len(body) + 4) + body + _EXECUTE
+
+
+def plan_of(prepared: Any, statement: Statement) -> "Plan":
+    """The plan of asyncpg's ``prepared`` statement."""
+    return Plan(
+        prepared.get_name(),
+        [parameter.oid for parameter in prepared.get_parameters()],
+        [attribute.type.oid for attribute in prepared.get_attributes()],
+        versioned=statement.postgres.endswith("RETURNING version"),
+        blind=statement.blind,
+    )
+
+
+class Plan:
+    """How to ask for one prepared statement, and how to read its rows."""
+
+    __slots__ = ("_columns", "_head", "_pack", "_row", "_slots", "_tail", "_types", "blind", "message", "versioned")
+
+    def __init__(
+        self, name: str, parameters: Sequence[int], columns: Sequence[int], *, versioned: bool, blind: bool
+    ) -> None:
+        """``parameters`` and ``columns`` are their types' OIDs."""
+        self.versioned = versioned
+        self.blind = blind
+        self._types = tuple(_INTEGERS.get(oid, "") for oid in parameters)
+        self._columns = tuple(_INTEGERS.get(oid, "?" if oid == _BOOLEAN else "") for oid in columns)
+        formats = [1 if kind else 0 for kind in self._types]
+        count = len(formats)
+        self._head = b"\0" + name.encode() + b"\0" + struct.pack(f"!h{count}hh", count, *formats, count)
+        shown = [1 if kind else 0 for kind in self._columns]
+        self._tail = struct.pack(f"!h{len(shown)}h", len(shown), *shown) + _EXECUTE
+        self._row = struct.Struct("!" + "".join(f"i{kind}" for kind in self._columns)) if all(self._columns) else None
+        if all(self._types):
+            self._prepare_packing()
+            self.message = self._packed
+        else:
+            self.message = self._built
+
+    def rows(self, payloads: Sequence[bytes]) -> list[tuple[Any, ...]]:
+        """The rows of DataRow messages, given without their heads."""
+        row = self._row
+        if row is not None and all(len(payload) == row.size for payload in payloads):
+            # A NULL would have made its row shorter, so all lengths are what they are for these types.
+            return [row.unpack(payload)[1::2] for payload in payloads]
+        return [self._read(payload) for payload in payloads]
+
+    def _prepare_packing(self) -> None:
+        widths = [struct.calcsize(f"!{kind}") for kind in self._types]
+        length = 4 + len(self._head) + sum(4 + width for width in widths) + len(self._tail) - len(_EXECUTE)
+        start = b"B" + _LENGTH.pack(length) + self._head
+        body = "".join(f"i{kind}" for kind in self._types)
+        self._pack = struct.Struct(f"!{len(start)}s{body}{len(self._tail)}s").pack
+        self._slots: list[Any] = [start]
+        for width in widths:
+            self._slots += (width, 0)
+        self._slots.append(self._tail)
+
+    def _packed(self, values: Sequence[Any]) -> bytes:
+        """Bind and Execute where all values are whole numbers: one call packs them all."""
+        slots = self._slots
+        slots[2:-1:2] = values
+        try:
+            return self._pack(*slots)
+        except struct.error as error:
+            raise ValueError(f"a value does not fit its parameter: {error}") from None
+
+    def _built(self, values: Sequence[Any]) -> bytes:
+        """Bind and Execute for any values."""
+        if len(values) != len(self._types):
+            raise ValueError(f"{len(self._types)} values are wanted, not {len(values)}")
+        parts = [self._head]
+        for kind, value in zip(self._types, values, strict=True):
+            if value is None:
+                parts.append(_LENGTH.pack(_NULL))
+                continue
+            try:
+                encoded = struct.pack(f"!{kind}", value) if kind else str(value).encode()
+            except struct.error as error:
+                raise ValueError(f"a value does not fit its parameter: {error}") from None
+            parts += (_LENGTH.pack(len(encoded)), encoded)
+        body = b"".join(parts) + self._tail
+        return b"B" + _LENGTH.pack(len(body) - len(_EXECUTE) + 4) + body
+
+    def _read(self, payload: bytes) -> tuple[Any, ...]:
+        values: list[Any] = []
+        position = 0
+        for kind in self._columns:
+            (length,) = _LENGTH.unpack_from(payload, position)
+            position += 4
+            if length == _NULL:
+                values.append(None)
+                continue
+            field = payload[position : position + length]
+            values.append(struct.unpack(f"!{kind}", field)[0] if kind else field.decode())
+            position += length
+        return tuple(values)

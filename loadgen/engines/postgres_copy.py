@@ -1,0 +1,104 @@
+"""Reading a whole table of PostgreSQL into numpy: binary COPY, whose rows of numbers have one length."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadgen.engines.engine import SCHEMA
+from loadgen.errors import ClusterError
+from loadgen.workload import Table
+
+CHUNK_BYTES = 1 << 20
+PREFETCH_ROWS = 10_000
+_SIGNATURE_BYTES = 11 + 4 + 4
+_TRAILER = b"\xff\xff"
+_CASTS = {"int64": "bigint", "int32": "integer", "uint8": "smallint", "string": "text"}
+_WIDTHS = {"int64": 8, "int32": 4, "uint8": 2}
+
+
+async def read_table(connection: Any, table: Table) -> dict[str, NDArray[Any]]:
+    """All rows of ``table`` as columns, inside the connection's transaction. Raises ClusterError for a NULL."""
+    columns = ", ".join(f"{name}::{_CASTS[kind]}" for name, kind in table.final.items())
+    select = f'SELECT {columns} FROM {SCHEMA}."{table.name}"'
+    if "string" in table.final.values():
+        return await _read_rows(connection, select, table)
+    parser = _Rows(table.name, table.final)
+    await connection.copy_from_query(select, output=parser.take, format="binary")
+    return parser.columns()
+
+
+async def _read_rows(connection: Any, select: str, table: Table) -> dict[str, NDArray[Any]]:
+    columns: dict[str, list[Any]] = {name: [] for name in table.final}
+    async for row in connection.cursor(select, prefetch=PREFETCH_ROWS):
+        for values, value in zip(columns.values(), row, strict=True):
+            values.append(value)
+    for name, values in columns.items():
+        if None in values:
+            raise _null(table.name, name)
+    return {
+        name: np.array(columns[name], dtype=object if kind == "string" else kind) for name, kind in table.final.items()
+    }
+
+
+class _Rows:
+    """Parses a stream of binary COPY: a header, rows of (field count, (length, value) ...), a trailer.
+
+    Format: PostgreSQL's documentation of COPY, "Binary Format". All numbers are big-endian.
+    """
+
+    def __init__(self, table: str, types: Mapping[str, str]) -> None:
+        fields: list[tuple[str, str]] = [("fields", ">i2")]
+        for name, kind in types.items():
+            fields += [(f"{name}.length", ">i4"), (name, f">i{_WIDTHS[kind]}")]
+        self._row = np.dtype(fields)
+        self._table = table
+        self._types = types
+        self._rest = bytearray()
+        self._header_seen = False
+        self._parts: dict[str, list[NDArray[Any]]] = {name: [] for name in types}
+
+    async def take(self, received: bytes) -> None:
+        """Take the next piece of the stream."""
+        self._rest += received
+        if not self._header_seen and len(self._rest) >= _SIGNATURE_BYTES:
+            extension = int.from_bytes(self._rest[_SIGNATURE_BYTES - 4 : _SIGNATURE_BYTES], "big")
+            if len(self._rest) < _SIGNATURE_BYTES + extension:
+                return
+            del self._rest[: _SIGNATURE_BYTES + extension]
+            self._header_seen = True
+        if len(self._rest) >= CHUNK_BYTES:
+            self._parse()
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What came, once all has come."""
+        self._parse()
+        if bytes(self._rest) != _TRAILER:
+            raise self._broken()
+        return {
+            name: np.concatenate(self._parts[name]) if self._parts[name] else np.empty(0, kind)
+            for name, kind in self._types.items()
+        }
+
+    def _parse(self) -> None:
+        if not self._header_seen:
+            return
+        count = len(self._rest) // self._row.itemsize
+        size = count * self._row.itemsize
+        rows = np.frombuffer(bytes(self._rest[:size]), dtype=self._row)
+        if (rows["fields"] != len(self._types)).any():
+            raise self._broken()
+        for name, kind in self._types.items():
+            if (rows[f"{name}.length"] != _WIDTHS[kind]).any():
+                raise _null(self._table, name)
+            self._parts[name].append(rows[name].astype(kind))
+        del self._rest[:size]
+
+    def _broken(self) -> ClusterError:
+        # A NULL shortens its row, so that the ones behind it no longer lie where they should.
+        return ClusterError(f"table {self._table} can't be read: a column of it holds NULL, or the stream was cut")
+
+
+def _null(table: str, column: str) -> ClusterError:
+    return ClusterError(f"table {table} can't be read: its column {column} holds NULL")

@@ -1,0 +1,226 @@
+"""asyncpg, and the only file that knows it: opening connections, the load's fast one, and what its errors say."""
+
+import errno
+import os
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+import asyncpg
+
+from loadgen.engines.address import hosts_of
+from loadgen.engines.engine import (
+    CONNECT_TIMEOUT_S,
+    LOCK_TIMEOUT_S,
+    SCHEMA,
+    STATEMENT_TIMEOUT_S,
+    Address,
+    Connection,
+    Level,
+)
+from loadgen.engines.postgres_wire import (
+    ConnectionLostError,
+    RolledBackAtCommitError,
+    ServerError,
+    UnconfirmedCommitError,
+    WireConnection,
+)
+from loadgen.engines.watchdog import watchdog
+from loadgen.workload import Call, Result, Statement
+
+T = TypeVar("T")
+
+LOAD_NAME = "loadgen-load"
+"""The application_name of the load's sessions: one run at a time has a database's lock, so they are that run's."""
+CONTROL_NAME = "loadgen-control"
+IDLE_IN_TRANSACTION_S = 10
+"""How long a transaction of ours may wait for us: a load process that is stopped must not hold its locks for ever."""
+
+LOST = "08006"
+"""The code of a connection that the server ended without saying why."""
+ROLLED_BACK = "25P02"
+"""The code of a COMMIT that the server answered with ROLLBACK, because the transaction had already failed."""
+UNCONFIRMED = "01000"
+"""The code of a COMMIT that came with a warning: a wait for a synchronous standby that was cut short ends in one."""
+
+# What libpq knows and asyncpg would hand to the server as a setting. None of it weakens what the user asked for.
+_LIBPQ_ONLY = frozenset(
+    {
+        "application_name",
+        "connect_timeout",
+        "fallback_application_name",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "load_balance_hosts",
+        "sslcompression",
+        "sslsni",
+        "tcp_user_timeout",
+    }
+)
+
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""All that asyncpg raises for what a server, a network or an operator did."""
+
+
+class ErrorFacts(NamedTuple):
+    """What an error says. ``sqlstate`` is empty where no server sent one; ``lost``: the connection can't be used.
+
+    ``before_commit``: it came with COMMIT, but says itself that the server had not come to that yet.
+    """
+
+    sqlstate: str
+    code: str
+    message: str
+    identifiers: frozenset[str] = frozenset()
+    lost: bool = False
+    before_commit: bool = False
+
+
+async def open_connection(address: Address, name: str, settings: Mapping[str, str]) -> Any:
+    """An asyncpg connection to the first of the address's hosts that takes it, each one given its own time.
+
+    ``settings`` are the session's server settings. Raises asyncpg's errors, OSError or TimeoutError.
+    """
+    parameters = {key: value for key, value in address.parameters.items() if key not in _LIBPQ_ONLY}
+    dsn = "postgres://?" + urlencode(parameters) if parameters else None
+    hosts = [(address.socket, address.port)] if address.socket else hosts_of(address)
+    problem: Exception | None = None
+    for host, port in hosts:
+        try:
+            return await asyncpg.connect(
+                dsn,
+                host=host,
+                port=port or 5432,
+                user=address.user or None,
+                password=address.password or None,
+                database=address.database or None,
+                timeout=CONNECT_TIMEOUT_S,
+                # jit would compile plans of single rows; the settings are sent with the start-up, so they cost nothing.
+                server_settings={"application_name": name, "jit": "off", **settings},
+            )
+        except Exception as error:  # noqa: BLE001 - the next host may answer; the last host's error is raised
+            problem = error
+    assert problem is not None
+    raise problem
+
+
+async def open_load(address: Address, level: Level, *, merge: bool = False) -> Connection:
+    """A connection for the load: in our schema, at ``level``, with the timeouts that every engine gets.
+
+    ``merge`` sends BEGIN, and statements on whose answers nothing depends, with the next statement or with COMMIT.
+    """
+    settings = {
+        "search_path": SCHEMA,
+        "default_transaction_isolation": level.name,
+        "lock_timeout": f"{LOCK_TIMEOUT_S}s",
+        "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
+    }
+    connection = await open_connection(address, LOAD_NAME, settings)
+    # Attributes that asyncpg does not promise: without them its public calls do, at twice the cost.
+    if not hasattr(getattr(connection, "_transport", None), "set_protocol") or not hasattr(connection, "_protocol"):
+        return PublicConnection(connection)
+    if not merge:
+        return WireConnection(connection)
+    prepared = await connection.prepare("BEGIN"), await connection.prepare("COMMIT")
+    return WireConnection(connection, *prepared)
+
+
+class PublicConnection:
+    """One session of the load by asyncpg's public calls alone; WireConnection does the same for half the cost."""
+
+    def __init__(self, connection: Any) -> None:
+        self.steps = 0
+        self._connection = connection
+        self._warned = False
+        self._prepared: dict[Statement, Any] = {}
+        connection.add_log_listener(self._hear)
+        watchdog().add(self)
+
+    async def begin(self) -> None:
+        """Start a transaction, at the session's isolation level."""
+        await self._watched(self._connection.execute("BEGIN"))
+
+    async def execute(self, call: Call) -> Result:
+        """Run one statement."""
+        statement, values = call
+        if statement not in self._prepared:
+            self._prepared[statement] = await self._watched(self._connection.prepare(statement.postgres))
+        prepared = self._prepared[statement]
+        rows = await self._watched(prepared.fetch(*values))
+        count = (prepared.get_statusmsg() or "").rpartition(" ")[2]
+        return Result(int(count) if count.isdigit() else 0, rows, rows[0][0] if rows else -1)
+
+    async def commit(self) -> None:
+        """Commit; raises unless the answer is the plain COMMIT."""
+        self._warned = False
+        answer = await self._watched(self._connection.execute("COMMIT"))
+        if answer != "COMMIT":
+            raise RolledBackAtCommitError
+        if self._warned:
+            raise UnconfirmedCommitError
+
+    async def rollback(self) -> None:
+        """Roll back what is open."""
+        if self._connection.is_in_transaction():
+            await self._watched(self._connection.execute("ROLLBACK"))
+
+    async def close(self) -> None:
+        """Close at once, without waiting for the server."""
+        watchdog().remove(self)
+        self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection; whoever waits on it gets an error."""
+        with suppress(Exception):
+            self._connection.terminate()
+
+    async def _watched(self, work: Awaitable[T]) -> T:
+        self.steps += 1
+        try:
+            return await work
+        finally:
+            self.steps += 1
+
+    def _hear(self, _: Any, message: Any) -> None:
+        # asyncpg passes it on before it wakes whoever waits for the COMMIT's own answer: both by call_soon, in order.
+        severity = getattr(message, "severity_en", None) or getattr(message, "severity", "")
+        self._warned = self._warned or severity == "WARNING"
+
+
+def error_facts(error: BaseException) -> ErrorFacts:
+    """What ``error`` says, whoever raised it."""
+    cause = error.__cause__
+    closed = (asyncpg.ConnectionDoesNotExistError, ConnectionLostError)
+    if isinstance(error, closed) and isinstance(cause, (asyncpg.PostgresError, ServerError)):
+        # The server's last words before it closed the connection say more than that it was closed.
+        return error_facts(cause)._replace(lost=True)
+    if isinstance(error, ServerError):
+        return _from_server(error.sqlstate, error.severity, str(error), error.identifiers, error.before_commit)
+    if isinstance(error, asyncpg.PostgresError):
+        named = (getattr(error, f"{kind}_name", None) for kind in ("schema", "table", "column", "constraint"))
+        severity = getattr(error, "severity_en", None) or getattr(error, "severity", "")
+        sqlstate = str(error.sqlstate or LOST)
+        return _from_server(sqlstate, str(severity), str(error), frozenset(name for name in named if name), False)
+    if isinstance(error, ConnectionLostError):
+        return ErrorFacts(LOST, LOST, str(error), lost=True)
+    if isinstance(error, RolledBackAtCommitError):
+        return ErrorFacts(ROLLED_BACK, ROLLED_BACK, "COMMIT was answered with ROLLBACK")
+    if isinstance(error, UnconfirmedCommitError):
+        return ErrorFacts(UNCONFIRMED, UNCONFIRMED, "COMMIT was answered with a warning")
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError) and error.errno:
+        return ErrorFacts("", errno.errorcode.get(error.errno, "OSError"), os.strerror(error.errno), lost=True)
+    # A value that does not fit its parameter was never sent; after all others nobody knows what was.
+    return ErrorFacts("", type(error).__name__, str(error), lost=not isinstance(error, ValueError))
+
+
+def _from_server(
+    sqlstate: str, severity: str, message: str, identifiers: frozenset[str], before_commit: bool
+) -> ErrorFacts:
+    lost = sqlstate.startswith("08") or severity in ("FATAL", "PANIC")
+    return ErrorFacts(sqlstate, sqlstate, message, identifiers, lost, before_commit)

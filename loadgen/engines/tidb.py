@@ -1,0 +1,89 @@
+"""TiDB, with pessimistic transactions (its default)."""
+
+from collections.abc import Mapping
+
+from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Address, Control, Failure, Level
+from loadgen.engines.mysql_outcomes import COMMON, LOST, RESOURCE, TIMEOUT, UNAVAILABLE, Rule, Rules
+from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
+from loadgen.op import Stage
+
+_WRITE_CONFLICT = Rule("conflict", retry=True, refusal=True)
+
+# Where a COMMIT's result is not known, the server sends no error: it closes the connection (2013). An error of the
+# store, answered by COMMIT, is taken as unknown all the same.
+RULES: Rules = {
+    **COMMON,
+    8002: _WRITE_CONFLICT,
+    8005: _WRITE_CONFLICT,
+    8022: _WRITE_CONFLICT,  # the commit failed and was rolled back
+    8028: _WRITE_CONFLICT,  # the schema changed
+    9007: _WRITE_CONFLICT,
+    1105: Rule("other"),
+    8027: UNAVAILABLE,
+    8120: UNAVAILABLE,
+    8147: UNAVAILABLE,
+    8229: UNAVAILABLE,
+    8252: RESOURCE,
+    8004: RESOURCE,  # the transaction is too large
+    8175: RESOURCE,  # memory quota
+    9001: UNAVAILABLE,  # PD timeout
+    9002: TIMEOUT,  # TiKV timeout
+    9003: RESOURCE,  # TiKV is busy
+    9004: TIMEOUT,  # resolving locks took too long
+    9005: UNAVAILABLE,  # the region is unavailable
+    9006: Rule("conflict", retry=True),  # the snapshot was garbage-collected
+    9008: UNAVAILABLE,
+    9010: RESOURCE,
+    8052: LOST,
+}
+
+_LEVELS = {
+    "read committed": Level(
+        "read committed", "read-committed", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+    ),
+    # Snapshot reads, but a pessimistic write or locking read sees the latest commit: an update can be lost.
+    "repeatable read": Level(
+        "repeatable read", "monotonic-atomic-view", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+    ),
+}
+
+
+class Tidb:
+    """The engine. It refuses read uncommitted and serializable (8048), so neither is among its levels."""
+
+    name = "tidb"
+    wire = "mysql"
+    title = "TiDB"
+    default_level = "repeatable read"
+    levels: Mapping[str, Level] = _LEVELS
+
+    def classify(self, error: BaseException, stage: Stage) -> Failure:
+        """The outcome of ``error`` at ``stage``."""
+        return classify(RULES, error, stage)
+
+    async def connect(self, address: Address, level: Level) -> MysqlConnection:
+        """Open one load connection in our database, at ``level``, with explicit timeouts."""
+        return await connect(address, (settings_sql(), level.set_sql))
+
+    def control(self, address: Address, run_id: str) -> Control:
+        """Open the control connection."""
+        from loadgen.engines.mysql_control import MysqlControl
+        from loadgen.engines.mysql_dialects import TIDB
+
+        return MysqlControl(address, run_id, TIDB)
+
+
+def settings_sql() -> str:
+    """The timeouts and settings of a load connection.
+
+    A server that retried a transaction by itself would run it on values that the client has not seen, so that its
+    version witness would be of another transaction.
+    """
+    return (
+        f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, "
+        f"max_execution_time = {STATEMENT_TIMEOUT_S * 1000}, "
+        "tidb_txn_mode = 'pessimistic', tidb_disable_txn_auto_retry = ON"
+    )
+
+
+ENGINE = Tidb()

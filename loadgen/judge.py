@@ -1,0 +1,266 @@
+"""The judge: from a run directory to its summary. Needs no database, and writes nothing.
+
+``summary.json`` holds what ``judge`` answers. Its stable keys: ``verdict complete started_utc duration_s engine orders
+response_time_ms service_time_ms undersell errors violations checks slo client warnings seed``. Beside them:
+``cut_short died error`` (how the run ended), ``acknowledged`` (answered ops of any kind) and ``unknown`` (why the
+verdict is unknown, where it is).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loadgen.checks.asked import Contradiction
+from loadgen.checks.books import Books, open_books
+from loadgen.checks.catalogue import CHECKS, run_checks
+from loadgen.checks.undersell import UNKNOWN, undersell
+from loadgen.errors import PlanError, StoreError
+from loadgen.history import History, read_history
+from loadgen.measures.errors import count_errors
+from loadgen.measures.latency import response_and_service
+from loadgen.measures.throughput import acknowledged, count_orders, duration_s
+from loadgen.measures.timeline import timeline
+from loadgen.plan import MAX_SEED, MAX_SKUS, SLO_SHARES, Plan, plan_from_json
+from loadgen.verdict import Finding, Verdict, overall
+
+EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
+FINAL_TABLES = ("stock", "orders", "purchases", "payments", "releases")
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run directory as read."""
+
+    plan: Plan
+    facts: Mapping[str, Any]
+    """plan.json."""
+    load: Mapping[str, Any]
+    """load.json; empty if the run was killed before it ended."""
+    history: History
+    doubts: list[str] = field(default_factory=list)
+    """Why nothing here may be called valid."""
+    warnings: list[str] = field(default_factory=list)
+
+
+def judge(run_dir: Path) -> dict[str, Any]:
+    """Judge the run in ``run_dir``: its summary. Raises StoreError where there is no run, or its plan is broken."""
+    run = _read(run_dir)
+    books = _join(run)
+    names = tuple(_mapping(run.facts.get("workload")).get("checks") or CHECKS)
+    findings = run_checks(names, books, _first(run.doubts))
+    left = undersell(books) if books is not None else None
+    if left is not None and left["causes"][UNKNOWN]:
+        run.warnings.append(
+            f"{left['causes'][UNKNOWN]} units were left although buyers were refused, and nothing tells why"
+        )
+    run.warnings += [
+        f"{finding.name}: {finding.witnesses[0]}" for finding in findings if finding.witnesses and not finding.anomalies
+    ]
+    return {**_outcome(run, findings), **_figures(run, books), "undersell": left, "warnings": run.warnings}
+
+
+def exit_code(summary: Mapping[str, Any]) -> int:
+    """4 consistency violated, 5 verdict unknown, 1 nothing acknowledged, a dead load process or our own error, 3 an
+    objective missed, 0 otherwise: in this order, whatever else is true."""
+    if summary["verdict"] == Verdict.INVALID:
+        return EXIT_INVALID
+    if summary["verdict"] != Verdict.VALID:
+        return EXIT_UNKNOWN
+    if summary.get("error") or summary.get("died") or not summary.get("acknowledged"):
+        return EXIT_ERROR
+    return EXIT_VALID if all(slo["met"] for slo in summary.get("slo", ())) else EXIT_SLO_MISSED
+
+
+def _read(run_dir: Path) -> _Run:
+    facts = _json(run_dir / "plan.json")
+    if not isinstance(facts.get("plan"), dict):
+        raise StoreError(f"{run_dir / 'plan.json'} holds no plan")
+    try:
+        plan = plan_from_json(facts["plan"])
+        _check_plan(plan)
+    except (PlanError, TypeError) as error:
+        raise StoreError(f"{run_dir / 'plan.json'}: {error}") from error
+    load_path = run_dir / "load.json"
+    load = _json(load_path) if load_path.exists() else {}
+    run = _Run(plan, facts, load, read_history(run_dir / "history"))
+    run.warnings += [*_texts(facts.get("warnings")), *_texts(load.get("warnings"))]
+    if not load:
+        run.doubts.append("the run was killed before its load had ended: there is no load.json")
+    _weigh_problems(run)
+    return run
+
+
+def _check_plan(plan: Plan) -> None:
+    """Refuse a plan that no user could have asked for: its rows could not be joined. Raises PlanError."""
+    for name in ("skus", "stock", "buckets", "user_limit", "seed"):
+        value = getattr(plan, name)
+        if not isinstance(value, int) or not (0 if name == "seed" else 1) <= value <= MAX_SEED:
+            raise PlanError(f"{name} is {value!r}, which no run has")
+    if plan.skus * plan.buckets > MAX_SKUS:
+        raise PlanError(f"it has more than {MAX_SKUS:,} stock rows")
+
+
+def _weigh_problems(run: _Run) -> None:
+    """What is broken in the history casts doubt on everything, but for the torn end of a process known to be gone.
+
+    Of that one, what was handed out and not completed counts as ``info``, so that nothing is missing.
+    """
+    known_to_be_torn = bool(run.load.get("died") or run.load.get("error"))
+    torn = [process.name for process in run.history.processes if process.closed_at is None]
+    for problem in run.history.problems:
+        of_the_dead = known_to_be_torn and any(
+            f"/{name}.{kind}.arrows" in problem for name in torn for kind in ("invoked", "ops")
+        )
+        (run.warnings if of_the_dead else run.doubts).append(problem)
+    for process in run.history.processes:
+        if process.closed_at is None:
+            run.warnings.append(f"load process {process.name} did not end in order: what it left open counts as info")
+
+
+def _join(run: _Run) -> Books | None:
+    snapshot = bool(_mapping(run.facts.get("engine")).get("statement_snapshot", True))
+    try:
+        books = open_books(run.history, run.plan, statement_snapshot=snapshot)
+    except Contradiction as contradiction:
+        run.doubts.insert(0, f"the history contradicts itself or the plan: {contradiction}")
+        return None
+    orders = books.final.orders
+    if orders is not None and orders.unheard.any():
+        count = int(orders.unheard.sum())
+        run.doubts.append(f"a part of the history is missing: it does not tell of {count} orders that the tables hold")
+    return books
+
+
+def _outcome(run: _Run, findings: Sequence[Finding]) -> dict[str, Any]:
+    verdict = overall(findings)
+    cut_short, error = str(run.load.get("cut_short") or ""), str(run.load.get("error") or "")
+    died = _texts(run.load.get("died"))
+    reasons = (
+        []
+        if verdict != Verdict.UNKNOWN
+        else list(dict.fromkeys(finding.unknown for finding in findings if finding.unknown))
+    )
+    summary: dict[str, Any] = {
+        "verdict": str(verdict),
+        "complete": bool(run.load) and not (cut_short or error or died) and set(FINAL_TABLES) <= set(run.history.final),
+        "cut_short": cut_short or ("" if run.load else "the run was killed before its load had ended"),
+        "died": died,
+        "error": error,
+        "unknown": "; ".join([*_texts(run.load.get("final_reads")), *reasons][:3]) if reasons else "",
+        "violations": {finding.name: finding.anomalies for finding in findings},
+        "checks": [_check_json(finding) for finding in findings],
+    }
+    return summary
+
+
+def _check_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "verdict": str(finding.verdict),
+        "anomalies": finding.anomalies,
+        "witness": finding.witnesses[0] if finding.witnesses else None,
+        "witnesses": list(finding.witnesses),
+        "unknown": finding.unknown,
+    }
+
+
+def _figures(run: _Run, books: Books | None) -> dict[str, Any]:
+    processes = run.history.processes
+    times = timeline(processes)
+    orders = count_orders(processes, times, books.asked.never_completed if books is not None else 0)
+    response, service = response_and_service(processes)
+    figures: dict[str, Any] = {
+        "started_utc": run.facts.get("started_utc", ""),
+        "duration_s": duration_s(processes, times),
+        "engine": _engine(run),
+        "orders": orders,
+        "response_time_ms": response,
+        "service_time_ms": service,
+        "errors": count_errors(processes, _known_errors(run.load)),
+        "client": _client(run.load, orders),
+        "acknowledged": acknowledged(processes),
+        "seed": run.plan.seed,
+    }
+    return {**figures, "slo": [_slo_json(slo, figures) for slo in run.plan.slo]}
+
+
+def _engine(run: _Run) -> dict[str, Any]:
+    engine = _mapping(run.facts.get("engine"))
+    return {
+        "name": engine.get("name", run.plan.engine),
+        "edition": engine.get("edition", ""),
+        "version": engine.get("version", ""),
+        "cluster": run.plan.cluster,
+        "nodes": run.plan.nodes,
+        "isolation": engine.get("level", run.plan.isolation),
+    }
+
+
+def _client(load: Mapping[str, Any], orders: Mapping[str, Any]) -> dict[str, Any]:
+    """What the load processes cost. CPU time is divided by the orders that were started, whatever became of them."""
+    client = _mapping(load.get("client"))
+    cpu_seconds = client.get("cpu_seconds")
+    per_order = client.get("cpu_us_per_order")
+    if per_order is None and isinstance(cpu_seconds, int | float) and orders["started"]:
+        per_order = round(cpu_seconds * 1e6 / orders["started"], 1)
+    return {
+        "cpu_seconds": cpu_seconds,
+        "cpu_us_per_order": per_order,
+        "saturated_seconds": client.get("saturated_seconds"),
+        "peak_rss_mb": client.get("peak_rss_mb"),
+    }
+
+
+def _slo_json(slo: Any, figures: Mapping[str, Any]) -> dict[str, Any]:
+    value = _measured(slo.metric, figures)
+    return {"text": slo.text, "value": value, "met": slo.met_by(value)}
+
+
+def _measured(metric: str, figures: Mapping[str, Any]) -> float | None:
+    orders = figures["orders"]
+    if metric in SLO_SHARES:
+        return round(100 * orders[metric] / orders["due"], 4) if orders["due"] else None
+    if "." not in metric:
+        figure = orders[{"placed_per_second": "per_second_mean", "peak_per_second": "per_second_peak"}[metric]]
+        return None if figure is None else float(figure)
+    kind, *service, percentile = metric.split(".")
+    figure = figures["service_time_ms" if service else "response_time_ms"][kind][percentile]
+    return None if figure is None else float(figure)
+
+
+def _known_errors(load: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """``{code: (class, sample)}`` as the load side told, as a pair or by name."""
+    known = {}
+    for code, told in _mapping(load.get("errors")).items():
+        pair = (told.get("class", ""), told.get("sample", "")) if isinstance(told, dict) else told
+        if isinstance(pair, list | tuple) and len(pair) == 2:
+            known[str(code)] = (str(pair[0]) or "other", str(pair[1]))
+    return known
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"cannot read {path}: {reason}") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} does not hold an object")
+    return value
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value else []
+    return [str(text) for text in value] if isinstance(value, list | tuple) else []
+
+
+def _first(doubts: Sequence[str]) -> str:
+    more = f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
+    return doubts[0] + more if doubts else ""

@@ -1,0 +1,193 @@
+"""The hands of a run as its head sees them: one in the same process, or one in each Locust worker."""
+
+from typing import Any, Protocol
+
+import gevent
+
+from loadgen.clock import NS_PER_S, now_ns
+from loadgen.engines.engine import Address
+from loadgen.load import messages
+from loadgen.load.hand import CONNECT_LIMIT_S, Hand
+from loadgen.load.head import Head
+
+LEAD_S = 0.1
+"""Between "all connected" and the first instant of the schedule."""
+ANSWER_LIMIT_S = 4.0
+"""How much longer than its own drain a worker may take to say that it has closed."""
+
+
+class Crew(Protocol):
+    """All hands of one run."""
+
+    def muster(self, head: Head) -> None:
+        """Make the hands, before Locust starts any user."""
+
+    def connected(self, sessions: int) -> str:
+        """Wait until all sessions are connected; else what hinders, in one line."""
+
+    def begin(self) -> int:
+        """Begin the load; the instant at which the schedule starts."""
+
+    def stop(self, drain_s: float, *, serve_queued: bool) -> None:
+        """Stop the load and wait, bounded, until every hand has given back what it has."""
+
+
+class LocalCrew:
+    """One hand, in the head's own process."""
+
+    def __init__(self, environment: Any) -> None:
+        self._environment = environment
+        self._head: Head | None = None
+        self._hand: Hand | None = None
+
+    def muster(self, head: Head) -> None:
+        """Make the hand."""
+        head.open("0")
+        self._head = head
+        address = Address(**head.ready["address"])
+        self._hand = Hand(head.plan, head.workload, address, (0, 1), self, self._environment.stats)
+        self._environment.hand = self._hand
+
+    def connected(self, sessions: int) -> str:
+        """Wait for the sessions."""
+        return self._hand.connect(sessions) if self._hand is not None else "no load process"
+
+    def begin(self) -> int:
+        """Begin, a moment from now."""
+        assert self._hand is not None
+        start_ns = now_ns() + int(LEAD_S * NS_PER_S)
+        self._hand.begin(start_ns)
+        return start_ns
+
+    def stop(self, drain_s: float, *, serve_queued: bool) -> None:
+        """Stop the hand."""
+        if self._hand is not None:
+            self._hand.finish(drain_s, serve_queued=serve_queued)
+        self._environment.hand = None
+
+    # As the hand's link: head and hand talk by plain calls.
+
+    def want(self, count: int) -> None:
+        """Ask the head, and supply at once."""
+        assert self._head is not None
+        first = self._head.hand_out("0", count)
+        if first is not None and self._hand is not None:
+            self._hand.supply(first, count)
+
+    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
+        """Give a batch of rows."""
+        assert self._head is not None
+        self._head.record("0", batch, in_flight=in_flight, queued=queued)
+
+    def closed(self, facts: dict[str, Any]) -> None:
+        """Say that this process has ended in order."""
+        assert self._head is not None
+        self._head.closed("0", facts)
+
+
+class RemoteCrew:
+    """One hand in each Locust worker, reached by messages through the master."""
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+        self._head: Head | None = None
+        self._names: dict[str, str] = {}
+        self._connected: dict[str, str] = {}
+        for name, listener in (
+            (messages.CONNECTED, self._on_connected),
+            (messages.WANT, self._on_want),
+            (messages.ROWS, self._on_rows),
+            (messages.CLOSED, self._on_closed),
+        ):
+            runner.register_message(name, listener)
+
+    def muster(self, head: Head) -> None:
+        """Tell every worker the plan and its share. Workers that come later have no part in this run."""
+        self._head = head
+        self._connected = {}
+        clients = [client.id for client in self._runner.clients.ready]
+        self._names = {client: str(index) for index, client in enumerate(clients)}
+        for client, name in self._names.items():
+            head.open(name)
+            message = {
+                "run_id": head.ready["run_id"],
+                "plan": head.plan.to_json(),
+                "address": head.ready["address"],
+                "share": [int(name), len(clients)],
+            }
+            self._runner.send_message(messages.PREPARE, message, client)
+
+    def connected(self, sessions: int) -> str:
+        """Wait until every worker has said that its sessions are connected."""
+        del sessions  # Each worker knows its own.
+        deadline = now_ns() + int((CONNECT_LIMIT_S + ANSWER_LIMIT_S) * NS_PER_S)
+        while now_ns() < deadline:
+            for hindrance in self._connected.values():
+                if hindrance:
+                    return hindrance
+            if all(client in self._connected for client in self._present()):
+                return ""
+            gevent.sleep(0.02)
+        return f"{len(self._connected)} of {len(self._names)} load processes connected their sessions in time"
+
+    def begin(self) -> int:
+        """Begin on every worker: each starts a moment after it hears of it."""
+        self._send(messages.GO, {"lead_s": LEAD_S})
+        return now_ns() + int(LEAD_S * NS_PER_S)
+
+    def stop(self, drain_s: float, *, serve_queued: bool) -> None:
+        """Stop every worker; one that does not answer in time has died, and its open ops are info."""
+        head = self._head
+        if head is None:
+            return
+        self._send(messages.STOP, {"drain_s": drain_s, "serve_queued": serve_queued})
+        deadline = now_ns() + int((drain_s + ANSWER_LIMIT_S) * NS_PER_S)
+        while now_ns() < deadline:
+            waited_for = [self._names[client] for client in self._present()]
+            if not head.open_processes(waited_for):
+                return
+            gevent.sleep(0.02)
+
+    def _present(self) -> list[str]:
+        """The workers of this run that Locust does not know to be gone."""
+        missing = {client.id for client in self._runner.clients.missing}
+        return [client for client in self._names if client in self._runner.clients and client not in missing]
+
+    def _send(self, message: str, data: dict[str, Any]) -> None:
+        assert self._head is not None
+        for client in self._names:
+            if client in self._runner.clients:
+                self._runner.send_message(message, {"run_id": self._head.ready["run_id"], **data}, client)
+
+    def _speaker(self, msg: Any) -> str | None:
+        """The name of the load process that sent ``msg``, if it is one of this run."""
+        head = self._head
+        ours = head is not None and msg.data["run_id"] == head.ready.get("run_id")
+        return self._names.get(msg.node_id) if ours else None
+
+    def _on_connected(self, environment: Any, msg: Any) -> None:
+        del environment
+        if self._speaker(msg) is not None:
+            self._connected[msg.node_id] = msg.data["hindrance"]
+
+    def _on_want(self, environment: Any, msg: Any) -> None:
+        del environment
+        name = self._speaker(msg)
+        if name is not None and self._head is not None:
+            first = self._head.hand_out(name, msg.data["count"])
+            if first is not None:
+                data = {"run_id": msg.data["run_id"], "first": first, "count": msg.data["count"]}
+                self._runner.send_message(messages.NUMBERS, data, msg.node_id)
+
+    def _on_rows(self, environment: Any, msg: Any) -> None:
+        del environment
+        name = self._speaker(msg)
+        if name is not None and self._head is not None:
+            batch = messages.unpacked(msg.data["rows"])
+            self._head.record(name, batch, in_flight=msg.data["in_flight"], queued=msg.data["queued"])
+
+    def _on_closed(self, environment: Any, msg: Any) -> None:
+        del environment
+        name = self._speaker(msg)
+        if name is not None and self._head is not None:
+            self._head.closed(name, msg.data["facts"])

@@ -1,0 +1,136 @@
+"""A hand of a run: what one load process does. It drives the load, and tells the head through a link."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gevent
+
+from loadgen.engines import engine_of
+from loadgen.engines.engine import Address
+from loadgen.history import ops_batch
+from loadgen.load.drive import Drive
+from loadgen.load.live import LocustView
+from loadgen.load.loop import LoopThread, LoopTimeoutError
+from loadgen.plan import Plan
+from loadgen.workload import Workload
+
+FLUSH_S = 0.05
+"""How often finished ops go to the history and the live view."""
+BATCH_ROWS = 2_000
+"""Rows of one batch at the most: a larger one would hold the interpreter for longer than 4 ms."""
+BLOCK = 512
+"""Op numbers asked for at a time: making their meaning takes about 3 ms."""
+AHEAD_S = 1.0
+"""For how long the numbers at hand should last at the peak."""
+CLOSED_AHEAD = 4_096
+"""The same for sessions that order as fast as they can."""
+CONNECT_LIMIT_S = 30.0
+CUT_LIMIT_S = 3.0
+"""How much longer than its timeout a drain may take: cutting what is still in flight."""
+
+
+class Link(Protocol):
+    """How a hand reaches the head."""
+
+    def want(self, count: int) -> None:
+        """Ask for ``count`` numbers; they come by Hand.supply, in this call or later."""
+
+    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
+        """Give a batch of rows."""
+
+    def closed(self, facts: dict[str, Any]) -> None:
+        """Say that this process has ended in order."""
+
+
+class Hand:
+    """One load process's part of one run."""
+
+    def __init__(
+        self, plan: Plan, workload: Workload, address: Address, share: tuple[int, int], link: Link, stats: Any
+    ) -> None:
+        self.plan = plan
+        self.workload = workload
+        self._link = link
+        self._thread = LoopThread()
+        self.drive = Drive(plan, workload, engine_of(plan.engine), address, self._thread, share=share)
+        self._locust = LocustView(workload, stats)
+        arrivals = 1 if plan.shape == "closed" else plan.peak_rate / share[1] * AHEAD_S * 2
+        self._ahead = CLOSED_AHEAD if plan.shape == "closed" else max(2 * BLOCK, int(arrivals))
+        self._wanted = 0
+        self._closed: dict[str, Any] | None = None
+        self._pump: gevent.Greenlet | None = gevent.spawn(self._pump_rows)
+
+    def add_session(self, bodies: Sequence[Any]) -> int:
+        """Open a session with these bodies; its id."""
+        return self.drive.add_session(bodies)
+
+    def remove_session(self, session: int) -> None:
+        """Close a session, after its transaction."""
+        self.drive.remove_session(session)
+
+    def connect(self, wanted: int) -> str:
+        """Wait until ``wanted`` sessions are connected; else say what hinders, in one line."""
+        deadline = gevent.get_hub().loop.now() + CONNECT_LIMIT_S
+        while self.drive.connected < wanted and gevent.get_hub().loop.now() < deadline:
+            if self.drive.connect_failures:
+                break
+            gevent.sleep(0.01)
+        if self.drive.connected >= wanted:
+            return ""
+        failures = self.drive.connect_failures
+        reason = f"{failures[0].code}: {failures[0].sample}" if failures else f"no answer in {CONNECT_LIMIT_S:g} s"
+        return f"{self.drive.connected} of {wanted} sessions connected, then {reason}"
+
+    def supply(self, first: int, count: int) -> None:
+        """Take numbers that the head has handed out."""
+        self._wanted -= count
+        self.drive.supply(self.workload.ops(self.plan, self.workload.invoked(self.plan, first, count)))
+
+    def begin(self, start_ns: int) -> None:
+        """Let arrivals be due from ``start_ns`` on."""
+        self.drive.begin(start_ns)
+
+    def finish(self, drain_s: float, *, serve_queued: bool) -> None:
+        """Stop arrivals, let ops in flight end for at most ``drain_s``, and give everything to the head. Idempotent.
+
+        What is due and waits for a session is still served, or else skipped.
+        """
+        if self._closed is not None:
+            return
+        self._closed = {}
+        self.drive.stop_arrivals()
+        # What has no completion is info: that is the honest answer for a loop that hangs.
+        with contextlib.suppress(LoopTimeoutError):
+            self._thread.submit(self.drive.drain(drain_s, serve_queued=serve_queued)).result(drain_s + CUT_LIMIT_S)
+        if self._pump is not None:
+            self._pump.kill()
+        self._flush()
+        self._closed = {
+            "next_number": self.drive.next_number,
+            "client": self.drive.client_facts(),
+            "errors": {code: {"class": known[0], "sample": known[1]} for code, known in self.drive.errors.items()},
+            "problems": [*self.drive.problems, *self._thread.problems],
+        }
+        self._link.closed(self._closed)
+        self._thread.stop()
+
+    def _pump_rows(self) -> None:
+        while True:
+            self._ask()
+            self._flush()
+            gevent.sleep(FLUSH_S)
+
+    def _ask(self) -> None:
+        while self.drive.numbers_left + self._wanted < self._ahead:
+            self._wanted += BLOCK
+            self._link.want(BLOCK)
+            gevent.sleep(0)  # One block at a time: a burst of Python here delays arrivals on the loop.
+
+    def _flush(self) -> None:
+        rows, types = self.drive.take_rows()
+        for first in range(0, len(rows), BATCH_ROWS):
+            part = rows[first : first + BATCH_ROWS]
+            self._locust.record(part, types[first : first + BATCH_ROWS])
+            batch = ops_batch(part, types[first : first + BATCH_ROWS])
+            self._link.rows(batch, in_flight=self.drive.in_flight, queued=self.drive.queued)

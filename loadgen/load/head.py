@@ -1,0 +1,192 @@
+"""The head of a run: one for each run, in the standalone or master process. It owns the conductor and the histories.
+
+Hands ask it for op numbers and give it their rows; it writes both, and when the run ends it has them judged.
+"""
+
+import resource
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent.event import AsyncResult
+
+from loadgen.clock import now_ns
+from loadgen.errors import LoadgenError, StoreError
+from loadgen.history import HistoryWriter
+from loadgen.load.conductor import Conductor
+from loadgen.load.live import LiveView
+from loadgen.plan import Plan
+from loadgen.workload import Workload
+
+PROGRESS_S = 1.0
+"""How often a progress line is printed in a run of up to two minutes; longer runs print about 120 lines."""
+
+
+@dataclass(slots=True)
+class _Process:
+    """What the head knows of one load process."""
+
+    writer: HistoryWriter
+    closed: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a run ended: the exit code, and the text that the terminal shows last."""
+
+    exit_code: int
+    report: str
+
+
+class Head:
+    """One run, from the cluster's start to its report."""
+
+    def __init__(self, plan: Plan, workload: Workload, say: Callable[[str], None]) -> None:
+        self.plan = plan
+        self.workload = workload
+        self.live = LiveView(plan, workload)
+        self.begun = False
+        self.ready: Mapping[str, Any] = {}
+        self._say = say
+        self._conductor = Conductor(say)
+        self._processes: dict[str, _Process] = {}
+        self._next_number = 0
+        self._error = ""
+        self._ended: AsyncResult[Ending] | None = None
+        self._progress: gevent.Greenlet | None = None
+        self.on_broken: Callable[[str], None] = lambda _reason: None
+
+    def prepare(self) -> None:
+        """Bring the cluster up. Raises ClusterError with what to do; nothing is left behind then."""
+        try:
+            self.ready = self._conductor.start(self.plan, self.workload)
+        except BaseException:
+            self._conductor.close()
+            raise
+
+    def open(self, process: str) -> None:
+        """Open the history of one load process."""
+        directory = Path(self.ready["run_dir"]) / "history"
+        facts = {"run_id": str(self.ready["run_id"]), "workload": self.workload.name}
+        self._processes[process] = _Process(HistoryWriter(directory, process, self.workload.invoked_types, facts))
+
+    def hand_out(self, process: str, count: int) -> int | None:
+        """Hand ``count`` fresh numbers to a process: the first of them, written before it is told. None once broken."""
+        first = self._next_number
+        try:
+            self._processes[process].writer.invoked(self.workload.invoked(self.plan, first, count))
+        except StoreError as error:
+            self._broken(error)
+            return None
+        self._next_number += count
+        return first
+
+    def record(self, process: str, batch: Any, *, in_flight: int, queued: int) -> None:
+        """Write a hand's batch to its history, and show it in the progress line."""
+        self.live.observe(batch, process, in_flight=in_flight, queued=queued)
+        known = self._processes.get(process)
+        if known is None or known.closed is not None or self._error:
+            return
+        try:
+            known.writer.batch(batch)
+        except StoreError as error:
+            self._broken(error)
+
+    def closed(self, process: str, facts: dict[str, Any]) -> None:
+        """A load process has ended in order; ``facts`` are what Hand.finish made."""
+        known = self._processes.get(process)
+        if known is None or known.closed is not None:
+            return
+        known.closed = facts
+        if not self._error:
+            try:
+                known.writer.closed(facts["next_number"])
+            except StoreError as error:
+                self._broken(error)
+
+    def open_processes(self, names: Iterable[str]) -> list[str]:
+        """Those of ``names`` that have not yet ended in order."""
+        return [name for name in names if self._processes[name].closed is None]
+
+    def go(self, start_ns: int) -> None:
+        """The first arrival is due from now on: progress begins."""
+        self.begun = True
+        self.live.begin(start_ns)
+        self._progress = gevent.spawn(self._print_progress)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the end has begun."""
+        return self._ended is not None
+
+    def end(self, reason: str, stop_hands: Callable[[], None]) -> Ending:
+        """End the run, once: stop the hands, judge, report. ``reason`` is empty when the schedule was served whole.
+
+        Later calls wait for the first one and get its answer.
+        """
+        if self._ended is not None:
+            ended: Ending = self._ended.get()
+            return ended
+        self._ended = AsyncResult()
+        try:
+            ending = self._end(reason, stop_hands)
+        except LoadgenError as error:
+            ending = Ending(1, f"loadgen: {error}")
+        except BaseException as error:
+            self._conductor.close()
+            self._ended.set(Ending(1, f"loadgen: the run was ended before it could be judged ({type(error).__name__})"))
+            raise
+        self._ended.set(ending)
+        return ending
+
+    def abandon(self) -> None:
+        """Stop the servers at once; nothing is judged."""
+        self._conductor.abandon()
+
+    def _end(self, reason: str, stop_hands: Callable[[], None]) -> Ending:
+        stop_hands()
+        if self._progress is not None:
+            self._progress.kill(block=False)
+        for process in self._processes.values():
+            process.writer.close()
+        closed = {name: process.closed for name, process in self._processes.items()}
+        facts = [process for process in closed.values() if process is not None]
+        done = self._conductor.finish(
+            cut_short=self._error or reason,
+            client=_client(facts),
+            errors={code: known for process in facts for code, known in process["errors"].items()},
+            died=[name for name, process in closed.items() if process is None],
+            warnings=[problem for process in facts for problem in process["problems"]],
+            error=self._error,
+        )
+        return Ending(int(done["exit_code"]), str(done["report"]))
+
+    def _broken(self, error: StoreError) -> None:
+        if not self._error:
+            self._error = str(error)
+            self._say(f"loadgen: {error}: the load stops, and what was written is judged")
+            gevent.spawn(self.on_broken, str(error))
+
+    def _print_progress(self) -> None:
+        every_s = max(PROGRESS_S, round(self.plan.duration_s / 120))
+        while True:
+            gevent.sleep(every_s)
+            self._say(self.live.line(now_ns()))
+
+
+def _client(processes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The client's cost over all load processes: CPU adds up, peaks are the largest one's."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    clients = [process["client"] for process in processes]
+    return {
+        "cpu_seconds": sum(client["cpu_seconds"] for client in clients),
+        "saturated_seconds": max((client["saturated_seconds"] for client in clients), default=0),
+        "peak_rss_mb": max([own, *(client["peak_rss_mb"] for client in clients)]),
+    }
+
+
+def print_progress(text: str) -> None:
+    """Print a line of progress, at once."""
+    print(text, flush=True)  # noqa: T201

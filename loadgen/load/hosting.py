@@ -1,0 +1,156 @@
+"""loadgen inside the standalone or master process of Locust: it prepares runs, begins them, and has them judged.
+
+Locust starts and stops the users. A run is prepared before that, begun when every session is connected, and ended
+when its schedule is over, or earlier by a signal, a click on Stop, or a history that cannot be written.
+"""
+
+import os
+import signal
+import sys
+from typing import Any
+
+import gevent
+from locust.runners import MasterRunner
+
+from loadgen.clock import now_ns
+from loadgen.errors import LoadgenError
+from loadgen.load.crew import Crew, LocalCrew, RemoteCrew
+from loadgen.load.head import Head, print_progress
+from loadgen.load.options import plan_of
+from loadgen.load.user import SessionUser, kind_weights
+from loadgen.plan import Plan
+
+DRAIN_S = 8.0
+"""How long ops in flight may take at the end of a whole run: longer than any statement may."""
+CUT_DRAIN_S = 3.0
+"""The same for a run that was cut short: it must be judged within 10 s."""
+
+
+class Hosting:
+    """All runs of one Locust process, one after another."""
+
+    def __init__(self, environment: Any, web_ui: Any) -> None:
+        self.head: Head | None = None
+        self._environment = environment
+        self._runner = environment.runner
+        self._web_ui = web_ui
+        distributed = isinstance(self._runner, MasterRunner)
+        self._crew: Crew = RemoteCrew(self._runner) if distributed else LocalCrew(environment)
+        self._report = ""
+        self._cut_s = float("inf")
+        self._quits = 0
+        self._runs = 0
+        # Locust sends its options to workers and renders some of them: the DSN holds a password, so it lives here.
+        self._dsn = str(environment.parsed_options.dsn or "")
+        environment.parsed_options.dsn = ""
+        environment.hand = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is on, or still being judged."""
+        return self.head is not None and (self.head.begun or self.head.ending) and not self._report
+
+    def prepare(self, changes: dict[str, Any]) -> None:
+        """Bring up everything that a run needs but its load; ``changes`` are the page's. Raises LoadgenError."""
+        self._environment._filter_tasks_by_tags()
+        classes = [known for known in self._environment.user_classes if issubclass(known, SessionUser)]
+        if len(classes) != 1:
+            names = ", ".join(known.__name__ for known in classes)
+            raise LoadgenError(f"a run has one workload: name one of {names} on the command line")
+        workload = classes[0].workload
+        options = {**vars(self._environment.parsed_options), **changes, "dsn": self._dsn}
+        plan, self._cut_s = plan_of(options, kind_weights(classes[0]), workload.name)
+        if not plan.kind_weights:
+            raise LoadgenError("no task is left: --tags or --exclude-tags have taken all")
+        if self.head is not None:
+            self.head.abandon()
+        head = Head(self._numbered(plan), workload, print_progress)
+        head.prepare()
+        head.on_broken = self.end
+        self.head = head
+        self._report = ""
+        self._runs += 1
+
+    def on_test_start(self) -> None:
+        """Locust is about to start users: the hands come first."""
+        if self.head is None or self.head.begun or self.head.ending:
+            self.prepare({})
+        assert self.head is not None
+        self._crew.muster(self.head)
+
+    def on_spawning_complete(self, user_count: int) -> None:
+        """All users are there: begin when their sessions are connected. Later calls come of edits on the page."""
+        if self.head is not None and not self.head.begun and not self.head.ending:
+            gevent.spawn(self._begin, self.head, user_count)
+
+    def _begin(self, head: Head, user_count: int) -> None:
+        hindrance = self._crew.connected(user_count)
+        if head.ending or head.begun:
+            return
+        if hindrance:
+            self.give_up(hindrance)
+            return
+        start_ns = self._crew.begin()
+        head.go(start_ns)
+        whole_s = head.plan.duration_s
+        gevent.sleep(max(0.0, (start_ns - now_ns()) / 1e9 + min(whole_s, self._cut_s)))
+        if not head.ending:
+            self.end("" if whole_s <= self._cut_s else f"cut by -t after {self._cut_s:g} s")
+            self._leave()
+
+    def end(self, reason: str) -> None:
+        """End the run, if there is one, and have it judged: once, whoever calls, and everyone waits for it."""
+        head = self.head
+        if head is None:
+            return
+        if not head.begun:
+            reason = reason or "stopped before the first arrival"
+        ending = head.end(reason, lambda: self._stop_load(cut_short=bool(reason)))
+        self._environment.process_exit_code = ending.exit_code
+        if not self._report:
+            self._report = ending.report
+            if self._web_ui is not None:
+                print_progress(self._report)
+
+    def give_up(self, message: str) -> None:
+        """The set-up failed before any load: one line, exit code 2, nothing judged."""
+        print(f"loadgen: {message}", file=sys.stderr, flush=True)  # noqa: T201
+        self._environment.process_exit_code = 2
+        if self.head is not None:
+            head, self.head = self.head, None
+            self._crew.stop(0.0, serve_queued=False)
+            head.abandon()
+        self._leave()
+
+    def on_quitting(self) -> None:
+        """Locust is leaving: by a signal, or because the run is over. A second signal ends at once."""
+        self._quits += 1
+        if self._quits > 1 and self.busy and self.head is not None:
+            self.head.abandon()
+            os._exit(128 + signal.SIGTERM)
+        self.end("stopped by a signal")
+
+    def on_quit(self) -> None:
+        """The last thing on the terminal is our summary, below Locust's own tables."""
+        if self._report and self._web_ui is None:
+            print_progress(self._report)
+
+    def _stop_load(self, *, cut_short: bool) -> None:
+        self._crew.stop(CUT_DRAIN_S if cut_short else DRAIN_S, serve_queued=not cut_short)
+
+    def _leave(self) -> None:
+        options = self._environment.parsed_options
+        if options.headless:
+            gevent.spawn(self._runner.quit)
+            return
+        gevent.spawn(self._runner.stop)
+        if options.autostart and options.autoquit != -1:
+            gevent.sleep(options.autoquit)
+            self._runner.quit()
+            self._web_ui.stop()
+
+    def _numbered(self, plan: Plan) -> Plan:
+        """With --run-dir, the page's later runs go to DIR-2, DIR-3 and so on."""
+        if plan.run_dir and self._runs:
+            return plan.with_(run_dir=f"{plan.run_dir.rstrip('/')}-{self._runs + 1}")
+        return plan

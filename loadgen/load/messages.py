@@ -1,0 +1,34 @@
+"""What master and workers say to each other, as Locust messages. Each names its run: a late one is dropped."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from loadgen.history import OPS_SCHEMA
+
+PREPARE = "loadgen.prepare"
+"""To a worker: the plan, where the servers are, and its share."""
+CONNECTED = "loadgen.connected"
+"""To the master: all sessions are connected, or what hinders."""
+GO = "loadgen.go"
+"""To a worker: the first arrivals are due now."""
+WANT = "loadgen.want"
+"""To the master: numbers are wanted."""
+NUMBERS = "loadgen.numbers"
+"""To a worker: these numbers are its own, and stand in the history."""
+ROWS = "loadgen.rows"
+"""To the master: finished ops."""
+STOP = "loadgen.stop"
+"""To a worker: stop, and give everything back."""
+CLOSED = "loadgen.closed"
+"""To the master: this worker has ended in order."""
+
+
+def packed(batch: Any) -> bytes:
+    """A batch of rows as bytes."""
+    return bytes(batch.serialize().to_pybytes())
+
+
+def unpacked(data: bytes) -> Any:
+    """The batch of rows that ``packed`` made bytes of."""
+    return pa.ipc.read_record_batch(pa.py_buffer(data), OPS_SCHEMA)

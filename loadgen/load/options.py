@@ -1,0 +1,187 @@
+"""The options of a run on Locust's command line and web page, and the plan that they make.
+
+Values stay strings until the plan parses them: Locust's page converts by the type of the current value and validates
+nothing, so a number typed wrongly there would otherwise end in an HTTP error.
+"""
+
+import argparse
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from loadgen.errors import PlanError
+from loadgen.plan import (
+    CLUSTERS,
+    DEFAULTS,
+    ENGINES,
+    MAX_DURATION_S,
+    SHAPES,
+    STRATEGIES,
+    Plan,
+    parse_duration,
+    parse_plan,
+)
+
+SESSIONS = DEFAULTS.sessions
+SPAWN_RATE = 100
+"""Users a second: the most for which Locust does not warn. Sessions connect before the first arrival anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its plan name, its default as text, its help, and its choices for the page's drop-down."""
+
+    name: str
+    default: str
+    help: str
+    choices: tuple[str, ...] = ()
+    on_page: bool = True
+
+
+OPTIONS = (
+    Option("engine", "", f"the database: {', '.join(ENGINES)} (default: postgres, or what --dsn says)", ("", *ENGINES)),
+    Option(
+        "cluster",
+        "",
+        f"where it runs: {', '.join(CLUSTERS)}. embedded starts a server out of packages and removes it afterwards "
+        "(default: embedded, or existing with --dsn)",
+        ("", *CLUSTERS),
+    ),
+    Option("nodes", "1", "how many nodes the cluster has"),
+    Option(
+        "dsn",
+        "",
+        "an existing server, postgres://user@host:5432/db or mysql://user@host:3306/. Only the schema (MySQL: "
+        "database) 'loadgen' is touched there. Give the password by LOADGEN_DSN, PGPASSWORD or ~/.pgpass, not on the "
+        "command line",
+        on_page=False,
+    ),
+    Option(
+        "strategy",
+        DEFAULTS.strategy,
+        "how stock is deducted: atomic (one conditional UPDATE), pessimistic (SELECT ... FOR UPDATE), optimistic "
+        "(compare and set on a version), bucketed (each SKU in several rows), or naive (read, then write back: the "
+        "control that must break below snapshot isolation)",
+        STRATEGIES,
+    ),
+    Option("isolation", "", "isolation level, such as 'read committed' (default: the engine's own default)"),
+    Option("skus", str(DEFAULTS.skus), "how many SKUs are on sale"),
+    Option("stock", str(DEFAULTS.stock), "units of each SKU at the start"),
+    Option("skew", DEFAULTS.skew, "which SKUs are wanted: uniform, zipf:S (S such as 0.8, 0.99, 1.2) or one-hot"),
+    Option("user_limit", str(DEFAULTS.user_limit), "units of one SKU that one shopper may hold"),
+    Option("buckets", "", "stock rows for each SKU, with --strategy bucketed (default: 8)"),
+    Option(
+        "shape",
+        DEFAULTS.shape,
+        "arrivals over time: double11 (preheat, step to the peak, plateau, decay), constant, ramp (0 to the peak), or "
+        "closed (each session orders again as soon as it has its answer)",
+        SHAPES,
+    ),
+    Option("peak_rate", f"{DEFAULTS.peak_rate:g}", "orders due a second at the peak of the shape"),
+    Option(
+        "duration", "", f"how long orders are due, such as 90s or 5m (default: {DEFAULTS.duration_s:g}s, or -t alone)"
+    ),
+    Option(
+        "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival that no session could take for this long is skipped"
+    ),
+    Option(
+        "slo",
+        "",
+        "objectives, such as 'order.p99<=200ms,placed_per_second>=500,skipped<=1%%'; a missed one exits with 3",
+    ),
+    Option("seed", str(DEFAULTS.seed), "seed of arrivals, shoppers, SKUs and quantities"),
+    Option("run_dir", "", "directory of this run, new or empty (default: runs/<utc>-<engine>-<workload>)"),
+)
+OPTION_NAMES = (*(option.name for option in OPTIONS), "keep")
+KEEP_HELP = "keep an embedded server's data after the run (a violated run always keeps it)"
+
+
+class _Offered(list[str]):
+    """Choices for the page's drop-down that argparse does not enforce: the plan does, in one line of error."""
+
+    def __contains__(self, value: object) -> bool:
+        return True
+
+
+def add_options(parser: Any) -> None:
+    """Add the options to Locust's parser, and the defaults that a database wants.
+
+    On the parser itself, not in a group: Locust's page shows only those.
+    """
+    for option in OPTIONS:
+        action = parser.add_argument(
+            "--" + option.name.replace("_", "-"),
+            env_var="LOADGEN_" + option.name.upper(),
+            default=option.default,
+            metavar=option.name.upper(),
+            help=option.help,
+            include_in_web_ui=option.on_page,
+        )
+        if option.choices:
+            action.choices = _Offered(option.choices)
+    parser.add_argument("--keep", action="store_true", env_var="LOADGEN_KEEP", default=False, help=KEEP_HELP)
+    parser.set_defaults(
+        num_users=SESSIONS,
+        spawn_rate=SPAWN_RATE,
+        only_summary=True,
+        web_host="127.0.0.1",
+        master_bind_host="127.0.0.1",
+    )
+    # Without it "--duration -5s" would be two options to argparse, and its complaint would not say what is wrong.
+    parser._negative_number_matcher = re.compile(r"-\.?\d")
+    _check_while_parsing(parser)
+
+
+def plan_of(options: Mapping[str, Any], kind_weights: Iterable[tuple[str, int]], workload: str) -> tuple[Plan, float]:
+    """The plan of ``options``, and after how many seconds ``-t`` cuts it (infinity: never).
+
+    ``-t`` alone is the duration; beside ``--duration`` it cuts the run.
+    """
+    values = {name: options.get(name) for name in OPTION_NAMES}
+    values |= {"sessions": options.get("num_users"), "workload": workload}
+    run_time = options.get("run_time")
+    cut_s = float("inf")
+    if run_time not in (None, ""):
+        cut_s = parse_duration(run_time, "run-time", MAX_DURATION_S)
+        if not values["duration"]:
+            values["duration"], cut_s = str(run_time), float("inf")
+    return parse_plan(values).with_(kind_weights=tuple(kind_weights)), cut_s
+
+
+def refuse(message: str, exit_code: int = 2) -> NoReturn:
+    """End with one line on stderr: what a user's mistake gets."""
+    print(f"loadgen: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    raise SystemExit(exit_code)
+
+
+def _check_while_parsing(parser: Any) -> None:
+    """Refuse a bad plan while Locust parses, before it forks workers or starts a server.
+
+    Locust has no event between parsing and forking, so the parser's own method is the place.
+    """
+    parse_args: Callable[..., argparse.Namespace] = parser.parse_args
+
+    def parse_and_check(args: Any = None, namespace: Any = None, **kwargs: Any) -> argparse.Namespace:
+        options = parse_args(args, namespace, **kwargs)
+        if args is None and not getattr(options, "worker", False):
+            try:
+                plan_of(vars(options), (), "")
+            except PlanError as error:
+                refuse(str(error))
+            _choose_master_port(options)
+        return options
+
+    parser.parse_args = parse_and_check
+
+
+def _choose_master_port(options: argparse.Namespace) -> None:
+    """With --processes, master and workers meet on a free port, so that two runs can live on one machine."""
+    given = any(argument.startswith("--master-bind-port") for argument in sys.argv)
+    if options.processes and not given and "LOCUST_MASTER_BIND_PORT" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            options.master_bind_port = options.master_port = probe.getsockname()[1]

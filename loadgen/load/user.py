@@ -1,0 +1,50 @@
+"""The Locust user: a session. Its tasks are transaction bodies, and their weights are the mix."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gevent
+from gevent.event import Event
+from locust import User
+from locust.user.task import LOCUST_STATE_WAITING
+
+from loadgen.plan import Plan
+from loadgen.workload import Workload
+
+
+class SessionUser(User):
+    """A session for as long as Locust keeps the user: connected on start, gone on stop.
+
+    The loop thread calls the tasks, never Locust's own task loop: users are the sessions that serve arrivals, and
+    the arrivals come from the plan's shape.
+    """
+
+    abstract = True
+    workload: ClassVar[Workload]
+    plan: Plan
+
+    def run(self) -> None:  # type: ignore[misc]  # Final there for users that run Locust's task loop; not this one.
+        """Hold the session open until Locust stops this user."""
+        hand = self.environment.hand
+        self.plan = hand.plan
+        session = hand.add_session(bodies_of(self, hand.plan))
+        self._state = LOCUST_STATE_WAITING  # Stopping a waiting user is immediate.
+        try:
+            Event().wait()
+        except gevent.GreenletExit:
+            pass
+        finally:
+            hand.remove_session(session)
+
+
+def kind_weights(user_class: type[SessionUser]) -> tuple[tuple[str, int], ...]:
+    """The mix: how often each kind stands among the class's tasks, after Locust's --tags have filtered them."""
+    counts = Counter(getattr(task, "__name__", "") for task in user_class.tasks)
+    return tuple((kind, counts[kind]) for kind in user_class.workload.kinds if counts[kind])
+
+
+def bodies_of(user: SessionUser, plan: Plan) -> Sequence[Any]:
+    """The transaction bodies of a user by kind code; None for a kind that is not in the plan's mix."""
+    kinds = dict(plan.kind_weights)
+    return [getattr(user, kind) if kind in kinds else None for kind in user.workload.kinds]

@@ -1,0 +1,123 @@
+"""Locust's events, its page and its signals, wired to a Hosting (standalone, master) or a Worker."""
+
+import contextlib
+import ctypes
+import os
+import signal
+from typing import Any
+
+import gevent
+import psutil
+from flask import jsonify, request
+from locust import events
+from locust.runners import STATE_INIT, STATE_STOPPED, WorkerRunner
+from werkzeug.datastructures import ImmutableMultiDict
+
+from loadgen.errors import LoadgenError
+from loadgen.load.hosting import Hosting
+from loadgen.load.options import OPTION_NAMES, add_options, refuse
+from loadgen.load.worker import Worker
+
+_PR_SET_PDEATHSIG = 1
+
+
+def wire() -> None:
+    """Listen to Locust's events. Nothing is started here: ``--processes`` forks after the locustfile is loaded."""
+    events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
+    events.init.add_listener(_on_init)  # type: ignore[no-untyped-call]
+
+
+def _on_init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
+    if isinstance(runner, WorkerRunner):
+        _wire_worker(environment)
+    else:
+        _wire_hosting(environment, web_ui)
+
+
+def _wire_hosting(environment: Any, web_ui: Any) -> None:
+    hosting = Hosting(environment, web_ui)
+    environment.hosting = hosting
+    options = environment.parsed_options
+    options.run_time, run_time = None, options.run_time  # The run keeps its time itself, from the first arrival.
+    listen = environment.events
+    listen.test_start.add_listener(lambda **_: hosting.on_test_start())
+    listen.spawning_complete.add_listener(lambda user_count, **_: hosting.on_spawning_complete(user_count))
+    listen.test_stopping.add_listener(lambda **_: hosting.end("stopped"))
+    listen.quitting.add_listener(lambda **_: hosting.on_quitting())
+    listen.quit.add_listener(lambda **_: hosting.on_quit())
+    _hear_interrupts()
+    if web_ui is not None:
+        _guard_page(hosting, web_ui, environment)
+    if options.headless or options.autostart:
+        _prepare_or_leave(hosting, {"run_time": run_time})
+
+
+def _prepare_or_leave(hosting: Hosting, changes: dict[str, Any]) -> None:
+    """Prepare the run that the command line asks for; what hinders it is one line, exit code 2."""
+    try:
+        hosting.prepare(changes)
+    except LoadgenError as error:
+        # Workers of --processes are already forked, and would go on trying to reach a master that is gone.
+        for child in psutil.Process().children():
+            if _is_forked_worker(child):
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+        refuse(str(error))
+
+
+def _is_forked_worker(child: Any) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(child.cmdline() == psutil.Process().cmdline())
+    return False
+
+
+def _wire_worker(environment: Any) -> None:
+    worker = Worker(environment)
+    environment.parsed_options.dsn = ""
+    listen = environment.events
+    listen.test_stopping.add_listener(lambda **_: worker.finish())
+    listen.quitting.add_listener(lambda **_: worker.finish())
+    if environment.parsed_options.processes:
+        # A forked worker goes with its master: without it nobody records what it does.
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+        def on_interrupt() -> None:
+            # Ctrl-C reaches the whole group. The master ends the run and then this worker, in that order.
+            if not worker.busy:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        gevent.signal_handler(signal.SIGINT, on_interrupt)
+
+
+def _hear_interrupts() -> None:
+    """A shell that starts a job in the background makes it ignore SIGINT; a load must be stoppable all the same."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _guard_page(hosting: Hosting, web_ui: Any, environment: Any) -> None:
+    """Prepare a run before Locust's page starts it: Locust validates nothing, and a refusal must reach the page."""
+
+    @web_ui.app.before_request  # type: ignore[untyped-decorator]
+    def prepare_run() -> Any:
+        if request.method != "POST" or not request.path.endswith("/swarm"):
+            return None
+        if environment.runner.state not in (STATE_INIT, STATE_STOPPED):
+            return None  # An edit: only the number of sessions changes.
+        if hosting.busy:
+            return _refusal(environment, "the last run is still being judged: wait for its summary on the terminal")
+        form = request.form.to_dict()
+        # Locust would stop the run by its own clock, which starts before the servers do.
+        run_time = form.pop("run_time", "")
+        request.form = ImmutableMultiDict([*form.items(), ("run_time", "")])
+        try:
+            changes = {name: value for name, value in form.items() if name in OPTION_NAMES}
+            hosting.prepare({**changes, "run_time": run_time, "num_users": form.get("user_count")})
+        except LoadgenError as error:
+            return _refusal(environment, str(error))
+        return None
+
+
+def _refusal(environment: Any, message: str) -> Any:
+    return jsonify({"success": False, "message": message, "host": environment.host})

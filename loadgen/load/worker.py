@@ -1,0 +1,107 @@
+"""A Locust worker's side of a run: it makes a hand when the master says so, and links it to the master."""
+
+from typing import Any
+
+import gevent
+
+from loadgen.clock import NS_PER_S, now_ns
+from loadgen.engines.engine import Address
+from loadgen.load import messages
+from loadgen.load.hand import Hand
+from loadgen.load.user import SessionUser
+from loadgen.plan import plan_from_json
+
+MASTER_LOST_S = 10.0
+"""A worker that has not heard of its master for so long stops its load: nobody records it any more."""
+LAST_DRAIN_S = 3.0
+
+
+class Worker:
+    """One worker process, for all of its runs."""
+
+    def __init__(self, environment: Any) -> None:
+        self._environment = environment
+        self._runner = environment.runner
+        self._run_id = ""
+        self._heard_ns = now_ns()
+        environment.hand = None
+        for name, listener, concurrent in (
+            (messages.PREPARE, self._on_prepare, False),
+            (messages.GO, self._on_go, False),
+            (messages.NUMBERS, self._on_numbers, False),
+            (messages.STOP, self._on_stop, True),
+        ):
+            self._runner.register_message(name, listener, concurrent=concurrent)
+        environment.events.heartbeat_received.add_listener(self._on_heartbeat)
+        environment.events.spawning_complete.add_listener(self._on_spawning_complete)
+        gevent.spawn(self._watch_master)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is on, which its master will end."""
+        return self._environment.hand is not None
+
+    def finish(self, drain_s: float = LAST_DRAIN_S, *, serve_queued: bool = False) -> None:
+        """End this worker's part of the run, and tell the master."""
+        hand: Hand | None = self._environment.hand
+        if hand is not None:
+            hand.finish(drain_s, serve_queued=serve_queued)
+            self._environment.hand = None
+
+    # As the hand's link
+
+    def want(self, count: int) -> None:
+        """Ask the master for numbers."""
+        self._runner.send_message(messages.WANT, {"run_id": self._run_id, "count": count})
+
+    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
+        """Send a batch of rows to the master."""
+        data = {"run_id": self._run_id, "rows": messages.packed(batch), "in_flight": in_flight, "queued": queued}
+        self._runner.send_message(messages.ROWS, data)
+
+    def closed(self, facts: dict[str, Any]) -> None:
+        """Tell the master that this process has ended in order."""
+        self._runner.send_message(messages.CLOSED, {"run_id": self._run_id, "facts": facts})
+
+    def _on_prepare(self, environment: Any, msg: Any) -> None:
+        self.finish(0.0)
+        self._run_id = msg.data["run_id"]
+        plan = plan_from_json(msg.data["plan"])
+        classes = [known for known in environment.user_classes if issubclass(known, SessionUser)]
+        workload = next(known.workload for known in classes if known.workload.name == plan.workload)
+        index, count = msg.data["share"]
+        address = Address(**msg.data["address"])
+        environment.hand = Hand(plan, workload, address, (index, count), self, environment.stats)
+
+    def _on_spawning_complete(self, user_count: int) -> None:
+        del user_count  # The master's count is that of all workers.
+        hand = self._environment.hand
+        if hand is not None:
+            gevent.spawn(self._connect, hand, self._run_id)
+
+    def _connect(self, hand: Hand, run_id: str) -> None:
+        hindrance = hand.connect(self._runner.user_count)
+        self._runner.send_message(messages.CONNECTED, {"run_id": run_id, "hindrance": hindrance})
+
+    def _on_go(self, environment: Any, msg: Any) -> None:
+        if environment.hand is not None and msg.data["run_id"] == self._run_id:
+            environment.hand.begin(now_ns() + int(msg.data["lead_s"] * NS_PER_S))
+
+    def _on_numbers(self, environment: Any, msg: Any) -> None:
+        if environment.hand is not None and msg.data["run_id"] == self._run_id:
+            environment.hand.supply(msg.data["first"], msg.data["count"])
+
+    def _on_stop(self, environment: Any, msg: Any) -> None:
+        del environment
+        if msg.data["run_id"] == self._run_id:
+            self.finish(msg.data["drain_s"], serve_queued=msg.data["serve_queued"])
+
+    def _on_heartbeat(self, client_id: str, timestamp: float) -> None:
+        del client_id, timestamp
+        self._heard_ns = now_ns()
+
+    def _watch_master(self) -> None:
+        while True:
+            gevent.sleep(1.0)
+            if self.busy and now_ns() - self._heard_ns > MASTER_LOST_S * NS_PER_S:
+                self.finish(0.0)

@@ -1,0 +1,97 @@
+"""``seconds.csv``: one row for each second of a run in UTC, to lay over a server's own graphs.
+
+An op stands in the second in which it was answered; what was due, and what was skipped, in the second it was due.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from loadgen.clock import NS_PER_MS, NS_PER_S
+from loadgen.errors import StoreError
+from loadgen.history import History, LoadProcess
+from loadgen.op import Outcome
+
+ALWAYS_TOLD = ("placed", "sold_out", "limited")
+"""Answers that have a column even where nobody got them, so that the tables of two runs compare."""
+PERCENTILES = {"p50": 0.5, "p99": 0.99}
+
+
+def write_seconds(history: History, plan_facts: Mapping[str, Any], path: Path) -> None:
+    """Write the table of ``history`` to ``path``, whole or not at all. Raises StoreError."""
+    workload = plan_facts["workload"]
+    table = seconds_table(history, workload["kinds"], workload["answers"])
+    temporary = path.with_name(path.name + ".part")
+    try:
+        table.to_csv(temporary, index=False, float_format="%.3f")
+        os.replace(temporary, path)  # noqa: PTH105
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def seconds_table(history: History, kinds: list[str], answers: list[str]) -> pd.DataFrame:
+    """One row a second, without gaps: for the first kind what was due, its answers, outcomes and times in
+    milliseconds; for the other kinds how many were ok; and the tries that failed and were made again.
+    """
+    ops = pd.concat([_ops(process) for process in history.processes] or [_NOTHING], ignore_index=True)
+    tries = np.concatenate(
+        [_wall_seconds(process, process.tries["done"]) for process in history.processes] or [_NO_SECONDS]
+    )
+    if not len(ops):
+        return pd.DataFrame({"second": [], "utc": [], "due": []})
+    first, last = int(min(ops["due_s"].min(), ops["done_s"].min())), int(max(ops["due_s"].max(), ops["done_s"].max()))
+    index = pd.RangeIndex(first, last + 1)
+    main = ops[ops["kind"] == 0]
+    counts = {"due": main["due_s"].value_counts(), "skipped": _of(main, Outcome.SKIPPED)["due_s"].value_counts()}
+    ok = _of(main, Outcome.OK)
+    for code in sorted({*ok["answer"].unique(), *(answers.index(name) for name in ALWAYS_TOLD if name in answers)}):
+        counts[answers[code] if code < len(answers) else f"answer_{code}"] = ok[ok["answer"] == code][
+            "done_s"
+        ].value_counts()
+    for outcome in (Outcome.FAIL, Outcome.INFO):
+        counts[outcome.name.lower()] = _of(main, outcome)["done_s"].value_counts()
+    for kind, name in enumerate(kinds):
+        if kind:
+            counts[f"{name}_ok"] = _of(ops[ops["kind"] == kind], Outcome.OK)["done_s"].value_counts()
+    counts["tries_failed"] = pd.Series(tries).value_counts()
+    table = pd.DataFrame({name: count.reindex(index, fill_value=0) for name, count in counts.items()}, index=index)
+    for name in ("response", "service"):
+        by_second = ok.groupby("done_s")[f"{name}_ms"]
+        for percentile, share in PERCENTILES.items():
+            table[f"{name}_{percentile}_ms"] = by_second.quantile(share).reindex(index)
+    table.insert(0, "utc", pd.to_datetime(index, unit="s", utc=True).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    table.insert(0, "second", range(len(index)))
+    return table
+
+
+_NO_SECONDS = np.empty(0, np.int64)
+_NOTHING = pd.DataFrame({"kind": [], "due_s": [], "done_s": []})
+
+
+def _of(ops: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+    return ops[ops["outcome"] == outcome]
+
+
+def _ops(process: LoadProcess) -> pd.DataFrame:
+    ops = process.ops
+    return pd.DataFrame(
+        {
+            "kind": ops["kind"],
+            "outcome": ops["outcome"],
+            "answer": ops["answer"],
+            "due_s": _wall_seconds(process, ops["due"]),
+            # What was skipped was never answered.
+            "done_s": _wall_seconds(process, np.where(ops["outcome"] == Outcome.SKIPPED, ops["due"], ops["done"])),
+            "response_ms": (ops["done"] - ops["due"]) / NS_PER_MS,
+            "service_ms": (ops["done"] - ops["sent"]) / NS_PER_MS,
+        }
+    )
+
+
+def _wall_seconds(process: LoadProcess, monotonic_ns: Any) -> Any:
+    return (monotonic_ns + (process.origin.wall_ns - process.origin.monotonic_ns)) // NS_PER_S

@@ -1,0 +1,324 @@
+"""The summary that a person reads at the end of a run: the verdict first, and all of it on one screen."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+WIDTH = 110
+HEIGHT = 50
+MARGIN = 10
+"""Columns of the label at the left of each section."""
+MOST_SHOWN = 4
+"""How many errors, objectives and warnings are told one by one, where there is room."""
+WITNESS_LINES = 4
+"""Lines that one witness may take where there are few of them."""
+
+KINDS = ("order", "order_refused", "pay", "cancel", "release", "browse")
+KIND_TITLES = {"order": "order placed", "order_refused": "order refused"}
+NOT_THE_CLUSTER = {
+    "seekdb": "seekdb is OceanBase's single-node edition: no figure here is one of an OceanBase cluster",
+    "unistore": "unistore is TiDB's store in one process, for trying out: no figure here is one of TiDB on TiKV",
+}
+"""Editions whose figures must never stand as their big sister's."""
+WANTED_DURABILITY = (
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "synchronous_standby_names",
+    "innodb_flush_log_at_trx_commit",
+    "sync_binlog",
+    "commit_log",
+)
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Page:
+    """Lines, each section with its label at the left of its first line."""
+
+    shown: int
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, label: str, *texts: str, most_lines: int = 2) -> None:
+        """A section of ``texts``, each wrapped to at most ``most_lines``."""
+        for text in texts:
+            for line in _wrapped(text, most_lines):
+                self.lines.append(f"{label:<{MARGIN}}{line}".rstrip())
+                label = ""
+
+
+def render(summary: Facts, plan_facts: Facts, *, run_dir: str, height: int = HEIGHT) -> str:
+    """The report of one run as plain text, at most ``height`` lines of WIDTH columns.
+
+    ``summary`` is summary.json, ``plan_facts`` is plan.json (either may lack keys: a broken run is reported too).
+    Only where even the shortest form does not fit is it longer: each violated check keeps a line.
+    """
+    lines: list[str] = []
+    for shown in range(MOST_SHOWN, 0, -1):
+        lines = _page(summary, plan_facts, run_dir, height, shown)
+        if len(lines) <= height:
+            break
+    return "\n".join(lines) + "\n"
+
+
+def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, shown: int) -> list[str]:
+    """The report's lines, with at most ``shown`` errors, objectives and warnings told one by one."""
+    top, checks, bottom = _Page(shown), _Page(shown), _Page(shown)
+    _verdict(top, summary)
+    _orders(top, summary, plan_facts)
+    _times(top, summary)
+    _errors(top, summary)
+    _undersell(bottom, summary)
+    _slos(bottom, summary)
+    _client(bottom, summary)
+    _warnings(bottom, summary)
+    _what_ran(bottom, summary, plan_facts)
+    _where(bottom, summary, plan_facts, run_dir)
+    _checks(checks, summary, height - len(top.lines) - len(bottom.lines))
+    return top.lines + checks.lines + bottom.lines
+
+
+def coloured(report: str) -> str:
+    """``report`` with the verdict, the marks and the warnings in colour, for a terminal that shows it."""
+    verdict_colours = {"VALID": "1;37;42", "INVALID": "1;37;41", "UNKNOWN": "1;30;43"}
+    first, _, rest = report.partition("\n")
+    for verdict, colour in verdict_colours.items():
+        if first.startswith(verdict + " "):
+            first = f"\033[{colour}m {verdict} \033[0m{first[len(verdict) :]}"
+            break
+    rest = re.sub(r"✗ \S+", "\033[1;31m\\g<0>\033[0m", rest)
+    rest = re.sub(r"✓", "\033[32m\\g<0>\033[0m", rest)
+    rest = re.sub(r"^\? \S+|(?<= )\? \S+", "\033[33m\\g<0>\033[0m", rest)
+    rest = re.sub(r"(?m)^Warnings", "\033[33m\\g<0>\033[0m", rest)
+    return f"{first}\n{rest}"
+
+
+def engine_title(summary: Facts, plan_facts: Facts) -> str:
+    """The engine as it may be named beside a figure: with version and edition, a lesser edition never as the whole."""
+    engine = summary.get("engine") or {}
+    known = plan_facts.get("engine") or {}
+    title = str(known.get("title") or known.get("name") or engine.get("name") or "unknown engine")
+    edition, version = str(engine.get("edition") or known.get("edition") or ""), str(engine.get("version") or "")
+    version = version or str(known.get("version") or "")
+    if edition in NOT_THE_CLUSTER:
+        return f"{edition} {version} ({title}'s dialect)"
+    if edition and edition.lower() not in title.lower():
+        return f"{title} {version} ({edition})"
+    return f"{title} {version}".rstrip()
+
+
+def _verdict(page: _Page, summary: Facts) -> None:
+    checks = _check_list(summary)
+    bad = [check for check in checks if check.get("verdict") == "invalid"]
+    verdict = str(summary.get("verdict", "unknown"))
+    if bad:
+        counts = ", ".join(f"{check['name']} {_count(check.get('anomalies', 0))}" for check in bad)
+        text = f"{len(bad)} of {len(checks)} checks proved a violation: {counts}"
+    elif verdict == "valid":
+        text = f"all {len(checks)} checks hold"
+        missed = [slo for slo in summary.get("slo") or () if not slo.get("met")]
+        text += f"; {_plural(len(missed), 'objective')} missed" if missed else ""
+    else:
+        open_checks = [check for check in checks if check.get("verdict") != "valid"]
+        text = f"no violation was proved, but {len(open_checks)} of {len(checks)} checks could not decide"
+        if not checks:
+            text = "the run was not judged"
+    page.add(verdict.upper(), text)
+    if summary.get("complete") is False:
+        page.add("", f"cut short: {summary.get('cut_short') or 'the run did not go to its end'}")
+    if reason := summary.get("unknown"):
+        page.add("", str(reason))
+
+
+def _what_ran(page: _Page, summary: Facts, plan_facts: Facts) -> None:
+    plan, engine = plan_facts.get("plan") or {}, plan_facts.get("engine") or {}
+    cluster = (summary.get("engine") or {}).get("cluster") or plan.get("cluster", "")
+    nodes = (summary.get("engine") or {}).get("nodes") or plan.get("nodes", 1)
+    title = engine_title(summary, plan_facts)
+    level = engine.get("level") or (summary.get("engine") or {}).get("isolation") or ""
+    asked = "as asked" if plan.get("isolation") else "its default"
+    means = f", documented as {engine['means']}" if engine.get("means") else ""
+    page.add("Engine", f"{title}, {cluster}, {_plural(int(nodes), 'node')}; {level} ({asked}{means})")
+    durability = plan_facts.get("durability") or {}
+    if told := ", ".join(f"{name}={durability[name]}" for name in WANTED_DURABILITY if durability.get(name)):
+        page.add("", f"durability: {told}", most_lines=1)
+    edition = str((summary.get("engine") or {}).get("edition") or engine.get("edition") or "")
+    if edition in NOT_THE_CLUSTER and not any(edition in str(warning) for warning in summary.get("warnings") or ()):
+        page.add("", NOT_THE_CLUSTER[edition])
+    if plan:
+        started = summary.get("started_utc") or plan_facts.get("started_utc", "")
+        rate = "as fast as answered" if plan["shape"] == "closed" else f"peak {plan['peak_rate']:,g} orders/s"
+        page.add(
+            "Plan",
+            f"{plan['workload']}, strategy {plan['strategy']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, "
+            f"{_count(plan['skus'])} SKUs × {_count(plan['stock'])} units, skew {plan['skew']}, "
+            f"{_count(plan['sessions'])} sessions, seed {plan['seed']}; started {started}",
+        )
+
+
+def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:
+    orders = summary.get("orders")
+    if not orders:
+        return
+    page.add(
+        "Orders/s",
+        f"{_rate(orders.get('per_second_mean'))} mean, {_rate(orders.get('per_second_peak'))} in the best second "
+        f"(placed orders only) on {engine_title(summary, plan_facts)}",
+    )
+    due, started, skipped = (orders.get(name, 0) for name in ("due", "started", "skipped"))
+    share = f" ({100 * skipped / due:.1f} %)" if due else ""
+    parts = [
+        f"{title} {_count(orders.get(name, 0))}"
+        for name, title in (("placed", "placed"), ("sold_out", "sold out"), ("limited", "over limit"))
+    ]
+    page.add(
+        "Orders",
+        f"due {_count(due)} = started {_count(started)} + skipped {_count(skipped)}{share}",
+        f"started = ok {_count(orders.get('ok', 0))} ({', '.join(parts)}) + fail {_count(orders.get('fail', 0))} "
+        f"+ info {_count(orders.get('info', 0))}",
+    )
+
+
+def _times(page: _Page, summary: Facts) -> None:
+    response, service = summary.get("response_time_ms") or {}, summary.get("service_time_ms") or {}
+    kinds = [kind for kind in (*KINDS, *sorted(set(response) - set(KINDS))) if (response.get(kind) or {}).get("count")]
+    if not kinds:
+        return
+    names = ("p50", "p90", "p99", "p999", "max")
+    titles = "".join(f"{name.replace('p999', 'p99.9'):>8}" for name in names)
+    page.lines.append(f"{'Times':<{MARGIN}}{'':>23}{'response ms, from due':>40}   {'service ms, from sent':>32}")
+    page.lines.append(f"{'':<{MARGIN}}{'kind':<14}{'count':>9}{titles}   {titles[:8]}{titles[16:]}")
+    for kind in kinds:
+        row = "".join(f"{_ms(response[kind].get(name)):>8}" for name in names)
+        served = service.get(kind) or {}
+        row += "   " + "".join(f"{_ms(served.get(name)):>8}" for name in ("p50", "p99", "p999", "max"))
+        page.lines.append(
+            f"{'':<{MARGIN}}{KIND_TITLES.get(kind, kind)[:13]:<14}{_count(response[kind]['count']):>9}{row}"
+        )
+
+
+def _errors(page: _Page, summary: Facts) -> None:
+    errors: Sequence[Facts] = summary.get("errors") or ()
+    lines = [
+        f"{_count(error.get('count', 0)):>8} × {error.get('code', '')} {error.get('class', '')} at "
+        f"{error.get('stage', '')}: {error.get('sample') or 'no text'}"
+        for error in sorted(errors, key=lambda error: -int(error.get("count", 0)))
+    ]
+    for index, line in enumerate(lines[: page.shown]):
+        page.add("" if index else "Errors", line, most_lines=1)
+    if len(lines) > page.shown:
+        page.add("", f"and {_plural(len(lines) - page.shown, 'other kind')} of error, in summary.json")
+
+
+def _checks(page: _Page, summary: Facts, room: int) -> None:
+    """Violated checks with a witness each, as long as ``room`` lines allow; the others by name."""
+    checks = _check_list(summary)
+    bad = [check for check in checks if check.get("verdict") == "invalid"]
+    unsure = [check for check in checks if check.get("verdict") not in ("invalid", "valid")]
+    good = [str(check["name"]) for check in checks if check.get("verdict") == "valid"]
+    room_for_good = 3 if page.shown < MOST_SHOWN else 4
+    room -= room_for_good * bool(good) + 3 * bool(unsure)
+    each = max(1, min(WITNESS_LINES, room // len(bad))) if bad else 0
+    label = "Checks"
+    for check in bad:
+        text = f"✗ {check['name']} {_count(check.get('anomalies', 0))}: {_witness(check)}"
+        page.add(label, text, most_lines=each)
+        label = ""
+    if unsure:
+        names = ", ".join(str(check["name"]) for check in unsure) if good or bad else f"all {len(unsure)}"
+        reasons = list(dict.fromkeys(str(check.get("unknown") or "no reason given") for check in unsure))
+        page.add(label, f"? undecided: {names}: {'; '.join(reasons)}", most_lines=3)
+        label = ""
+    if good:
+        page.add(label, f"✓ {', '.join(good)}", most_lines=room_for_good)
+
+
+def _undersell(page: _Page, summary: Facts) -> None:
+    undersell = summary.get("undersell") or {}
+    if undersell.get("units"):
+        causes = ", ".join(
+            f"{cause} {_count(units)}" for cause, units in (undersell.get("causes") or {}).items() if units
+        )
+        page.add("Undersell", f"{_plural(undersell['units'], 'unit')} left although buyers were refused: {causes}")
+
+
+def _slos(page: _Page, summary: Facts) -> None:
+    slos: Sequence[Facts] = sorted(summary.get("slo") or (), key=lambda slo: bool(slo.get("met")))
+    for index, slo in enumerate(slos[: page.shown]):
+        unit = " %" if slo["text"].endswith("%") else " ms" if slo["text"].endswith("s") else " /s"
+        value = "not measured" if slo.get("value") is None else f"{slo['value']:,.4g}{unit}"
+        page.add("" if index else "SLO", f"{'✓' if slo.get('met') else '✗'} {slo['text']}: {value}", most_lines=1)
+    if len(slos) > page.shown:
+        page.add("", f"and {len(slos) - page.shown} more, in summary.json")
+
+
+def _client(page: _Page, summary: Facts) -> None:
+    client = summary.get("client") or {}
+    if client.get("cpu_us_per_order") is None:
+        return
+    saturated = client.get("saturated_seconds") or 0
+    blame = (
+        f"the client was the bottleneck in {_plural(round(saturated), 'second')}: give it --processes, or other cores"
+        if saturated
+        else "the client was not the bottleneck"
+    )
+    page.add(
+        "Client",
+        f"{client['cpu_us_per_order']:,.0f} µs of CPU an order, {client.get('cpu_seconds') or 0:,.1f} s in all, "
+        f"{client.get('peak_rss_mb') or 0:,.0f} MB at most; {blame}",
+    )
+
+
+def _warnings(page: _Page, summary: Facts) -> None:
+    warnings = [str(warning) for warning in dict.fromkeys(summary.get("warnings") or ())]
+    for index, warning in enumerate(warnings[: page.shown]):
+        page.add("" if index else "Warnings", f"- {warning}", most_lines=2 if page.shown == MOST_SHOWN else 1)
+    if len(warnings) > page.shown:
+        page.add("", f"- and {len(warnings) - page.shown} more, in summary.json")
+
+
+def _where(page: _Page, summary: Facts, plan_facts: Facts, run_dir: str) -> None:
+    # Commands are never wrapped or cut: they are there to be copied.
+    told = [run_dir]
+    if kept := summary.get("kept"):
+        told += ["the server's data is kept; start it with", f"  {kept}"]
+        if connect := (plan_facts.get("cluster") or {}).get("connect"):
+            told += [f"and look at it with  {connect}"]
+    if page.shown > 1 or not summary.get("kept"):
+        told += [f"judge it again:  loadgen check {run_dir}"]
+    page.lines += [f"{'' if index else 'Run':<{MARGIN}}{line}" for index, line in enumerate(told)]
+
+
+def _check_list(summary: Facts) -> list[Facts]:
+    return [check for check in summary.get("checks") or () if isinstance(check, Mapping) and "name" in check]
+
+
+def _witness(check: Facts) -> str:
+    witness = check.get("witness") or "no witness"
+    return str(witness if isinstance(witness, str) else next(iter(witness), "no witness"))
+
+
+def _wrapped(text: str, most_lines: int) -> list[str]:
+    text = " ".join(text.split())
+    return textwrap.wrap(
+        text, WIDTH - MARGIN, max_lines=most_lines, placeholder=" …", break_on_hyphens=False, subsequent_indent="  "
+    ) or [""]
+
+
+def _count(value: Any) -> str:
+    return f"{int(value):,}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _rate(value: Any) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
+
+
+def _ms(value: Any) -> str:
+    return "-" if value is None else f"{value:.1f}" if value < 1000 else f"{value:,.0f}"

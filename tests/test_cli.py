@@ -1,0 +1,187 @@
+"""The command line on stored runs: no database, no network, and at once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stored import lose_an_order, write_stored_run
+
+from loadgen.cli import main
+from loadgen.sale import CHECKS
+
+SUMMARY_KEYS = {
+    "verdict", "complete", "started_utc", "duration_s", "engine", "orders", "response_time_ms", "service_time_ms",
+    "undersell", "errors", "violations", "checks", "slo", "client", "warnings", "seed",
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A correct run without a summary."""
+    return write_stored_run(tmp_path / "runs" / "20250101T000000Z-postgres-flashsale")
+
+
+@pytest.fixture
+def broken_run(tmp_path: Path) -> Path:
+    """A run whose database lost an acknowledged order."""
+    return write_stored_run(tmp_path / "runs" / "20250101T000001Z-postgres-flashsale", lose_an_order)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Every file under ``directory``."""
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_check_of_a_correct_run_is_valid_and_exits_0(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A correct shop gets no violation."""
+    assert main(["check", str(run)]) == 0
+    assert capsys.readouterr().out.startswith("VALID ")
+
+
+def test_check_of_a_run_that_lost_an_order_exits_4_and_names_it(
+    broken_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The violation, its count and its witness are on the screen."""
+    assert main(["check", str(broken_run)]) == 4
+    printed = capsys.readouterr().out
+    assert printed.startswith("INVALID ")
+    assert "✗ lost-order 1: " in printed
+
+
+def test_check_as_json_has_the_keys_of_the_summary(broken_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every check that ran is listed, those that found nothing with 0."""
+    assert main(["check", str(broken_run), "--json"]) == 4
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["verdict"] == "invalid"
+    assert set(summary["violations"]) == set(CHECKS)
+    assert summary["violations"]["lost-order"] == 1
+    assert set(summary) >= SUMMARY_KEYS
+
+
+def test_check_leaves_the_run_as_it_was(broken_run: Path) -> None:
+    """Judging again is a question, not a change."""
+    before = contents(broken_run)
+    main(["check", str(broken_run)])
+
+    assert contents(broken_run) == before
+
+
+def test_check_without_final_reads_is_unknown_and_exits_5(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was not read at the end cannot be called valid."""
+    for path in (run / "history").glob("final.*"):
+        path.unlink()
+
+    assert main(["check", str(run)]) == 5
+    assert capsys.readouterr().out.startswith("UNKNOWN ")
+
+
+def test_the_newest_run_is_the_one_that_is_meant(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without RUN it is runs/latest."""
+    (run.parent / "latest").symlink_to(run.name)
+    monkeypatch.chdir(run.parent.parent)
+
+    assert main(["check"]) == 0
+
+
+@pytest.mark.parametrize("command", ["check", "report"])
+@pytest.mark.parametrize("kind", ["missing", "file", "empty", "latest"])
+def test_what_is_not_a_run_is_told_in_one_line_and_exits_2(
+    command: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No traceback, whatever the path."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "empty").mkdir()
+
+    assert main([command] if kind == "latest" else [command, kind]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("loadgen: ")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"plan": 1}', '{"plan": {"skus": "many"}}', "\0"])
+def test_a_plan_that_is_damaged_is_told_in_one_line(text: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A damaged plan.json is never a traceback, and the run is never called valid."""
+    (run / "plan.json").write_text(text)
+
+    assert main(["check", str(run)]) in (2, 5)
+    assert capsys.readouterr().err.count("\n") <= 1
+
+
+def test_report_shows_the_stored_summary(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was stored is shown, not judged anew."""
+    (run / "summary.json").write_text(json.dumps({"verdict": "invalid", "checks": []}))
+
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out.startswith("INVALID ")
+
+
+def test_report_of_a_run_without_summary_says_how_to_get_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was killed can still be judged."""
+    assert main(["report", str(run)]) == 2
+    assert f"loadgen check {run}" in capsys.readouterr().err
+
+
+def test_list_has_a_line_for_every_run_also_for_broken_ones(
+    run: Path, broken_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A damaged run directory is listed as such."""
+    summary = {"verdict": "invalid", "orders": {"per_second_mean": 12.5}, "violations": {"oversell": 2, "ghost": 1}}
+    (run / "summary.json").write_text(json.dumps(summary))
+    (broken_run / "summary.json").write_text("{")
+    (run.parent / "empty").mkdir()
+    (run.parent / "strange").mkdir()
+    (run.parent / "strange" / "plan.json").write_text('{"plan": []}')
+    (run.parent / "latest").symlink_to(run.name)
+
+    assert main(["list", str(run.parent)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    first = lines[1].split()
+    assert first[:2] == ["2025-01-01", "00:00:00"]
+    assert "PostgreSQL 18.6" in lines[1]
+    assert first[-4:] == ["invalid", "12.5", "3", str(run)]
+    assert sum("broken" in line for line in lines) == 3
+
+
+def test_list_of_a_directory_without_runs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is not an error; a directory that is not there is one."""
+    assert main(["list", str(tmp_path)]) == 0
+    assert main(["list", str(tmp_path / "missing")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [[], ["check"], ["report"], ["list"]])
+def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command explains itself."""
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+
+    assert ended.value.code == 0
+    assert "loadgen" in capsys.readouterr().out
+
+
+def test_a_reader_that_goes_away_is_no_traceback(run: Path) -> None:
+    """``loadgen check | head -1`` ends quietly."""
+    shell = f"{sys.executable} -m loadgen check {run} | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+
+    assert ended.stderr == ""
+    assert ended.returncode in (0, 141)
+
+
+def test_a_terminal_without_utf_8_gets_question_marks(run: Path) -> None:
+    """The report is readable in any encoding."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "loadgen", "check", str(run)],
+        capture_output=True,
+        env={"PYTHONIOENCODING": "ascii", "PATH": ""},
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(b"VALID ")
