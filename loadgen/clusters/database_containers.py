@@ -99,7 +99,12 @@ class TiDBContainer(OnLoopback):
     """
 
     def __init__(
-        self, image: str = "pingcap/tidb:v8.5.5", *, password: str = "", initial_sql: str = "/initial.sql", **kwargs: Any
+        self,
+        image: str = "pingcap/tidb:v8.5.5",
+        *,
+        password: str = "",
+        initial_sql: str = "/initial.sql",
+        **kwargs: Any,
     ) -> None:
         super().__init__(image, **kwargs)
         self.port = 4000
