@@ -4,6 +4,7 @@ Nothing here needs a database, Locust or pandas, and nothing writes into a run d
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -16,6 +17,14 @@ from loadgen.report.terminal import coloured, engine_title, render
 from loadgen.run_directory import LATEST, RUNS, RunDirectory, find_run, read_json, run_directories
 
 EXIT_USAGE = 2
+SERVER_COMMANDS = {
+    "doctor": ("loadgen.doctor", "add_doctor_arguments", "what can run on this machine, and what to install"),
+    "install": ("loadgen.install", "add_install_arguments", "get a server's program: mysql, tidb"),
+    "up": ("loadgen.standing", "add_up_arguments", "start a replicated cluster that stays"),
+    "status": ("loadgen.standing", "add_status_arguments", "show the clusters that stay"),
+    "down": ("loadgen.standing", "add_down_arguments", "remove them"),
+}
+"""The commands that deal with servers: module, what fills the parser, help."""
 LIST_HEAD: tuple[str, ...] = (
     "started (UTC)",
     "engine",
@@ -63,7 +72,8 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A terminal without UTF-8 gets a question mark, not a traceback.
@@ -160,7 +170,8 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(named: str) -> argparse.ArgumentParser:
+    """The parser. What starts servers is imported only for the command that is ``named``."""
     parser = argparse.ArgumentParser(
         prog="loadgen",
         description="Look at the runs of the load tester, and judge them again.",
@@ -183,6 +194,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("list", help="one line for each run", description="One line for each run, oldest first.")
     sub.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=RUNS, help="where the runs are (runs)")
     sub.set_defaults(command=list_runs)
+    for name, (module, filler, help_text) in SERVER_COMMANDS.items():
+        sub = commands.add_parser(name, help=help_text)
+        if name == named:
+            getattr(importlib.import_module(module), filler)(sub)
     return parser
 
 

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from loadgen.clusters.binaries import SERVER_BINARIES, find_binary
 from loadgen.clusters.cluster import Cluster, Place
+from loadgen.clusters.daemon import docker_client
+from loadgen.clusters.images import image_of
 from loadgen.errors import ClusterError
 from loadgen.plan import ENGINES, Plan
 
@@ -37,10 +40,24 @@ def required_engines() -> frozenset[str]:
 
 def cannot_run(engine: str) -> str:
     """Why there can be no embedded server of ``engine`` here; empty if there can."""
-    package = PACKAGES.get(engine)
-    if package is None:
-        return f"no package brings an embedded {engine} server"
+    if engine in SERVER_BINARIES:
+        server = SERVER_BINARIES[engine]
+        return "" if find_binary(server) else f"there is no {server.program} here (loadgen install {engine})"
+    package = PACKAGES[engine]
     return "" if importlib.util.find_spec(package) else f"the package {package} is not installed"
+
+
+def cannot_contain(engine: str) -> str:
+    """Why ``engine`` can't run in a container here; empty if it can. An image that is not here is not pulled."""
+    try:
+        client = docker_client()
+    except ClusterError as error:
+        return str(error)
+    try:
+        image = image_of(engine)
+        return "" if client.images.list(name=image) else f"the image {image} is not here"
+    finally:
+        client.close()
 
 
 def skip_or_fail(engine: str, reason: str) -> None:
@@ -57,12 +74,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, or fail, a server test whose engine cannot run here."""
-    for mark in item.iter_markers("server"):
-        parameters = getattr(getattr(item, "callspec", None), "params", {})
-        for engine in mark.args or (parameters.get("engine", "postgres"),):
-            reason = cannot_run(str(engine))
-            if reason:
-                skip_or_fail(str(engine), reason)
+    for name, cannot in (("server", cannot_run), ("container", cannot_contain)):
+        for mark in item.iter_markers(name):
+            parameters = getattr(getattr(item, "callspec", None), "params", {})
+            for engine in mark.args or (parameters.get("engine", "postgres"),):
+                reason = cannot(str(engine))
+                if reason:
+                    skip_or_fail(str(engine), reason)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ LAYERS = {
     **dict.fromkeys(VALUES, 0),
     **dict.fromkeys(("engines", "clusters", "checks", "measures", "run_directory", "host"), 1),
     **dict.fromkeys(("judge", "report"), 2),
+    **dict.fromkeys(("install", "doctor", "standing"), 2),
     "load": 3,
     "conclusion": 3,
     "conductor": 4,

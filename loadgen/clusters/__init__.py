@@ -11,13 +11,30 @@ def _embedded(plan: Plan, place: Place) -> Cluster:
     return start(plan, place)
 
 
+def _container(plan: Plan, place: Place) -> Cluster:
+    from loadgen.clusters.container import start
+
+    return start(plan, place)
+
+
+def _compose(plan: Plan, place: Place) -> Cluster:
+    from loadgen.clusters.compose import start
+
+    return start(plan, place)
+
+
 def _existing(plan: Plan, place: Place) -> Cluster:
     from loadgen.clusters.existing import start
 
     return start(plan, place)
 
 
-PROVIDERS: dict[str, Provider] = {"embedded": _embedded, "existing": _existing}
+PROVIDERS: dict[str, Provider] = {
+    "embedded": _embedded,
+    "container": _container,
+    "compose": _compose,
+    "existing": _existing,
+}
 
 
 def start(plan: Plan, place: Place) -> Cluster:

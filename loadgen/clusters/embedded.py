@@ -1,12 +1,14 @@
-"""The provider ``embedded``: a server out of a Python package, as a process of ours. One file for each engine."""
+"""The provider ``embedded``: a server found on this machine, as a process of ours. One file for each engine."""
 
-from loadgen.clusters import embedded_postgres, embedded_seekdb
+from loadgen.clusters import embedded_mysql, embedded_postgres, embedded_seekdb, embedded_tidb
 from loadgen.clusters.cluster import Cluster, Place, Provider
 from loadgen.errors import PlanError
 from loadgen.plan import Plan
 
 SERVERS: dict[str, Provider] = {
     "postgres": embedded_postgres.start,
+    "mysql": embedded_mysql.start,
+    "tidb": embedded_tidb.start,
     "oceanbase": embedded_seekdb.start,
 }
 

@@ -29,6 +29,8 @@ LEFTOVER_WAIT_S = 3
 """How long sessions of an earlier run may take to go before they refuse this one."""
 FILL_ROWS = 1000
 """Rows in one filling INSERT: some 50 kB, far below any server's ``max_allowed_packet``."""
+UNLIMITED = 1_000_000
+"""The number of connections that stands for no limit."""
 
 _LOST = {CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, 0}
 _NO_RIGHT = {
@@ -266,7 +268,8 @@ class MysqlControl:
         return [int(row[0]) for row in rows]
 
     def _connections_free(self) -> int:
-        limit = int(self.query("SELECT @@GLOBAL.max_connections")[0][0])
+        # 0 is TiDB's way to say that there is no limit.
+        limit = int(self.query("SELECT @@GLOBAL.max_connections")[0][0]) or UNLIMITED
         of_user = int(self.query("SELECT @@GLOBAL.max_user_connections")[0][0])
         used = self.query("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
         free = limit - (int(used[0][1]) if used else 1)

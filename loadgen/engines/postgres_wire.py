@@ -186,8 +186,8 @@ class WireConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         lost = ConnectionLostError("the server closed the connection")
-        fields = last_error(self._partial)
-        lost.__cause__ = ServerError(fields) if fields else exc
+        fields, done = last_error(self._partial)
+        lost.__cause__ = ServerError(fields, before_commit=self._before_commit(done)) if fields else exc
         self._end(lost)
 
     # Details
@@ -253,7 +253,7 @@ class WireConnection(asyncio.Protocol):
         expected = self._expected
         done = len(answer.tags)
         if answer.error is not None:
-            waiter.set_exception(ServerError(answer.error, before_commit=expected < 0 and done < -1 - expected))
+            waiter.set_exception(ServerError(answer.error, before_commit=self._before_commit(done)))
         elif answer.commands == expected and not (expected < 0 and answer.warned):
             remember(data, answer)
             rows = answer.rows
@@ -267,6 +267,10 @@ class WireConnection(asyncio.Protocol):
             reason = UnreadableAnswerError(f"the server did {b', '.join(answer.tags)!r}")
             waiter.set_exception(reason)
             self._end(reason)
+
+    def _before_commit(self, done: int) -> bool:
+        """Whether an error after ``done`` commands kept the server from coming to the COMMIT of a pipeline."""
+        return self._expected < 0 and done < -1 - self._expected
 
     def _end(self, reason: Exception) -> None:
         """Give the connection up, for the first reason that came."""
@@ -327,16 +331,18 @@ def remember(data: bytes, answer: Answer) -> None:
         _known_around_value[data[:_VALUE] + data[_VALUE_END:]] = known
 
 
-def last_error(data: bytes) -> dict[str, str] | None:
-    """The fields of the last ErrorResponse in a stream that ended without its ReadyForQuery."""
+def last_error(data: bytes) -> tuple[dict[str, str] | None, int]:
+    """The last error in a stream that ended without its ReadyForQuery, and how many commands came before its end."""
     error = None
+    done = 0
     position = 0
     while position + 5 <= len(data):
         after = position + 1 + int(_LENGTH.unpack_from(data, position + 1)[0])
+        done += data[position] == _COMPLETE
         if data[position] == _ERROR and after <= len(data):
             error = _fields(data[position + 5 : after])
         position = after
-    return error
+    return error, done
 
 
 async def _nothing() -> None:

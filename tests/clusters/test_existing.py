@@ -32,5 +32,5 @@ def test_malformed_dsn_is_refused(tmp_path: Path) -> None:
 
 def test_provider_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     """The message lists those that do."""
-    with pytest.raises(PlanError, match="embedded, existing"):
+    with pytest.raises(PlanError, match="embedded, container, compose, existing"):
         clusters.start(Plan(cluster="nowhere"), Place(tmp_path, lambda _: None))

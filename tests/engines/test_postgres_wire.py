@@ -98,13 +98,11 @@ def test_any_bytes_are_read_refused_or_waited_on(data: bytes) -> None:
 
 
 def test_last_word_of_a_server_that_closed_is_found() -> None:
-    """A FATAL error has no ReadyForQuery behind it."""
-    assert last_error(error(V="FATAL", C="57P01", M="shutting down")) == {
-        "V": "FATAL",
-        "C": "57P01",
-        "M": "shutting down",
-    }
-    assert last_error(BOUND) is None
+    """A FATAL error has no ReadyForQuery behind it; what was done before it is counted."""
+    fatal = {"V": "FATAL", "C": "57P01", "M": "shutting down"}
+
+    assert last_error(BOUND + complete("BEGIN") + error(**fatal)) == (fatal, 1)
+    assert last_error(BOUND) == (None, 0)
 
 
 def bound_values(sent: bytes) -> tuple[list[int], list[bytes | None]]:

@@ -1,0 +1,359 @@
+"""The provider ``compose``: a cluster of several nodes by one of the compose files in ``deploy/``.
+
+The same files that a person starts with ``docker compose up``; here under a project name of the run's own, on free
+ports of 127.0.0.1, with a random password. What the servers say of their replication goes into ``facts()``.
+"""
+
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadgen.clusters.binaries import deploy_folder
+from loadgen.clusters.cluster import Cluster, Place
+from loadgen.clusters.container import is_seekdb, memory_limit
+from loadgen.clusters.daemon import (
+    LOOPBACK,
+    docker_client,
+    docker_errors,
+    engine_facts,
+    explained,
+    of_run,
+    remove_run,
+    save_logs,
+    why_ended,
+)
+from loadgen.clusters.guard import Guard
+from loadgen.clusters.images import PREFIX, image_of, image_variables
+from loadgen.engines import engine_of
+from loadgen.engines.engine import Address, Engine
+from loadgen.errors import ClusterError, PlanError
+from loadgen.plan import Plan
+
+SPARE_CONNECTIONS = 50
+"""Connections beside the load's: control, auditors, the cluster's own, and a person who looks on."""
+STATE_WITHIN_S = 60.0
+POLL_S = 0.5
+DOWN_WITHIN_S = 120.0
+
+Query = Callable[[str], list[tuple[Any, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """One folder of ``deploy/``: what it starts, where one connects, and how its state is asked for."""
+
+    folder: str
+    title: str
+    nodes: int
+    """How many servers it has that hold data."""
+    entry: str
+    """The service that takes writes when the cluster has just started."""
+    port: int
+    user: str
+    database: str
+    members: tuple[str, ...]
+    """The services that hold data, or that one can connect to."""
+    state: Callable[..., dict[str, Any]]
+    """What the servers say of their replication, given a Query for each of ``asked``; ``complete`` tells whether it is
+    as it should be."""
+    asked: tuple[str, ...] = ()
+    """Which services are asked for it, where the entry alone can't tell."""
+    start_within_s: int = 240
+
+
+class ComposeCluster:
+    """One project of ``docker compose``. ``run`` is the label of everything in it."""
+
+    def __init__(self, topology: Topology, *, project: str, run: str, environment: Mapping[str, str]) -> None:
+        self.topology = topology
+        self.project = project
+        self.run = run
+        self._environment = {**os.environ, **environment, "LOADGEN_RUN": run}
+        self._client = docker_client()
+
+    def up(self, say: Callable[[str], None]) -> None:
+        """Start it and wait until every service is healthy. Raises ClusterError with what went wrong where."""
+        say(
+            f"starting {self.topology.title}: {self.topology.nodes} nodes by deploy/{self.topology.folder}/compose.yaml"
+        )
+        waiting = ("--detach", "--wait", "--wait-timeout", str(self.topology.start_within_s), "--quiet-pull")
+        result = self._compose("up", *waiting, within_s=self.topology.start_within_s + 600)
+        if result.returncode:
+            raise ClusterError(self._why(result.stderr))
+
+    def down(self) -> None:
+        """Remove its containers, networks and volumes, at once. Idempotent."""
+        # By label rather than by `docker compose down`, which waits for each server's orderly end.
+        with docker_errors(f"stopping {self.topology.title}"):
+            remove_run(self._client, self.run)
+
+    def halt(self) -> None:
+        """Stop its containers and keep them."""
+        self._compose("stop", within_s=DOWN_WITHIN_S)
+
+    def save_logs(self, logs: Path) -> None:
+        """Write each container's log into ``logs``."""
+        save_logs(self._client, self.run, logs)
+
+    def port_of(self, service: str) -> int:
+        """The port on 127.0.0.1 that stands for a service's SQL port."""
+        with docker_errors(f"looking for {service}"):
+            for container in self._client.containers.list(filters=of_run(self.run)):
+                if container.labels.get("com.docker.compose.service") == service:
+                    bound = container.attrs["NetworkSettings"]["Ports"].get(f"{self.topology.port}/tcp") or []
+                    for binding in bound:
+                        return int(binding["HostPort"])
+        raise ClusterError(f"{self.topology.title}: {service} has no published port: is it running?")
+
+    def address(self, service: str) -> Address:
+        """Where a service is reached from this host."""
+        topology = self.topology
+        password = self._environment["LOADGEN_PASSWORD"]
+        port = self.port_of(service)
+        return Address(host=LOOPBACK, port=port, user=topology.user, password=password, database=topology.database)
+
+    def replication(self, engine: Engine) -> dict[str, Any]:
+        """What the servers say of their replication, once it is complete. Raises ClusterError if it never is."""
+        deadline = time.monotonic() + STATE_WITHIN_S
+        while True:
+            problem, state = "", {}
+            try:
+                state = self.state(engine)
+            except ClusterError as error:
+                problem = str(error)
+            if state.get("complete"):
+                return state
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{self.topology.title} is not replicated as it should be: {problem or state}")
+            time.sleep(POLL_S)
+
+    def state(self, engine: Engine) -> dict[str, Any]:
+        """What the servers say of their replication now. Raises ClusterError if one does not answer."""
+        with ExitStack() as open_ones:
+            queries = []
+            for service in self.topology.asked or (self.topology.entry,):
+                control = engine.control(self.address(service), "state")
+                open_ones.callback(control.close)
+                queries.append(control.query)
+            return self.topology.state(*queries)
+
+    def images(self) -> list[str]:
+        """The images of its containers."""
+        with docker_errors("listing the containers"):
+            containers = self._client.containers.list(filters=of_run(self.run))
+            return sorted({container.attrs["Config"]["Image"] for container in containers})
+
+    def engine_facts(self) -> dict[str, Any]:
+        """What ``plan.json`` says of the Docker engine."""
+        with docker_errors("asking the Docker engine"):
+            return engine_facts(self._client)
+
+    def _compose(self, *arguments: str, within_s: float) -> subprocess.CompletedProcess[str]:
+        file = deploy_folder() / self.topology.folder / "compose.yaml"
+        command = ["docker", "compose", "--ansi", "never", "--progress", "plain"]
+        command += ["--project-name", self.project, "--file", str(file), *arguments]
+        try:
+            return subprocess.run(
+                command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=within_s,
+                check=False,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise ClusterError("--cluster compose needs the program docker with its compose plugin") from error
+        except subprocess.TimeoutExpired as error:
+            raise ClusterError(f"docker compose {arguments[0]} did not end within {within_s:g} s") from error
+
+    def _why(self, output: str) -> str:
+        """Why ``up`` failed: the container that is to blame, with its last words, or what compose said."""
+        with suppress(ClusterError), docker_errors("looking for the cause"):
+            for container in self._client.containers.list(all=True, filters=of_run(self.run)):
+                state = container.attrs["State"]
+                healthy = state.get("Health", {}).get("Status", "healthy") == "healthy"
+                if state["Status"] == "exited" or (state["Status"] == "running" and not healthy):
+                    limit = f"{container.attrs['HostConfig']['Memory'] / 2**30:g}g"
+                    service = container.labels.get("com.docker.compose.service", container.name)
+                    return why_ended(container, f"{self.topology.title}'s {service}", limit)
+        if "unknown command" in output or "is not a docker command" in output or "unknown flag" in output:
+            return "this docker has no compose plugin (version 2.24 or newer): install docker-compose-plugin"
+        if "registry" in output or "pull" in output.lower() or "no such image" in output.lower():
+            return f"an image is not here and cannot be pulled: {_last(output)}; deploy/images/build.sh builds others"
+        return f"starting {self.topology.title}: {explained(_last(output))}"
+
+
+class RunCluster:
+    """The cluster of one run: gone with it, and known to it as its Cluster."""
+
+    def __init__(self, plan: Plan, place: Place, topology: Topology) -> None:
+        """Start it. Raises ClusterError; leaves nothing then."""
+        self._engine = engine_of(plan.engine)
+        self._place = place
+        self._stopped = False
+        self._kept = ""
+        identity = secrets.token_hex(4)
+        run = f"{place.logs.parent.name}-{identity}"
+        # An empty port is a free one.
+        ports = {f"LOADGEN_PORT_{number}": "" for number in (1, 2, 3)}
+        environment = {
+            **image_environment(plan.engine),
+            # 32 characters are the most that MySQL takes for a replication user.
+            "LOADGEN_PASSWORD": secrets.token_hex(16),
+            "LOADGEN_CONNECTIONS": str(plan.sessions + SPARE_CONNECTIONS),
+            **ports,
+        }
+        project = f"loadgen-{plan.engine}-{identity}"
+        self._compose = ComposeCluster(topology, project=project, run=run, environment=environment)
+        self._guard = Guard(run, place.logs)
+        try:
+            self._compose.up(place.say)
+            self.address = self._compose.address(topology.entry)
+            self._replication = self._compose.replication(self._engine)
+        except BaseException:
+            self.stop(keep=False)
+            raise
+
+    def facts(self) -> dict[str, Any]:
+        """What ``plan.json`` says of it, with the state of its replication as the servers tell it."""
+        compose, topology = self._compose, self._compose.topology
+        return {
+            "provider": "compose",
+            "nodes": topology.nodes,
+            "compose_file": f"deploy/{topology.folder}/compose.yaml",
+            "project": compose.project,
+            "images": compose.images(),
+            "members": {service: f"{LOOPBACK}:{compose.port_of(service)}" for service in topology.members},
+            "replication": self._replication,
+            "connect": f"docker compose --project-name {compose.project} exec {topology.entry} bash",
+            **compose.engine_facts(),
+        }
+
+    def stop(self, *, keep: bool) -> str:
+        """Stop and remove everything; with ``keep`` only stop it."""
+        if self._stopped:
+            return self._kept
+        self._stopped = True
+        self._compose.save_logs(self._place.logs)
+        if keep:
+            self._compose.halt()
+            self._kept = f"docker compose --project-name {self._compose.project} start"
+        else:
+            self._compose.down()
+        self._guard.dismiss()
+        return self._kept
+
+
+def start(plan: Plan, place: Place) -> Cluster:
+    """Start the cluster of the plan's engine. Raises PlanError, ClusterError; leaves nothing then."""
+    topology = topology_of(plan.engine)
+    if plan.nodes not in (1, topology.nodes):  # 1 is what a plan says when nobody named a number
+        raise PlanError(
+            f"--nodes {plan.nodes}: deploy/{topology.folder}/compose.yaml starts {topology.nodes} "
+            f"node{'s' if topology.nodes > 1 else ''} of {topology.title}"
+        )
+    memory_limit("")  # refused now, if it is wrong, rather than by compose
+    return RunCluster(plan, place, topology)
+
+
+def topology_of(engine: str) -> Topology:
+    """The compose cluster of an engine; for OceanBase it is seekdb's where the image is seekdb's."""
+    return TOPOLOGIES["seekdb" if is_seekdb(engine, image_of(engine)) else engine]
+
+
+def image_environment(engine: str) -> dict[str, str]:
+    """The images of a compose file; seekdb's goes by the variable of OceanBase, the engine that it belongs to."""
+    images = image_variables()
+    if is_seekdb(engine, image_of(engine)):
+        images[f"{PREFIX}SEEKDB"] = image_of(engine)
+    return images
+
+
+def _postgres_state(query: Query) -> dict[str, Any]:
+    standbys = query(
+        "SELECT application_name, state, sync_state FROM pg_stat_replication WHERE backend_start IS NOT NULL ORDER BY 1"
+    )
+    names = str(query("SHOW synchronous_standby_names")[0][0])
+    streaming = [name for name, state, sync in standbys if state == "streaming" and sync in ("quorum", "sync")]
+    return {
+        "kind": "synchronous standbys",
+        "synchronous_standby_names": names,
+        "synchronous_commit": str(query("SHOW synchronous_commit")[0][0]),
+        "standbys": [{"name": name, "state": state, "sync_state": sync} for name, state, sync in standbys],
+        "complete": len(streaming) == 2 and bool(names),
+    }
+
+
+def _mysql_state(query: Query) -> dict[str, Any]:
+    members = query(
+        "SELECT member_host, member_state, member_role, member_version "
+        "FROM performance_schema.replication_group_members ORDER BY 1"
+    )
+    settings = ("consistency", "member_expel_timeout", "single_primary_mode", "exit_state_action")
+    row = query(f"SELECT {', '.join(f'@@group_replication_{name}' for name in settings)}")[0]
+    return {
+        "kind": "group replication, one primary",
+        "members": [
+            {"name": name, "state": state, "role": role, "version": version} for name, state, role, version in members
+        ],
+        "settings": {f"group_replication_{name}": str(value) for name, value in zip(settings, row, strict=True)},
+        "complete": sum(state == "ONLINE" for _, state, _, _ in members) == 3,
+    }
+
+
+def _tidb_state(query: Query) -> dict[str, Any]:
+    stores = query("SELECT address, store_state_name FROM information_schema.tikv_store_status ORDER BY 1")
+    servers = query("SELECT type, instance, version FROM information_schema.cluster_info ORDER BY 1, 2")
+    return {
+        "kind": "Raft, three replicas",
+        "stores": [{"name": name, "state": state} for name, state in stores],
+        "servers": [{"type": kind, "name": name, "version": version} for kind, name, version in servers],
+        "complete": sum(state == "Up" for _, state in stores) == 3,
+    }
+
+
+def _seekdb_state(*queries: Query) -> dict[str, Any]:
+    rows = [query("SELECT role, sync_scn FROM oceanbase.V$OB_SERVER_STAT")[0] for query in queries]
+    members = [{"name": f"node{n}", "role": str(row[0]), "sync_scn": int(row[1])} for n, row in enumerate(rows, 1)]
+    return {
+        "kind": "primary and standby, asynchronous: what was acknowledged last is lost with the primary",
+        "members": members,
+        "complete": [member["role"] for member in members] == ["PRIMARY", "STANDBY"],
+    }
+
+
+def _oceanbase_state(query: Query) -> dict[str, Any]:
+    servers = query("SELECT DISTINCT svr_ip, role FROM oceanbase.DBA_OB_TABLET_REPLICAS ORDER BY 1, 2 LIMIT 10")
+    return {
+        "kind": "one server, one replica",
+        "servers": [{"name": name, "role": role} for name, role in servers],
+        "complete": True,
+    }
+
+
+_THREE = ("node1", "node2", "node3")
+TOPOLOGIES: Mapping[str, Topology] = {
+    "postgres": Topology("postgres", "PostgreSQL", 3, "node1", 5432, "postgres", "postgres", _THREE, _postgres_state),
+    "mysql": Topology("mysql", "MySQL", 3, "node1", 3306, "root", "", _THREE, _mysql_state, start_within_s=300),
+    "tidb": Topology("tidb", "TiDB", 3, "balancer", 4000, "root", "", ("balancer",), _tidb_state, start_within_s=400),
+    "oceanbase": Topology(
+        "oceanbase", "OceanBase", 1, "node1", 2881, "root@test", "", ("node1",), _oceanbase_state, start_within_s=700
+    ),
+    "seekdb": Topology(
+        "seekdb", "seekdb", 2, "node1", 2881, "root", "", ("node1", "node2"), _seekdb_state, ("node1", "node2")
+    ),
+}
+
+
+def _last(text: str, lines: int = 3) -> str:
+    words: Sequence[str] = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(words[-lines:])

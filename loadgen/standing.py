@@ -1,0 +1,196 @@
+"""``loadgen up | down | status``: clusters that stay between runs, by the compose files in ``deploy/``.
+
+Each engine has one at most. What is needed to reach it (its password too) is in a 0600 file in the cache folder;
+``down`` removes what ``up`` started, and nothing else.
+"""
+
+import json
+import os
+import secrets
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from loadgen.clusters.binaries import cache_folder
+from loadgen.clusters.compose import TOPOLOGIES, ComposeCluster, image_environment, topology_of
+from loadgen.engines import engine_of
+from loadgen.engines.engine import Address
+from loadgen.errors import ClusterError, LoadgenError, PlanError
+from loadgen.install import Say, tell
+from loadgen.plan import ENGINES
+
+CONNECTIONS = 300
+"""How many connections a standing server takes: it can't know the sessions of the runs to come."""
+PORTS_MOST = 3
+
+
+def add_up_arguments(parser: ArgumentParser) -> None:
+    """Fill the parser of ``loadgen up``."""
+    parser.description = "Start a replicated cluster that stays, by docker compose, and print its DSN."
+    parser.add_argument("engine", choices=ENGINES, help="which engine")
+    parser.add_argument("--port", type=int, default=0, help="first of its ports on 127.0.0.1 (the engine's own)")
+    parser.set_defaults(command=run_up)
+
+
+def add_down_arguments(parser: ArgumentParser) -> None:
+    """Fill the parser of ``loadgen down``."""
+    parser.description = "Remove standing clusters with their data."
+    # No choices here: with nargs="*" Python 3.11 holds the empty list against them.
+    parser.add_argument("engine", nargs="*", help=f"of {', '.join(ENGINES)}; all if none is named")
+    parser.set_defaults(command=run_down)
+
+
+def add_status_arguments(parser: ArgumentParser) -> None:
+    """Fill the parser of ``loadgen status``."""
+    parser.description = "Show the standing clusters, and the state of their replication as their servers tell it."
+    parser.add_argument("--json", action="store_true", help="as JSON, passwords included")
+    parser.set_defaults(command=run_status)
+
+
+def run_up(options: Namespace) -> int:
+    """``loadgen up``: the exit code."""
+    dsn = up(options.engine, say=tell, port=options.port)
+    tell("")
+    tell("  LOADGEN_DSN='" + dsn + "' \\")
+    tell(f"      locust -f workloads/flashsale.py --headless --engine {options.engine}")
+    return 0
+
+
+def run_down(options: Namespace) -> int:
+    """``loadgen down``: the exit code."""
+    engines = options.engine or [engine for engine in ENGINES if _state_file(engine).is_file()]
+    for engine in engines:
+        if engine not in ENGINES:
+            raise PlanError(f"down {engine!r}: it is one of {', '.join(ENGINES)}")
+        down(engine, say=tell)
+    if not engines:
+        tell("no cluster is standing")
+    return 0
+
+
+def run_status(options: Namespace) -> int:
+    """``loadgen status``: the exit code."""
+    found = status()
+    if options.json:
+        tell(json.dumps(found, indent=2))
+        return 0
+    for one in found:
+        tell(f"{one['engine']}: {one['state']}, up since {one['started_utc']}")
+        tell(f"  {one['dsn']}")
+        replication = one["replication"]
+        if replication:
+            tell(f"  {replication['kind']}")
+        for member in replication.get("members") or replication.get("standbys") or replication.get("stores") or []:
+            tell("  " + "  ".join(str(value) for value in member.values()))
+    if not found:
+        tell("no cluster is standing; `loadgen up ENGINE` starts one")
+    return 0
+
+
+def up(engine: str, *, say: Say, port: int = 0) -> str:
+    """Start the standing cluster of ``engine``, or find it running; its DSN. Raises ClusterError, leaving nothing."""
+    file = _state_file(engine)
+    if file.is_file():
+        with suppress(ClusterError):
+            standing = _cluster(_read(file))
+            dsn = _dsn(engine, standing.address(standing.topology.entry))
+            say(f"{engine} is standing already: `loadgen down {engine}` removes it")
+            return dsn
+        down(engine, say=say)
+    if port and not 1 <= port <= 65535 - PORTS_MOST:
+        raise ClusterError(f"--port {port} is not from 1 to {65535 - PORTS_MOST}")
+    numbers = range(1, PORTS_MOST + 1)
+    state = {
+        "project": f"loadgen-standing-{engine}",
+        "run": f"standing-{engine}",
+        "folder": topology_of(engine).folder,
+        "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "environment": {
+            **image_environment(engine),
+            # 32 characters are the most that MySQL takes for a replication user.
+            "LOADGEN_PASSWORD": secrets.token_hex(16),
+            "LOADGEN_CONNECTIONS": str(CONNECTIONS),
+            **({f"LOADGEN_PORT_{number}": str(port + number - 1) for number in numbers} if port else {}),
+        },
+    }
+    cluster = _cluster(state)
+    _write(file, state)
+    try:
+        cluster.up(say)
+        cluster.replication(engine_of(engine))
+        return _dsn(engine, cluster.address(cluster.topology.entry))
+    except BaseException:
+        cluster.down()
+        file.unlink()
+        raise
+
+
+def down(engine: str, *, say: Say) -> None:
+    """Remove the standing cluster of ``engine`` with its data. Idempotent. Raises ClusterError."""
+    file = _state_file(engine)
+    if not file.is_file():
+        say(f"{engine} is not standing")
+        return
+    _cluster(_read(file)).down()
+    file.unlink()
+    say(f"{engine} is down, and its data removed")
+
+
+def status() -> list[dict[str, Any]]:
+    """Every standing cluster: ``engine``, ``state``, ``started_utc``, ``dsn``, ``replication``."""
+    found = []
+    for engine in ENGINES:
+        file = _state_file(engine)
+        if not file.is_file():
+            continue
+        state = _read(file)
+        one: dict[str, Any] = {"engine": engine, "started_utc": state["started_utc"], "dsn": "", "replication": {}}
+        try:
+            cluster = _cluster(state)
+            one["dsn"] = _dsn(engine, cluster.address(cluster.topology.entry))
+            one["replication"] = cluster.state(engine_of(engine))
+            one["state"] = "up" if one["replication"]["complete"] else "up, but not complete"
+        except LoadgenError as error:
+            one["state"] = f"not as it should be: {error}"
+        found.append(one)
+    return found
+
+
+def _cluster(state: Mapping[str, Any]) -> ComposeCluster:
+    environment = state["environment"]
+    return ComposeCluster(
+        TOPOLOGIES[state["folder"]], project=state["project"], run=state["run"], environment=environment
+    )
+
+
+def _dsn(engine: str, address: Address) -> str:
+    scheme = "postgres" if engine == "postgres" else "mysql"
+    secret = quote(address.password, safe="")
+    return f"{scheme}://{quote(address.user, safe='')}:{secret}@{address.host}:{address.port}/{address.database}"
+
+
+def _state_file(engine: str) -> Path:
+    return cache_folder() / "standing" / f"{engine}.json"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text())
+        assert isinstance(values, dict)
+        return values
+    except (OSError, ValueError, AssertionError) as error:
+        raise ClusterError(f"{file} does not say what is standing: {error}; remove it, and see `docker ps`") from error
+
+
+def _write(file: Path, state: Mapping[str, Any]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as opened:
+            json.dump(state, opened)
+    except OSError as error:
+        raise ClusterError(f"cannot write {file}: {error} (set LOADGEN_CACHE)") from error
