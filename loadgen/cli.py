@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import LoadgenError, StoreError
+from loadgen.hermitage.command import add_command as add_hermitage
 from loadgen.report.terminal import coloured, engine_title, render
 from loadgen.run_directory import LATEST, RUNS, RunDirectory, find_run, read_json, run_directories
 
@@ -198,6 +199,7 @@ def _parser(named: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_text)
         if name == named:
             getattr(importlib.import_module(module), filler)(sub)
+    add_hermitage(commands)
     return parser
 
 

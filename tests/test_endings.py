@@ -139,15 +139,11 @@ def test_signal_while_the_server_starts_leaves_nothing(tmp_path: Path, engine: s
 
 @pytest.mark.server("postgres")
 def test_killed_worker_costs_its_open_ops_and_raises_no_false_alarm(tmp_path: Path) -> None:
-    """What the dead process had in hand is ``info``, the other's ops are whole, and the exit code says that one died."""
+    """What the dead process had in hand is ``info``, the other's ops are whole, the exit code says that one died."""
     with sale(tmp_path, *SHORT, "--processes", "2") as running:
         running.wait_for_progress(2)
-        workers = [
-            child for child in running.processes() if child.cmdline() == psutil.Process(running.process.pid).cmdline()
-        ]
-        assert len(workers) == 2
         processes = running.processes()
-        workers[0].kill()
+        workers(running)[0].kill()
         run = running.end()
 
         assert run.exit_code == 1, run
@@ -157,6 +153,30 @@ def test_killed_worker_costs_its_open_ops_and_raises_no_false_alarm(tmp_path: Pa
         assert run.summary["orders"]["info"] > 0
         assert run.summary["orders"]["placed"] > 200
         assert_nothing_left(running, processes)
+
+
+@pytest.mark.server("postgres")
+@pytest.mark.parametrize("engine", ["postgres"])
+def test_run_whose_workers_are_all_killed_is_judged(tmp_path: Path, cluster: Cluster, engine: str) -> None:
+    """Nobody is left to drive the load: the run ends before its time, and what was told is judged."""
+    environment = {"LOADGEN_DSN": dsn_of(cluster.address, engine)}
+    with sale(tmp_path, *LONG, "--processes", "2", environment=environment) as running:
+        running.wait_for_progress(2)
+        for worker in workers(running):
+            worker.kill()
+        run = running.end(30)
+
+        assert run.exit_code == 1, run
+        assert run.summary["verdict"] == "valid"
+        assert run.summary["died"] == ["0", "1"]
+        assert run.summary["client"]["cpu_seconds"] is None
+        assert "VALID" in run.stdout
+
+
+def workers(running: RunningSale) -> list[psutil.Process]:
+    """The workers that Locust has forked."""
+    command = psutil.Process(running.process.pid).cmdline()
+    return [child for child in running.processes() if child.cmdline() == command]
 
 
 @pytest.mark.server

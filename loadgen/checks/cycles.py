@@ -308,9 +308,7 @@ def cycle_words(seen: Observed, cycle: list[Step]) -> str:
     """A cycle as a witness: what each transaction did, and why each comes before the next."""
     who = "; ".join(txn_words(seen, step[0]) for step in cycle[:8])
     more = f"; and {len(cycle) - 8} more" if len(cycle) > 8 else ""
-    why = [
-        f"{Edge(kind).name.lower()}: {edge_words(seen, first, second, kind)}" for first, second, kind in cycle[:8]
-    ]
+    why = [f"{Edge(kind).name.lower()}: {edge_words(seen, first, second, kind)}" for first, second, kind in cycle[:8]]
     rest = f"; {len(cycle) - 8} more edges lead back to T{seen.txns.label[cycle[0][0]]}" if len(cycle) > 8 else ""
     path = " -> ".join(f"T{seen.txns.label[step[0]]}" for step in cycle[:8])
     dots = " -> …" if len(cycle) > 8 else ""

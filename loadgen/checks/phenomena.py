@@ -48,7 +48,9 @@ def _odd_reads(seen: Observed, found: Anomalies) -> None:
         repeats = [element for element in dict.fromkeys(elements) if elements.count(element) > 1]
         if repeats:
             twice = value_name(seen, repeats[0])
-            found.add("duplicate-elements", f"{_read_words(seen, mop)}, with {twice} {elements.count(repeats[0])} times")
+            found.add(
+                "duplicate-elements", f"{_read_words(seen, mop)}, with {twice} {elements.count(repeats[0])} times"
+            )
         key = int(txns.key[mop])
         first = int(txns.element_start[key])
         order = [int(element) for element in txns.elements[first : first + int(seen.limit[key])]]
@@ -149,7 +151,9 @@ def _sources(seen: Observed, found: Anomalies) -> None:
         # An unsure write that learned no version may have written this one.
         unsure = np.unique(txns.key[(txns.act == WRITE) & (txns.value == UNKNOWN)])
         missing = missing[~np.isin(txns.key[missing], unsure)]
-    found.add_all("garbage-read", (f"{_read_words(seen, int(mop))}, which nobody wrote" for mop in missing), len(missing))
+    found.add_all(
+        "garbage-read", (f"{_read_words(seen, int(mop))}, which nobody wrote" for mop in missing), len(missing)
+    )
     wrote = reads[seen.source[reads] >= 0]
     failed = wrote[txns.outcome[seen.txn[seen.source[wrote]]] == Outcome.FAIL]
     if txns.kind == Kind.VERSIONED and len(failed):
@@ -316,4 +320,3 @@ def _twice_written(seen: Observed, found: Anomalies) -> None:
         return f"{a} and {b} both wrote version {txns.value[one]} of {key_name(seen, one)}: one update is lost"
 
     found.add_all("lost-update", (words(int(place)) for place in same), len(same))
-

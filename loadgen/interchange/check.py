@@ -191,7 +191,9 @@ def to_text(path: str, judgement: Judgement) -> str:
     else:
         lines.append(f"{path}:")
         lines += [f"  {name:<36} {answer.verdict.value}{_tail(answer)}" for name, answer in judgement.answers.items()]
-        lines.append(f"  ruled out: {', '.join(judgement.ruled_out) or 'nothing'}; proved: {', '.join(judgement.kept) or 'nothing'}")
+        lines.append(
+            f"  ruled out: {', '.join(judgement.ruled_out) or 'nothing'}; proved: {', '.join(judgement.kept) or 'nothing'}"
+        )
     for name in judgement.anomalies.names():
         count = judgement.anomalies.count[name]
         lines += [f"  {name} ({count}): {witness}" for witness in judgement.anomalies.witnesses[name][:2]]

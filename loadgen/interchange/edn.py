@@ -169,7 +169,11 @@ class _Reader:
         if kind == "atom":
             return self._atom(token, start)
         if kind == "string":
-            return _ESCAPE.sub(lambda found: self._escape(found.group(1), start), token[1:-1]) if "\\" in token else token[1:-1]
+            return (
+                _ESCAPE.sub(lambda found: self._escape(found.group(1), start), token[1:-1])
+                if "\\" in token
+                else token[1:-1]
+            )
         if kind == "special":
             return float(token[2:].lower())
         name = token[1:]

@@ -301,7 +301,9 @@ def _moved(counts: Ints, order: Ints) -> Ints:
     first = np.cumsum(counts) - counts
     sizes = counts[order]
     ends = np.cumsum(sizes)
-    return np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - sizes, sizes) + np.repeat(first[order], sizes)
+    return (
+        np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - sizes, sizes) + np.repeat(first[order], sizes)
+    )
 
 
 def _dense(keys: Ints) -> tuple[Ints, Ints]:

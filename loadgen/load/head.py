@@ -159,7 +159,7 @@ class Head:
         facts = [process for process in closed.values() if process is not None]
         done = self._conductor.finish(
             cut_short=self._error or reason,
-            client=_client(facts),
+            client=_client(facts, whole=len(facts) == len(closed)),
             errors={code: known for process in facts for code, known in process["errors"].items()},
             died=[name for name, process in closed.items() if process is None or not process["orderly"]],
             warnings=[warning for process in facts for warning in process["warnings"]],
@@ -180,12 +180,15 @@ class Head:
             self._say(self.live.line(now_ns()))
 
 
-def _client(processes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The client's cost over all load processes: CPU adds up, peaks are the largest one's."""
+def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
+    """The client's cost over all load processes: CPU adds up, peaks are the largest one's.
+
+    Not ``whole`` without the processes that died: what those took, nobody knows.
+    """
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     clients = [process["client"] for process in processes]
     return {
-        "cpu_seconds": sum(client["cpu_seconds"] for client in clients),
+        "cpu_seconds": sum(client["cpu_seconds"] for client in clients) if whole else None,
         "saturated_seconds": max((client["saturated_seconds"] for client in clients), default=0),
         "peak_rss_mb": max([own, *(client["peak_rss_mb"] for client in clients)]),
     }

@@ -70,6 +70,7 @@ def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, shown: i
     top, checks, bottom = _Page(shown), _Page(shown), _Page(shown)
     _verdict(top, summary)
     _orders(top, summary, plan_facts)
+    _transactions(top, summary, plan_facts)
     _times(top, summary)
     _errors(top, summary)
     _undersell(bottom, summary)
@@ -182,6 +183,28 @@ def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:
         f"due {_count(due)} = started {_count(started)} + skipped {_count(skipped)}{share}",
         f"started = ok {_count(orders.get('ok', 0))} ({', '.join(parts)}) + fail {_count(orders.get('fail', 0))} "
         f"+ info {_count(orders.get('info', 0))}",
+    )
+
+
+def _transactions(page: _Page, summary: Facts, plan_facts: Facts) -> None:
+    """A probe's transactions; the sale's reads and writes of stock rows only where they broke something."""
+    counts, isolation = summary.get("transactions"), summary.get("isolation") or {}
+    if counts:
+        page.add(
+            "Txns/s",
+            f"{_rate(counts.get('per_second_mean'))} mean (committed only) on {engine_title(summary, plan_facts)}",
+            f"due {_count(counts['due'])} = started {_count(counts['started'])} + skipped {_count(counts['skipped'])}; "
+            f"started = ok {_count(counts['ok'])} + fail {_count(counts['fail'])} + info {_count(counts['info'])}",
+        )
+    if not isolation or not (counts or isolation.get("anomalies")):
+        return
+    page.add(
+        "Isolation",
+        f"documented {isolation['documented']}: {isolation['verdict']}; "
+        f"ruled out: {', '.join(isolation['ruled_out']) or 'nothing'}; "
+        f"not ruled out: {', '.join(isolation['kept']) or 'nothing'}",
+        *(f"beyond what is documented, {name}: {witness}" for name, witness in isolation.get("beyond", {}).items()),
+        most_lines=3,
     )
 
 
