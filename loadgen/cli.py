@@ -23,6 +23,7 @@ SERVER_COMMANDS = {
     "install": ("loadgen.install", "add_install_arguments", "get a server's program: mysql, tidb"),
     "up": ("loadgen.standing", "add_up_arguments", "start a replicated cluster that stays"),
     "status": ("loadgen.standing", "add_status_arguments", "show the clusters that stay"),
+    "export": ("loadgen.interchange.export", "add_export_arguments", "write a run's history as Elle's operation maps"),
     "down": ("loadgen.standing", "add_down_arguments", "remove them"),
 }
 """The commands that deal with servers: module, what fills the parser, help."""
@@ -68,6 +69,9 @@ exit codes:
 examples:
   loadgen check                                       the newest run
   loadgen check runs/20250101T000000Z-postgres-flashsale --json
+  loadgen check runs/latest --model all               which models its transactions rule out
+  loadgen check history.edn --model serializable      another tool's history, such as Jepsen's
+  loadgen check *.json --model all --json             one line a file
 """
 
 
@@ -96,10 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Judge a stored history again and print the summary."""
+    """Judge a stored history again and print the summary; with a model, or of other tools' files, their isolation."""
+    runs = options.paths or [RUNS / LATEST]
+    if options.model or options.kind or len(runs) > 1 or (not (runs[0] / "plan.json").exists() and runs[0].is_file()):
+        from loadgen.interchange.check import DEFAULT_MODEL, check_files
+
+        return check_files(runs, options.model or DEFAULT_MODEL, options.kind, options.json, options.time_limit)
     from loadgen.judge import exit_code, judge
 
-    run = find_run(options.run)
+    run = find_run(runs[0])
     summary = judge(run.path)
     if run.summary.exists():
         # What only the run itself could know.
@@ -171,6 +180,26 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
+def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        metavar="RUN|FILE",
+        nargs="*",
+        type=Path,
+        help="a run directory (default: runs/latest), or histories of any tool: Elle's operation maps as EDN or JSON, "
+        "plain r(k,v,session,txn) and w(...) lines",
+    )
+    parser.add_argument(
+        "--model",
+        help="the consistency model to judge by, such as serializable or snapshot-isolation, or 'all' "
+        "(files: strict-serializable)",
+    )
+    parser.add_argument("--kind", help="what the operations are: list-append, rw-register, bank, long-fork or set")
+    parser.add_argument(
+        "--time-limit", type=float, default=60.0, help="seconds for one history; then it is unknown (60)"
+    )
+
+
 def _parser(named: str) -> argparse.ArgumentParser:
     """The parser. What starts servers is imported only for the command that is ``named``."""
     parser = argparse.ArgumentParser(
@@ -187,9 +216,12 @@ def _parser(named: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=help_text, description=help_text, epilog=epilog, formatter_class=parser.formatter_class
         )
-        sub.add_argument(
-            "run", metavar="RUN", nargs="?", type=Path, default=RUNS / LATEST, help="a run directory (runs/latest)"
-        )
+        if name == "check":
+            _add_check_arguments(sub)
+        else:
+            sub.add_argument(
+                "run", metavar="RUN", nargs="?", type=Path, default=RUNS / LATEST, help="a run directory (runs/latest)"
+            )
         sub.add_argument("--json", action="store_true", help="print the summary as JSON, with the keys of summary.json")
         sub.set_defaults(command=command)
     sub = commands.add_parser("list", help="one line for each run", description="One line for each run, oldest first.")

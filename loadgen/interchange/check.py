@@ -19,6 +19,7 @@ from loadgen.errors import PlanError, StoreError
 from loadgen.interchange.edn import freeze
 from loadgen.interchange.files import Loaded, load
 from loadgen.interchange.maps import KINDS, Op, Ops
+from loadgen.interchange.runs import read_run
 from loadgen.op import Outcome
 from loadgen.verdict import Verdict
 
@@ -76,11 +77,20 @@ def _models(model: str) -> list[str]:
 def check_file(path: Path, models: Sequence[str], kind: str | None, time_limit_s: float) -> Judgement:
     """Judge one file. Raises StoreError if it cannot be read; too large for memory is unknown, not an error."""
     try:
+        if (path / "plan.json").exists():
+            return _check_run(path, models)
         loaded = load(path, kind)
         return judge_loaded(loaded, models, time_limit_s)
     except MemoryError:
         why = "the history does not fit into memory"
         return Judgement({name: Answer(Verdict.UNKNOWN, (), why) for name in models})
+
+
+def _check_run(run_dir: Path, models: Sequence[str]) -> Judgement:
+    from loadgen.promise import promised  # It stands above this room, which it reads runs with.
+
+    judgement = promised(*read_run(run_dir), documented=models[0]).judgement
+    return Judgement({name: judgement.answers[name] for name in models}, judgement.anomalies, judgement.warnings)
 
 
 def judge_loaded(loaded: Loaded, models: Sequence[str], time_limit_s: float) -> Judgement:
