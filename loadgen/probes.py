@@ -99,14 +99,14 @@ def append_columns(plan: Plan, first: int, count: int) -> dict[str, NDArray[Any]
     appends_each = (1 + MICRO_OPS) / 4  # on average: half of the mean length
     oldest = (numbers * appends_each / APPENDS_OF_A_KEY).astype(np.int64)
     keys = [oldest + (draw.uniform(20 + slot) * plan.skus).astype(np.int64) for slot in range(MICRO_OPS)]
-    return _transactions(numbers, acts, keys)
+    return _transactions(numbers, *_ascending(acts, keys))
 
 
 def register_columns(plan: Plan, first: int, count: int) -> dict[str, NDArray[Any]]:
     """Reads and writes, half and half, over ``plan.skus`` keys."""
     numbers, draw, acts = _micro_ops(plan, first, count)
     keys = [(draw.uniform(20 + slot) * plan.skus).astype(np.int64) for slot in range(MICRO_OPS)]
-    return _transactions(numbers, acts, keys)
+    return _transactions(numbers, *_ascending(acts, keys))
 
 
 def long_fork_columns(plan: Plan, first: int, count: int) -> dict[str, NDArray[Any]]:
@@ -172,6 +172,16 @@ def _micro_ops(plan: Plan, first: int, count: int) -> tuple[NDArray[np.int64], D
         act = np.where(draw.uniform(1 + slot) < 0.5, READ, WRITE)
         acts.append(np.where(slot < length, act, NOTHING).astype(np.uint8))
     return numbers, draw, acts
+
+
+def _ascending(
+    acts: list[NDArray[np.uint8]], keys: list[NDArray[np.int64]]
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.int64]]]:
+    """Each transaction's micro-operations by ascending key: in any other order most would end in a deadlock."""
+    act, key = np.stack(acts), np.stack(keys)
+    order = np.argsort(np.where(act == NOTHING, np.iinfo(np.int64).max, key), axis=0, kind="stable")
+    act, key = np.take_along_axis(act, order, axis=0), np.take_along_axis(key, order, axis=0)
+    return list(act), list(key)
 
 
 def _transactions(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from loadgen.engines.engine import Address, Engine, Level
 from loadgen.hermitage.case import ANOMALIES, TABLES, Case, Kind
 from loadgen.hermitage.cases import CASES
-from loadgen.hermitage.players import Play, Players, Verdict
+from loadgen.hermitage.play import Play, Verdict
+from loadgen.hermitage.players import Players
 from loadgen.hermitage.published import (
     FORBIDDEN,
     NOT_TESTED,

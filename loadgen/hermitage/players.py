@@ -2,19 +2,19 @@
 
 The rule that makes a play the same each time: before the next statement of the script is sent, every session that has
 something under way has either been answered, or the server says that it waits for another session of the script whose
-transaction is open. Statements of a session that waits are kept until it has been answered.
+transaction is open and can go on. Statements of a session that waits are kept until it has been answered.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
-from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Address, Connection, Engine, Failure, Level
+from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Address, Connection, Engine, Level
 from loadgen.errors import ClusterError
 from loadgen.hermitage.case import BEGIN, COMMIT, INITIAL, ROLLBACK, TABLE, Case, Rows, Seen, Step
+from loadgen.hermitage.play import Event, Play, Verdict, What
 from loadgen.hermitage.waits import SESSION_ID, WAITS
 from loadgen.op import Outcome, Stage
 from loadgen.workload import Call, Result, Statement
@@ -32,50 +32,6 @@ _REFUSALS = ("conflict", "deadlock")
 _STAGES = {BEGIN: Stage.BEGIN, COMMIT: Stage.COMMIT}
 
 
-class Verdict(Enum):
-    """What a play of a case says."""
-
-    PREVENTED = "prevented"
-    HAPPENED = "happened"
-    UNKNOWN = "unknown"
-
-
-class What(Enum):
-    """What became of a step at one moment."""
-
-    ANSWERED = "answered"
-    WAITS = "waits"
-    KEPT = "kept"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of a transcript. ``waits_for`` is empty where the server does not say for whom."""
-
-    session: int
-    sql: str
-    what: What
-    rows: Rows | None = None
-    row_count: int = 0
-    waited: bool = False
-    waits_for: tuple[int, ...] = ()
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """One play of a case: what it says, what was seen, how each session ended, and its transcript."""
-
-    case: Case
-    verdict: Verdict
-    ended: Mapping[int, str]
-    """Each session's end: ``committed``, ``rolled back``, or the code of the error that ended it."""
-    final: Rows
-    events: tuple[Event, ...]
-
-
 @dataclass(slots=True)
 class _Seat:
     """One session while a case is played."""
@@ -88,7 +44,10 @@ class _Seat:
     ended: str = ""
     lost: bool = False
     unsure: bool = False
+    waits_for: tuple[int, ...] = ()
+    may_wait_for: tuple[int, ...] = ()
     waited: bool = False
+    told: bool = False
     step: Step | None = None
     task: "asyncio.Task[Result | None] | None" = None
     kept: deque[Step] = field(default_factory=deque)
@@ -204,17 +163,18 @@ class _CasePlay:
         """Play the script to the end of every transaction."""
         for number in self._case.sessions:
             if number not in self._case.begin_themselves:
-                self._start(self._seats[number], Step(number, BEGIN, "", Statement(BEGIN)))
-                await self._settle()
+                await self._do(self._seats[number], Step(number, BEGIN, "", Statement(BEGIN)))
         for step in self._case.steps:
             seat = self._seats[step.session]
-            if seat.task is not None:
+            if seat.task is None:
+                await self._do(seat, step)
+            else:
                 seat.kept.append(step)
                 self._tell(seat, step, What.KEPT)
-            else:
-                self._do(seat, step)
-                await self._settle()
-        await self._drain()
+        if self._pending():
+            raise ClusterError(
+                f"{self._engine.title}: {self._case.name} ended while a session waits for one that is over"
+            )
 
     def result(self, final: Rows) -> Play:
         """What the play says, with the table as it was afterwards."""
@@ -228,44 +188,66 @@ class _CasePlay:
             verdict = Verdict.HAPPENED if happened else Verdict.PREVENTED
         return Play(self._case, verdict, ended, final, tuple(self._events))
 
-    def _do(self, seat: _Seat, step: Step) -> None:
+    async def _do(self, seat: _Seat, step: Step) -> None:
+        self._send(seat, step)
+        await self._settle(seat)
+
+    def _send(self, seat: _Seat, step: Step) -> None:
         if seat.ended:
             self._tell(seat, step, What.SKIPPED)
-        else:
-            self._start(seat, step)
-
-    def _start(self, seat: _Seat, step: Step) -> None:
-        seat.step, seat.waited = step, False
+            return
+        seat.step, seat.waits_for, seat.waited, seat.told = step, (), False, False
         seat.locks = seat.locks or step.locks
         seat.task = asyncio.ensure_future(_sent(seat.connection, step))
 
-    async def _settle(self) -> None:
-        """Until every session is answered, or waits and is told of."""
+    async def _settle(self, current: _Seat) -> None:
+        """Until every session is answered, or firmly waits. Answers are taken in one order, whatever came first.
+
+        That order is: what was sent last, and then by session. A kept statement is sent when its session's answer is
+        taken, and is then what was sent last.
+        """
+        while pending := self._pending():
+            await self._come_to_rest()
+            for seat in (current, *(other for other in pending if other is not current)):
+                if seat.task is not None and not seat.task.done() and not seat.told:
+                    assert seat.step is not None
+                    seat.told = True
+                    self._tell(seat, seat.step, What.WAITS, waits_for=seat.waits_for)
+            ready = [seat for seat in pending if seat.task is not None and seat.task.done()]
+            if not ready:
+                return
+            current = current if current in ready else ready[0]
+            await self._take_answer(current)
+            while current.kept and current.task is None:
+                self._send(current, current.kept.popleft())
+
+    async def _come_to_rest(self) -> None:
+        """Until each session that has something under way is answered, or waits for one that can go on.
+
+        Sessions that wait for each other are not at rest: the server breaks a deadlock, or its lock timeout does.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SETTLE_LIMIT_S
-        while pending := self._pending():
-            await _first_of(pending, ASK_AGAIN_S)
-            if await self._take_answers():
-                deadline = loop.time() + SETTLE_LIMIT_S
+        while unanswered := self._unanswered():
+            if await _first_of(unanswered, ASK_AGAIN_S):
                 continue
             waits = await self._who_waits()
-            if not await self._take_answers() and all(self._waits(seat, waits) for seat in pending):
+            unanswered = self._unanswered()
+            waiting = [seat for seat in unanswered if self._waits(seat, waits)]
+            if len(waiting) == len(unanswered) and not _deadlocked(waiting):
                 return
             if loop.time() > deadline:
+                assert unanswered[0].step is not None
                 raise ClusterError(
-                    f"{self._engine.title}: {pending[0].step and pending[0].step.sql!r} was not answered within "
-                    f"{SETTLE_LIMIT_S} s, and the server does not say that it waits for another session"
+                    f"{self._engine.title}: {unanswered[0].step.sql!r} was not answered within {SETTLE_LIMIT_S} s, "
+                    "and the server does not say that it waits for a session that can go on"
                 )
-
-    async def _drain(self) -> None:
-        """Until nothing is under way: what still waits ends by a deadlock's victim, or by the lock timeout."""
-        while pending := self._pending():
-            if not await _first_of(pending, SETTLE_LIMIT_S):
-                raise ClusterError(f"{self._engine.title}: no session was answered within {SETTLE_LIMIT_S} s")
-            await self._settle()
 
     def _pending(self) -> list[_Seat]:
         return [seat for seat in self._seats.values() if seat.task is not None]
+
+    def _unanswered(self) -> list[_Seat]:
+        return [seat for seat in self._pending() if seat.task is not None and not seat.task.done()]
 
     def _waits(self, seat: _Seat, waits: Mapping[int, set[int]]) -> bool:
         """Whether the server says that ``seat`` waits, for a session that can still hold what it waits for.
@@ -276,23 +258,10 @@ class _CasePlay:
         if blockers is None:
             return False
         others = [other for other in self._seats.values() if other is not seat and other.open]
-        named = [other.number for other in others if other.server_id in blockers]
-        if not (named if blockers else any(other.locks for other in others)):
-            return False
-        if not seat.waited:
-            seat.waited = True
-            assert seat.step is not None
-            self._tell(seat, seat.step, What.WAITS, waits_for=tuple(named))
-        return True
-
-    async def _take_answers(self) -> bool:
-        """Take every answer that has come, and send what was kept for its session. False if there was none."""
-        answered = [seat for seat in self._pending() if seat.task is not None and seat.task.done()]
-        for seat in answered:
-            await self._take_answer(seat)
-            while seat.kept and seat.task is None:
-                self._do(seat, seat.kept.popleft())
-        return bool(answered)
+        seat.waits_for = tuple(other.number for other in others if other.server_id in blockers)
+        seat.may_wait_for = seat.waits_for or tuple(other.number for other in others if other.locks and not blockers)
+        seat.waited = seat.waited or bool(seat.may_wait_for)
+        return bool(seat.may_wait_for)
 
     async def _take_answer(self, seat: _Seat) -> None:
         step, task = seat.step, seat.task
@@ -328,8 +297,17 @@ class _CasePlay:
                 seat.lost = True
 
     def _tell(self, seat: _Seat, step: Step, what: What, **more: Any) -> None:
-        waited = seat.waited and what in (What.ANSWERED, What.FAILED)
+        waited = seat.told and what in (What.ANSWERED, What.FAILED)
         self._events.append(Event(seat.number, step.sql, what, waited=waited, **more))
+
+
+def _deadlocked(waiting: Sequence[_Seat]) -> bool:
+    """Whether some of ``waiting`` wait for each other."""
+    left = {seat.number: set(seat.may_wait_for) for seat in waiting}
+    while free := [number for number, blockers in left.items() if not blockers & left.keys()]:
+        for number in free:
+            del left[number]
+    return bool(left)
 
 
 async def _first_of(seats: Sequence[_Seat], within_s: float) -> bool:

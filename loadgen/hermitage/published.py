@@ -68,10 +68,11 @@ NOTES: Mapping[str, tuple[str, ...]] = {
     "oceanbase": (
         "repeatable read and serializable are one implementation, documented as snapshot isolation: the second writer "
         "of a row that it read gets 6235, and write skew (G2-item, G2) commits at SERIALIZABLE too.",
-        "The snapshot is that of the first statement; a first statement that had to wait for a lock runs again on a "
-        "newer one, so two blind writers, or two with FOR UPDATE, both commit where PostgreSQL gives 40001.",
+        "The snapshot is that of the first statement. Seen here, and not in the documentation: a first statement that "
+        "had to wait for a lock runs again on a newer snapshot, so two blind writers, or two readers with FOR UPDATE, "
+        "both commit where PostgreSQL gives 40001.",
         "It has no gap locks: FOR UPDATE keeps no new row out of a predicate.",
         "read uncommitted is taken silently and runs as read committed, so it is not among the levels.",
     ),
 }
-"""Why the cells are as they are, from each engine's documentation."""
+"""Why the cells are as they are, by each engine's documentation unless it says otherwise."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from loadgen.hermitage.case import ANOMALIES, BEGIN, COMMIT, ROLLBACK, Rows
 from loadgen.hermitage.matrix import Cell, Matrix, Row
-from loadgen.hermitage.players import Event, Play, Verdict, What
+from loadgen.hermitage.play import Event, Play, Verdict, What
 from loadgen.hermitage.published import NOT_TESTED, NOTES, PUBLISHED_VERSIONS, UNKNOWN
 
 LEGEND = """\

@@ -53,6 +53,11 @@ class Hosting:
         return self.head is not None and (self.head.begun or self.head.ending) and not self._report
 
     @property
+    def place(self) -> str:
+        """Where the load goes, in the words of the options: what the page shows as host."""
+        return f"{self.head.plan.engine}, {self.head.plan.cluster}" if self.head is not None else ""
+
+    @property
     def judging(self) -> bool:
         """Whether a run has ended, and has no report yet."""
         return self.head is not None and self.head.ending and not self._report

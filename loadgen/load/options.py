@@ -43,13 +43,13 @@ class Option:
 
 
 OPTIONS = (
-    Option("engine", "", f"the database: {', '.join(ENGINES)} (default: postgres, or what --dsn says)", ("", *ENGINES)),
+    Option("engine", "", f"the database: {', '.join(ENGINES)} (default: postgres, or what --dsn says)", ENGINES),
     Option(
         "cluster",
         "",
         f"where it runs: {', '.join(CLUSTERS)}. embedded starts a server out of packages and removes it afterwards "
         "(default: embedded, or existing with --dsn)",
-        ("", *CLUSTERS),
+        CLUSTERS,
     ),
     Option("nodes", "1", "how many nodes the cluster has"),
     Option(
@@ -169,9 +169,11 @@ def _check_while_parsing(parser: Any) -> None:
         options = parse_args(args, namespace, **kwargs)
         if args is None and not getattr(options, "worker", False):
             try:
-                plan_of(vars(options), (), "")
+                plan, _ = plan_of(vars(options), (), "")
             except PlanError as error:
                 refuse(str(error))
+            # What the page's drop-downs show at first.
+            options.engine, options.cluster = plan.engine, plan.cluster
             _choose_master_port(options)
         return options
 

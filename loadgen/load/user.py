@@ -21,6 +21,7 @@ class SessionUser(User):
     """
 
     abstract = True
+    host = "by engine and cluster"
     workload: ClassVar[Workload]
     plan: Plan
 

@@ -114,12 +114,12 @@ def _guard_page(hosting: Hosting, web_ui: Any, environment: Any) -> None:
         form = request.form.to_dict()
         # Locust would stop the run by its own clock, which starts before the servers do.
         run_time = form.pop("run_time", "")
-        request.form = ImmutableMultiDict([*form.items(), ("run_time", "")])
         try:
             changes = {name: value for name, value in form.items() if name in OPTION_NAMES}
             hosting.prepare({**changes, "run_time": run_time, "num_users": form.get("user_count")})
         except LoadgenError as error:
             return _refusal(environment, str(error))
+        request.form = ImmutableMultiDict({**form, "run_time": "", "host": hosting.place})
         return None
 
 

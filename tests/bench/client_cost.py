@@ -6,6 +6,8 @@ round trips; ``--merge`` sends BEGIN and the INSERT with their neighbours, in tw
 
 import argparse
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from loadgen.engines.engine import Engine
 from tests.bench import four_statements
@@ -14,51 +16,48 @@ from tests.bench.measured import Measured, median
 from tests.bench.peers import PEERS
 
 
-def measure(engine: Engine, wanted: str, repeats: int, duration_s: float, name: str) -> dict[str, object]:
-    """The figures of ``repeats`` turns."""
+@dataclass(frozen=True)
+class Turns:
+    """What both did, turn by turn; ``missing`` says why there is no peer."""
+
+    ours: list[Measured]
+    peers: list[Measured]
+    missing: str = ""
+
+    def figures(self, what: Callable[[Measured], float], name: str, peer: str) -> dict[str, object]:
+        """The medians of one figure, ours and the peer's, and the median of the ratios turn by turn."""
+        ours = {name: median([what(one) for one in self.ours])}
+        if self.missing:
+            return {**ours, f"{peer}_{name}": None}
+        ratios = [what(one) / what(other) for one, other in zip(self.ours, self.peers, strict=True)]
+        return {**ours, f"{peer}_{name}": median([what(one) for one in self.peers]), f"ratio_to_{peer}": median(ratios)}
+
+
+def take_turns(engine: Engine, wanted: str, repeats: int, duration_s: float) -> Turns:
+    """Run the peer and ourselves on one server, ``repeats`` times each."""
     ours: list[Measured] = []
     peers: list[Measured] = []
     peer_name, peer = PEERS[wanted]
     missing = ""
-    numbers = 0
     with server(wanted) as (_, address):
-        for _ in range(repeats):
+        for turn in range(repeats):
             try:
                 peers.append(peer(address, duration_s))
             except OSError as error:
                 missing = f"{peer_name} is missing: {error}"
-            driven = drive(four_statements.plan(wanted, duration_s), engine, address, numbers)
-            numbers += 10_000_000
+            # Numbers of its own for each turn: an order's id is its token, and must be new.
+            driven = drive(four_statements.plan(wanted, duration_s), engine, address, turn * 10_000_000)
             assert all(row.outcome == 0 for row in driven.rows), driven.rows[:3]
             ours.append(Measured(len(driven.rows), driven.cpu_s, duration_s))
-            print(turn(ours[-1], peers[-1] if peers else None, peer_name))
-    figures: dict[str, object] = {
-        "name": name,
-        "engine": wanted,
-        "us_per_order": median([one.us_per_order for one in ours]),
-        "orders_per_second": median([one.orders_per_second for one in ours]),
-        "repeats": repeats,
-    }
+            shown = [("loadgen", ours[-1]), (peer_name, peers[-1])] if peers else [("loadgen", ours[-1])]
+            print(
+                "   ".join(
+                    f"{name} {it.us_per_order:.1f} µs/order, {it.orders_per_second:,.0f}/s" for name, it in shown
+                )
+            )
     if missing:
         print(missing)
-        return {**figures, "peer": None}
-    return {
-        **figures,
-        f"{peer_name}_us_per_order": median([one.us_per_order for one in peers]),
-        f"{peer_name}_orders_per_second": median([one.orders_per_second for one in peers]),
-        f"ratio_to_{peer_name}": median([a.us_per_order / b.us_per_order for a, b in zip(ours, peers, strict=True)]),
-        "throughput_ratio": median(
-            [a.orders_per_second / b.orders_per_second for a, b in zip(ours, peers, strict=True)]
-        ),
-    }
-
-
-def turn(ours: Measured, peer: Measured | None, peer_name: str) -> str:
-    """One repeat, for a person."""
-    text = f"loadgen {ours.us_per_order:6.1f} µs/order {ours.orders_per_second:7,.0f} orders/s"
-    if peer is not None:
-        text += f"   {peer_name} {peer.us_per_order:6.1f} µs/order {peer.orders_per_second:7,.0f} orders/s"
-    return text
+    return Turns(ours, peers, missing)
 
 
 def engine_of(wanted: str, *, merge: bool) -> Engine:
@@ -74,7 +73,7 @@ def engine_of(wanted: str, *, merge: bool) -> Engine:
     return Postgres(merge_round_trips=True)
 
 
-def main(name: str, description: str | None) -> None:
+def main(name: str, description: str | None, what: Callable[[Measured], float], figure: str) -> None:
     """Measure what the command line asks for, and print it; the last line is one JSON object."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--engine", choices=sorted(PEERS), default="postgres")
@@ -83,9 +82,10 @@ def main(name: str, description: str | None) -> None:
     parser.add_argument("--merge", action="store_true", help="two round trips an order instead of four")
     options = parser.parse_args()
     engine = engine_of(options.engine, merge=options.merge)
-    figures = measure(engine, options.engine, options.repeats, options.seconds, name)
-    print(json.dumps({**figures, "round_trips": 2 if options.merge else 4}))
+    turns = take_turns(engine, options.engine, options.repeats, options.seconds)
+    facts = {"engine": options.engine, "round_trips": 2 if options.merge else 4, "repeats": options.repeats}
+    print(json.dumps({"name": name, **turns.figures(what, figure, PEERS[options.engine][0]), **facts}))
 
 
 if __name__ == "__main__":
-    main("client_cost", __doc__)
+    main("client_cost", __doc__, lambda measured: measured.us_per_order, "us_per_order")

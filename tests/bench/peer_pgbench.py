@@ -29,7 +29,16 @@ def pgbench(address: Address, duration_s: float) -> Measured:
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory) / "order.sql"
         script.write_text(SCRIPT)
-        command = [str(Path(package.origin).parent / "pginstall" / "bin" / "pgbench"), "-n", "-M", "prepared", "-f", str(script), "-j", "1"]
+        command = [
+            str(Path(package.origin).parent / "pginstall" / "bin" / "pgbench"),
+            "-n",
+            "-M",
+            "prepared",
+            "-f",
+            str(script),
+            "-j",
+            "1",
+        ]
         command += ["-c", str(SESSIONS), "-T", str(max(1, round(duration_s)))]
         command += ["-h", address.socket or address.host, "-p", str(address.port), "-U", address.user, address.database]
         watch = Stopwatch(children=True)
@@ -43,6 +52,7 @@ def pgbench(address: Address, duration_s: float) -> Measured:
         cpu_s = watch.cpu_s()
     figures = dict(line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line)
     rate = float(figures["tps"].split()[0])
-    line = next(line for line in done.stdout.splitlines() if line.startswith("number of transactions actually processed"))
-    orders = int(line.partition(":")[2].split("/")[0])
+    processed = "number of transactions actually processed: "
+    line = next(line for line in done.stdout.splitlines() if line.startswith(processed))
+    orders = int(line.removeprefix(processed).split("/")[0])
     return Measured(orders, cpu_s, orders / rate)
