@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import LoadgenError, StoreError
+from loadgen.hermitage.command import add_command as add_hermitage
 from loadgen.report.terminal import coloured, engine_title, render
 from loadgen.run_directory import LATEST, RUNS, RunDirectory, find_run, read_json, run_directories
 
@@ -22,6 +23,7 @@ SERVER_COMMANDS = {
     "install": ("loadgen.install", "add_install_arguments", "get a server's program: mysql, tidb"),
     "up": ("loadgen.standing", "add_up_arguments", "start a replicated cluster that stays"),
     "status": ("loadgen.standing", "add_status_arguments", "show the clusters that stay"),
+    "export": ("loadgen.interchange.export", "add_export_arguments", "write a run's history as Elle's operation maps"),
     "down": ("loadgen.standing", "add_down_arguments", "remove them"),
 }
 """The commands that deal with servers: module, what fills the parser, help."""
@@ -67,6 +69,9 @@ exit codes:
 examples:
   loadgen check                                       the newest run
   loadgen check runs/20250101T000000Z-postgres-flashsale --json
+  loadgen check runs/latest --model all               which models its transactions rule out
+  loadgen check history.edn --model serializable      another tool's history, such as Jepsen's
+  loadgen check *.json --model all --json             one line a file
 """
 
 
@@ -95,10 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Judge a stored history again and print the summary."""
+    """Judge a stored history again and print the summary; with a model, or of other tools' files, their isolation."""
+    runs = options.paths or [RUNS / LATEST]
+    if options.model or options.kind or len(runs) > 1 or (not (runs[0] / "plan.json").exists() and runs[0].is_file()):
+        from loadgen.interchange.check import DEFAULT_MODEL, check_files
+
+        return check_files(runs, options.model or DEFAULT_MODEL, options.kind, options.json, options.time_limit)
     from loadgen.judge import exit_code, judge
 
-    run = find_run(options.run)
+    run = find_run(runs[0])
     summary = judge(run.path)
     if run.summary.exists():
         # What only the run itself could know.
@@ -152,7 +162,7 @@ def _line(run: RunDirectory) -> tuple[str, ...]:
 def _result(summary: Mapping[str, Any]) -> tuple[str, str, str]:
     rate = (summary.get("orders") or {}).get("per_second_mean")
     violations = sum(int(count) for count in (summary.get("violations") or {}).values())
-    verdict = str(summary["verdict"]) + (" (cut short)" if summary.get("complete") is False else "")
+    verdict = str(summary["verdict"]) + (" (cut short)" if summary.get("cut_short") else "")
     return verdict, "-" if rate is None else f"{float(rate):,.1f}", f"{violations:,}"
 
 
@@ -168,6 +178,26 @@ def _show(options: argparse.Namespace, run: RunDirectory, summary: Mapping[str, 
 
 def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        metavar="RUN|FILE",
+        nargs="*",
+        type=Path,
+        help="a run directory (default: runs/latest), or histories of any tool: Elle's operation maps as EDN or JSON, "
+        "plain r(k,v,session,txn) and w(...) lines",
+    )
+    parser.add_argument(
+        "--model",
+        help="the consistency model to judge by, such as serializable or snapshot-isolation, or 'all' "
+        "(files: strict-serializable)",
+    )
+    parser.add_argument("--kind", help="what the operations are: list-append, rw-register, bank, long-fork or set")
+    parser.add_argument(
+        "--time-limit", type=float, default=60.0, help="seconds for one history; then it is unknown (60)"
+    )
 
 
 def _parser(named: str) -> argparse.ArgumentParser:
@@ -186,9 +216,12 @@ def _parser(named: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=help_text, description=help_text, epilog=epilog, formatter_class=parser.formatter_class
         )
-        sub.add_argument(
-            "run", metavar="RUN", nargs="?", type=Path, default=RUNS / LATEST, help="a run directory (runs/latest)"
-        )
+        if name == "check":
+            _add_check_arguments(sub)
+        else:
+            sub.add_argument(
+                "run", metavar="RUN", nargs="?", type=Path, default=RUNS / LATEST, help="a run directory (runs/latest)"
+            )
         sub.add_argument("--json", action="store_true", help="print the summary as JSON, with the keys of summary.json")
         sub.set_defaults(command=command)
     sub = commands.add_parser("list", help="one line for each run", description="One line for each run, oldest first.")
@@ -198,6 +231,7 @@ def _parser(named: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_text)
         if name == named:
             getattr(importlib.import_module(module), filler)(sub)
+    add_hermitage(commands)
     return parser
 
 

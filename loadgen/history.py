@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from loadgen.arrays import TOUCHED, numpy_type, of_numbers, of_small, of_strings, of_touched, to_numpy, to_offsets
 from loadgen.clock import ClockOrigin, clock_origin
 from loadgen.errors import StoreError
 from loadgen.op import Completion, Outcome
@@ -38,7 +39,6 @@ END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 ROW_TRY, ROW_DONE, ROW_CLOSED = 0, 1, 2
 """What a row of an ops stream is: a failed try that was retried, an op's end, or the process's own end."""
 
-_TOUCHED = pa.list_(pa.struct([("row", pa.int64()), ("read", pa.int64()), ("wrote", pa.int64())]))
 _OPS_TYPES: Mapping[str, str] = {
     "type": "uint8",
     "number": "int64",
@@ -60,9 +60,9 @@ _ARROW: Mapping[str, Any] = {
     "string": pa.string(),
 }
 OPS_SCHEMA = pa.schema(
-    [(name, _ARROW[kind]) for name, kind in _OPS_TYPES.items()] + [("code", pa.string()), ("touched", _TOUCHED)]
+    [(name, _ARROW[kind]) for name, kind in _OPS_TYPES.items()] + [("code", pa.string()), ("touched", TOUCHED)]
 )
-_UINT8, _INT32, _INT64, _TOUCH = _ARROW["uint8"], _ARROW["int32"], _ARROW["int64"], _TOUCHED.value_type
+_INT32, _INT64 = _ARROW["int32"], _ARROW["int64"]
 FAULT_SCHEMA = pa.schema([("at", pa.int64()), ("fault", pa.string()), ("node", pa.string()), ("act", pa.string())])
 
 
@@ -78,19 +78,19 @@ def ops_batch(rows: Sequence[Completion], types: Sequence[int] | None = None) ->
     wide = np.array((number, due, sent, done), dtype=np.int64)
     narrow = np.array((process, tries), dtype=np.int32)
     arrays = [
-        _bytes(types if types is not None else [ROW_DONE] * count),
-        _array(wide[0], _INT64),
-        _bytes(kind),
-        _array(narrow[0], _INT32),
-        _array(wide[1], _INT64),
-        _array(wide[2], _INT64),
-        _array(wide[3], _INT64),
-        _bytes(outcome),
-        _bytes(answer),
-        _array(narrow[1], _INT32),
-        _bytes(stage),
-        _strings(code),
-        _touched(touched),
+        of_small(types if types is not None else [ROW_DONE] * count),
+        of_numbers(wide[0], _INT64),
+        of_small(kind),
+        of_numbers(narrow[0], _INT32),
+        of_numbers(wide[1], _INT64),
+        of_numbers(wide[2], _INT64),
+        of_numbers(wide[3], _INT64),
+        of_small(outcome),
+        of_small(answer),
+        of_numbers(narrow[1], _INT32),
+        of_small(stage),
+        of_strings(code),
+        of_touched(touched),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=OPS_SCHEMA)
 
@@ -99,9 +99,9 @@ def table_batch(columns: Mapping[str, NDArray[Any]], types: Mapping[str, str]) -
     """The record batch of numpy columns, of the Arrow types that ``types`` names (int64, int32, uint8, string)."""
     schema = pa.schema([(name, _ARROW[kind]) for name, kind in types.items()])
     arrays = [
-        _strings([str(value) for value in columns[name]])
+        of_strings([str(value) for value in columns[name]])
         if kind == "string"
-        else _array(np.ascontiguousarray(columns[name], dtype=kind), _ARROW[kind])
+        else of_numbers(np.ascontiguousarray(columns[name], dtype=kind), _ARROW[kind])
         for name, kind in types.items()
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -278,10 +278,13 @@ def read_stream(path: Path) -> Stream:
             source.seek(0)
             reader = pa.ipc.open_stream(source)
             schema = reader.schema
+            end = source.tell()
             for batch in reader:
                 batch.validate(full=True)
                 batches.append(batch)
-        if tail != END_OF_STREAM:
+                end = source.tell()
+        # The marker may stand by chance at the end of what was cut, so the last batch must end right before it.
+        if tail != END_OF_STREAM or end + len(END_OF_STREAM) != size:
             problem = f"{path} was cut short: it has no end-of-stream marker"
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
         problem = f"{path} is truncated or not a history of loadgen: {_reason(error)}"
@@ -300,7 +303,7 @@ def _facts(schema: Any) -> Mapping[str, str]:
     facts = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     if facts.get("format") != FORMAT:
         raise ValueError(f"its format is {facts.get('format', 'not said')}, not {FORMAT}")
-    foreign = [column.name for column in schema if column.type not in (*_ARROW.values(), _TOUCHED)]
+    foreign = [column.name for column in schema if column.type not in (*_ARROW.values(), TOUCHED)]
     if foreign:
         raise ValueError(f"its columns {', '.join(foreign)} are of other types")
     return facts
@@ -358,76 +361,28 @@ def _columns(schema: Any, batches: Sequence[Any]) -> Columns:
     columns: Columns = {}
     for index, column in enumerate(schema):
         arrays = [batch.column(index) for batch in batches]
-        if column.type == _TOUCHED:
+        if column.type == TOUCHED:
             columns |= _touched_columns(arrays)
         elif pa.types.is_string(column.type):
             # Error codes are few: as objects, equal codes are one string.
             texts = itertools.chain.from_iterable(array.to_pylist() for array in arrays)
             columns[column.name] = np.array([known or "" for known in texts], dtype=object)
         else:
-            parts = [_numpy(array) for array in arrays]
-            columns[column.name] = np.concatenate(parts) if parts else np.empty(0, _numpy_type(column.type))
+            parts = [to_numpy(array) for array in arrays]
+            columns[column.name] = np.concatenate(parts) if parts else np.empty(0, numpy_type(column.type))
     return columns
 
 
 def _touched_columns(arrays: Sequence[Any]) -> Columns:
-    lengths = [np.diff(_offsets(array)) for array in arrays]
+    lengths = [np.diff(to_offsets(array)) for array in arrays]
     flat = [array.flatten() for array in arrays]
     columns: Columns = {
         "touched_start": np.concatenate(([0], np.cumsum(np.concatenate(lengths)))) if lengths else np.zeros(1, np.int64)
     }
     for index, name in enumerate(("touched_row", "touched_read", "touched_wrote")):
-        parts = [_numpy(array.field(index)) for array in flat]
+        parts = [to_numpy(array.field(index)) for array in flat]
         columns[name] = np.concatenate(parts) if parts else np.empty(0, np.int64)
     return columns
-
-
-def _numpy_type(arrow_type: Any) -> Any:
-    return np.dtype(str(arrow_type).replace("double", "float64"))
-
-
-def _numpy(array: Any) -> NDArray[Any]:
-    """A fixed-width Arrow array without nulls as numpy, without a copy and without importing pandas."""
-    kind = _numpy_type(array.type)
-    data = array.buffers()[-1]
-    if data is None or not len(array):
-        return np.empty(0, kind)
-    return np.frombuffer(data, dtype=kind, count=len(array), offset=array.offset * kind.itemsize)
-
-
-def _offsets(array: Any) -> NDArray[Any]:
-    if not len(array):
-        return np.zeros(1, np.int32)
-    return np.frombuffer(array.buffers()[1], dtype=np.int32, count=len(array) + 1, offset=array.offset * 4)
-
-
-def _array(values: NDArray[Any], arrow_type: Any) -> Any:
-    return pa.Array.from_buffers(arrow_type, len(values), [None, pa.py_buffer(values)])
-
-
-def _bytes(values: Sequence[int]) -> Any:
-    return pa.Array.from_buffers(_UINT8, len(values), [None, pa.py_buffer(bytes(values))])
-
-
-def _strings(values: Sequence[str]) -> Any:
-    encoded = [value.encode() for value in values] if any(values) else []
-    offsets = np.zeros(len(values) + 1, dtype=np.int32)
-    if encoded:
-        np.cumsum([len(value) for value in encoded], out=offsets[1:])
-    return pa.Array.from_buffers(
-        pa.string(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    )
-
-
-def _touched(values: Sequence[tuple[int, ...]]) -> Any:
-    flat = np.fromiter(itertools.chain.from_iterable(values), dtype=np.int64)
-    columns = np.ascontiguousarray(flat.reshape(-1, 3).T)
-    children = [_array(column, _INT64) for column in columns]
-    struct = pa.StructArray.from_buffers(_TOUCH, columns.shape[1], [None], children=children)
-    offsets = np.zeros(len(values) + 1, dtype=np.int32)
-    np.cumsum(np.fromiter(map(len, values), dtype=np.int32, count=len(values)), out=offsets[1:])
-    offsets //= 3
-    return pa.ListArray.from_buffers(_TOUCHED, len(values), [None, pa.py_buffer(offsets)], children=[struct])
 
 
 def write_json(path: Path, value: Any) -> None:

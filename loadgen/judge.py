@@ -20,9 +20,11 @@ from loadgen.errors import PlanError, StoreError
 from loadgen.history import History, read_history
 from loadgen.measures.errors import count_errors
 from loadgen.measures.latency import response_and_service
+from loadgen.measures.probes import count_transactions, times_by_kind
 from loadgen.measures.throughput import acknowledged, count_orders, duration_s
 from loadgen.measures.timeline import timeline
 from loadgen.plan import MAX_SEED, MAX_SKUS, SLO_SHARES, Plan, plan_from_json
+from loadgen.promise import PROBES, Promise, promised
 from loadgen.verdict import Finding, Verdict, overall
 
 EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
@@ -47,18 +49,59 @@ class _Run:
 def judge(run_dir: Path) -> dict[str, Any]:
     """Judge the run in ``run_dir``: its summary. Raises StoreError where there is no run, or its plan is broken."""
     run = _read(run_dir)
+    if run.plan.workload in PROBES:
+        return _judge_probe(run)
     books = _join(run)
     names = tuple(_mapping(run.facts.get("workload")).get("checks") or CHECKS)
     findings = run_checks(names, books, _first(run.doubts))
+    promise = _promise(run)
+    # The shop's own rules are judged above at any level; of isolation only what the engine promised.
+    findings += [finding for finding in promise.findings if finding.anomalies]
     left = undersell(books) if books is not None else None
     if left is not None and left["causes"][UNKNOWN]:
         run.warnings.append(
-            f"{left['causes'][UNKNOWN]} units were left although buyers were refused, and nothing tells why"
+            f"undersell: {left['causes'][UNKNOWN]} units were left though buyers were refused, and nothing tells why"
         )
     run.warnings += [
         f"{finding.name}: {finding.witnesses[0]}" for finding in findings if finding.witnesses and not finding.anomalies
     ]
-    return {**_outcome(run, findings), **_figures(run, books), "undersell": left, "warnings": run.warnings}
+    return {
+        **_outcome(run, findings, FINAL_TABLES),
+        **_figures(run, books),
+        "isolation": promise.to_json(_documented(run)),
+        "undersell": left,
+        "warnings": run.warnings,
+    }
+
+
+def _judge_probe(run: _Run) -> dict[str, Any]:
+    """A probe's verdict is whether the isolation that the engine documents was kept."""
+    promise = _promise(run)
+    workload = _mapping(run.facts.get("workload"))
+    processes = run.history.processes
+    times = timeline(processes)
+    response, service = times_by_kind(processes, _texts(workload.get("kinds")))
+    figures = {
+        "transactions": count_transactions(processes, times),
+        "response_time_ms": response,
+        "service_time_ms": service,
+    }
+    return {
+        **_outcome(run, promise.findings, ()),
+        **_common_figures(run, figures["transactions"]),
+        **figures,
+        "isolation": promise.to_json(_documented(run)),
+        "slo": [{"text": slo.text, "value": None, "met": False} for slo in run.plan.slo],
+        "warnings": run.warnings,
+    }
+
+
+def _promise(run: _Run) -> Promise:
+    return promised(run.plan.workload, run.plan, run.history, _documented(run), _first(run.doubts))
+
+
+def _documented(run: _Run) -> str:
+    return str(_mapping(run.facts.get("engine")).get("means") or "read-committed")
 
 
 def exit_code(summary: Mapping[str, Any]) -> int:
@@ -133,7 +176,7 @@ def _join(run: _Run) -> Books | None:
     return books
 
 
-def _outcome(run: _Run, findings: Sequence[Finding]) -> dict[str, Any]:
+def _outcome(run: _Run, findings: Sequence[Finding], final_tables: Sequence[str]) -> dict[str, Any]:
     verdict = overall(findings)
     cut_short, error = str(run.load.get("cut_short") or ""), str(run.load.get("error") or "")
     died = _texts(run.load.get("died"))
@@ -144,7 +187,7 @@ def _outcome(run: _Run, findings: Sequence[Finding]) -> dict[str, Any]:
     )
     summary: dict[str, Any] = {
         "verdict": str(verdict),
-        "complete": bool(run.load) and not (cut_short or error or died) and set(FINAL_TABLES) <= set(run.history.final),
+        "complete": bool(run.load) and not (cut_short or error or died) and set(final_tables) <= set(run.history.final),
         "cut_short": cut_short or ("" if run.load else "the run was killed before its load had ended"),
         "died": died,
         "error": error,
@@ -172,18 +215,26 @@ def _figures(run: _Run, books: Books | None) -> dict[str, Any]:
     orders = count_orders(processes, times, books.asked.never_completed if books is not None else 0)
     response, service = response_and_service(processes)
     figures: dict[str, Any] = {
-        "started_utc": run.facts.get("started_utc", ""),
-        "duration_s": duration_s(processes, times),
-        "engine": _engine(run),
+        **_common_figures(run, orders),
         "orders": orders,
         "response_time_ms": response,
         "service_time_ms": service,
+    }
+    return {**figures, "slo": [_slo_json(slo, figures) for slo in run.plan.slo]}
+
+
+def _common_figures(run: _Run, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of any workload; ``counts`` are those of its main kind of op."""
+    processes = run.history.processes
+    return {
+        "started_utc": run.facts.get("started_utc", ""),
+        "duration_s": duration_s(processes, timeline(processes)),
+        "engine": _engine(run),
         "errors": count_errors(processes, _known_errors(run.load)),
-        "client": _client(run.load, orders),
+        "client": _client(run.load, counts),
         "acknowledged": acknowledged(processes),
         "seed": run.plan.seed,
     }
-    return {**figures, "slo": [_slo_json(slo, figures) for slo in run.plan.slo]}
 
 
 def _engine(run: _Run) -> dict[str, Any]:

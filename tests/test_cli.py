@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from stored import lose_an_order, write_stored_run
 
 from loadgen.cli import main
 from loadgen.sale import CHECKS
+from tests.stored import lose_an_order, write_stored_run
 
 SUMMARY_KEYS = {
     "verdict", "complete", "started_utc", "duration_s", "engine", "orders", "response_time_ms", "service_time_ms",

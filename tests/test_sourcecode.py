@@ -12,10 +12,23 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "loadgen").rglob("*.py")) + sorted((ROOT / "workloads").rglob("*.py"))
 FUNCTION_LINES = 45
 FILE_LINES = 400
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {"loadgen/plan.py::parse_plan": "one line for each option, in one place"}
 """Functions that may be longer, as ``path::name``, and why."""
 
-VALUES = {"clock", "errors", "history", "op", "plan", "sale", "shapes", "verdict", "workload"}
+VALUES = {
+    "arrays",
+    "clock",
+    "draws",
+    "errors",
+    "history",
+    "op",
+    "plan",
+    "probes",
+    "sale",
+    "shapes",
+    "verdict",
+    "workload",
+}
 LAYERS = {
     **dict.fromkeys(VALUES, 0),
     **dict.fromkeys(("engines", "clusters", "checks", "measures", "run_directory", "host"), 1),
@@ -90,7 +103,7 @@ def test_imports_go_downwards_only() -> None:
         f"{path.relative_to(ROOT)}:{line} imports loadgen.{room}"
         for path in _program()
         for room, line in _loadgen_rooms(path)
-        if LAYERS.get(room, 0) > LAYERS[_room(path)]
+        if LAYERS.get(room, 0) > LAYERS.get(_room(path), 0)
     ]
 
     assert wrong == []

@@ -17,7 +17,7 @@ from loadgen.plan import Plan
 from loadgen.sale import ANSWER_NAMES, KIND_NAMES, Kind
 from loadgen.verdict import Finding
 
-MOST_WITNESSES = 5
+MOST_WITNESSES = 20
 """How many anomalies of one check are told in words; all are counted."""
 
 

@@ -63,7 +63,7 @@ def paid_cancelled(books: Books) -> Finding:
     if orders is not None:
         paid.append(orders.id[orders.state == State.PAID])
         back.append(orders.id[(orders.state == State.CANCELLED) | (orders.state == State.RELEASED)])
-    both = np.intersect1d(np.concatenate(paid), np.concatenate(back))
+    both = _in_both(books, np.concatenate(paid), np.concatenate(back))
 
     def describe(index: int) -> str:
         number = both[index]
@@ -140,6 +140,18 @@ def money_not_conserved(books: Books) -> Finding:
         ),
         (repriced, lambda index: f"SKU {index // books.plan.buckets} costs {prices[index]}, and stock says otherwise"),
     )
+
+
+def _in_both(books: Books, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order numbers that are in ``left`` and in ``right``, ascending."""
+    marks, strange = [], []
+    for numbers in (left, right):
+        at = books.asked.index.find(numbers)
+        mark = np.zeros(len(books.asked.number), dtype=bool)
+        mark[at[at >= 0]] = True
+        marks.append(mark)
+        strange.append(numbers[at < 0])
+    return np.union1d(books.asked.number[marks[0] & marks[1]], np.intersect1d(strange[0], strange[1]))
 
 
 def _amounts_due(books: Books, orders: Orders) -> NDArray[np.int64]:

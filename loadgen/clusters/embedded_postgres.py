@@ -217,12 +217,18 @@ def _package() -> Path:
 
 def _binaries(installed: Path, directory: Path, account: Account | None) -> Path:
     """The directory of binaries that ``account`` can run: the package's, or a copy where it lies out of reach."""
-    needed = (installed / "bin" / "postgres", installed / "lib", installed / "share")
-    if all(reachable(path, account) for path in needed):
+    # The binaries find their own libraries relative to where they lie, in a directory beside the package's.
+    package = installed.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    needed = (installed / "bin" / "postgres", installed / "lib", installed / "share", libraries)
+    if all(reachable(path, account) for path in needed if path.exists()):
         return installed / "bin"
-    copy = directory / "pginstall"
+    place = directory / "package"
+    copy = place / package.name / installed.name
     shutil.copytree(installed, copy, ignore=shutil.ignore_patterns("include"))
-    for path in (copy, *copy.rglob("*")):
+    if libraries.exists():
+        shutil.copytree(libraries, place / libraries.name)
+    for path in (place, *place.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
     return copy / "bin"

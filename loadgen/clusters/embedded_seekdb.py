@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ CLIENTS = "run/seekdb.clients"
 SOCKET_PATH_BYTES = 107
 READY_WITHIN_S = 60.0
 STOP_GRACE_S = 5.0
+DISK_BYTES = 1024 * 1024 * 1024
+"""What must be free: an empty server takes 200 MB, and writes its log up to twice this."""
 LOG_KEPT_BYTES = 1024 * 1024
 """How much of the server's own log, from its end, the run keeps."""
 PARAMETERS = ("log_disk_size=2G", "datafile_size=64M", "datafile_maxsize=20G", "memory_budget=2G", "syslog_level=WARN")
@@ -99,6 +102,13 @@ class EmbeddedSeekdb:
         return self._directory.path / BASE
 
     def _start(self, engine: Engine, place: Place) -> None:
+        where = self._directory.path.parent
+        free = shutil.disk_usage(where).free
+        if free < DISK_BYTES:
+            raise ClusterError(
+                f"seekdb needs {DISK_BYTES >> 20} MB for its data, and {where} has {free >> 20} MB free: "
+                "set TMPDIR to a directory that has more"
+            )
         (self._base / "run").mkdir(parents=True)
         self._clients = os.open(self._base / CLIENTS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._clients, fcntl.LOCK_SH)
@@ -111,7 +121,15 @@ class EmbeddedSeekdb:
             # Nothing else of ours reaches it.
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **self._settings()},
         )
-        self._process.wait_until(lambda: self._answers(engine), within_s=READY_WITHIN_S)
+        try:
+            self._process.wait_until(lambda: self._answers(engine), within_s=READY_WITHIN_S)
+        except ClusterError as error:
+            # What it says on its output is where its log is, and that goes with the directory.
+            alone = all(name == "lo" for _, name in socket.if_nameindex())
+            raise ClusterError(
+                f"seekdb did not start (within {READY_WITHIN_S:g} s): see its log, {self._logs / 'seekdb.log'}"
+                + ("; it needs a network interface besides the loopback, and this host has none" if alone else "")
+            ) from error
 
     def _command(self) -> list[str]:
         options = [f"--parameter={parameter}" for parameter in PARAMETERS]

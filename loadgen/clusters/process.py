@@ -150,7 +150,7 @@ class ServerProcess:
         return True
 
 
-def last_words(log: Path, lines: int = 3) -> str:
+def last_words(log: Path, lines: int = 5) -> str:
     """The last lines of a log on one line, or where to look for them."""
     try:
         text = log.read_bytes()[-4096:].decode(errors="replace").strip().splitlines()[-lines:]

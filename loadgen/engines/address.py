@@ -70,6 +70,8 @@ def parse_dsn(dsn: str, environ: Mapping[str, str]) -> Address:
 
 def shown(dsn: str) -> str:
     """``dsn`` for a message, also where it is malformed: whatever might be a password is masked."""
+    if "://" not in dsn:
+        return re.sub(r"(?s):.*", ":***", dsn)
     masked = re.sub(r"(?s)(://[^:@/?]*):.*@", r"\1:***@", masked_dsn(dsn))
     return re.sub(r"(://[^/?]*?):(?!\d*(?:[,/?\]:]|$))[^/?@]*", r"\1:***", masked)
 

@@ -4,7 +4,7 @@
 synchronous, used by the conductor's process before and after the load.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -46,7 +46,8 @@ class Address:
 
     def masked(self) -> dict[str, Any]:
         """All of it but secrets, for files and messages."""
-        return {**self.to_json(), "password": "***" if self.password else ""}
+        parameters = {key: "***" if "passw" in key.lower() else value for key, value in self.parameters.items()}
+        return {**self.to_json(), "password": "***" if self.password else "", "parameters": parameters}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,13 @@ class Failure:
 class Connection(Protocol):
     """One driver connection. Every method may raise the driver's errors; ``Engine.classify`` reads them."""
 
-    async def begin(self) -> None:
+    def begin(self) -> Awaitable[None]:
         """Start a transaction."""
 
-    async def execute(self, call: Call) -> Result:
+    def execute(self, call: Call) -> Awaitable[Result]:
         """Run one statement, inside the transaction or by itself."""
 
-    async def commit(self) -> None:
+    def commit(self) -> Awaitable[None]:
         """Commit. Returns only on the server's clear confirmation."""
 
     async def rollback(self) -> None:

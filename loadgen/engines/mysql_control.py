@@ -4,22 +4,23 @@ Synchronous and thorough rather than fast: it looks at the server, takes the loc
 the end. Nothing outside the database ``loadgen`` is ever touched, and nothing inside it that we did not make.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pymysql
+import uvloop
 from numpy.typing import NDArray
 from pymysql.constants import CR, ER
-from pymysql.cursors import SSCursor
 
 from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, SCHEMA, Address
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.errors import ClusterError
 from loadgen.workload import Table
 
+PROGRAM = "loadgen-control"
+"""The connection attribute ``program_name`` of the control plane."""
 READ_TIMEOUT_S = 120
 """How long the server may be silent while it works on one of our statements (a CREATE TABLE, a filling INSERT)."""
 LOCK_WAIT_S = 2
@@ -30,8 +31,6 @@ FILL_ROWS = 1000
 """Rows in one filling INSERT: some 50 kB, far below any server's ``max_allowed_packet``."""
 UNLIMITED = 1_000_000
 """The number of connections that stands for no limit."""
-READ_ROWS = 20_000
-"""Rows of a final read that are in memory as Python values at one time."""
 
 _LOST = {CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, 0}
 _NO_RIGHT = {
@@ -144,17 +143,14 @@ class MysqlControl:
 
     def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
         """All tables, read in one snapshot transaction on a connection of its own: ``{table: columns}``."""
-        connection = self._connected()
+        # Here rather than above: the load's driver is not needed before, and not at all where no run is made.
+        from loadgen.engines.mysql_wire import ERRORS, read_tables
+
+        set_up = (*self._dialect.set_up, *self._dialect.snapshot)
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"USE {SCHEMA}")
-                for sql in self._dialect.snapshot:
-                    cursor.execute(sql)
-            return {table.name: _columns(connection, table) for table in tables}
-        except (pymysql.MySQLError, OSError) as error:
+            return uvloop.run(read_tables(self._address, PROGRAM, set_up, tables, silence_s=READ_TIMEOUT_S))
+        except ERRORS as error:
             raise self._refusal(error) from error
-        finally:
-            connection.close()
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Run one statement by itself and return its rows. A connection that was lost is opened again, once."""
@@ -197,7 +193,7 @@ class MysqlControl:
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=READ_TIMEOUT_S,
                 write_timeout=READ_TIMEOUT_S,
-                program_name="loadgen-control",
+                program_name=PROGRAM,
                 ssl=tls,
                 ssl_disabled=tls is None,
             )
@@ -233,9 +229,10 @@ class MysqlControl:
                 marked = {META_TABLE} | {str(name) for name, _ in self.query(f"SELECT name, run FROM {_META}")}
         foreign = [name for name in found if name not in marked]
         if foreign:
+            names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
             raise ClusterError(
-                f"the database {SCHEMA!r} of {self._where} holds tables that no run made ({', '.join(foreign[:5])}"
-                f"{', ...' if len(foreign) > 5 else ''}): they stay untouched; move them, or use another server"
+                f"the database {SCHEMA!r} of {self._where} holds tables that {META_TABLE} does not mark ({names}): "
+                "they stay untouched; move them, or use another server"
             )
         self.query(f"CREATE TABLE IF NOT EXISTS {_META} (name VARCHAR(64) NOT NULL PRIMARY KEY, run VARCHAR(128))")
         return [name for name in found if name != META_TABLE]
@@ -294,8 +291,8 @@ class MysqlControl:
             what = what.replace(address.password, "***")
         if errno == ER.ACCESS_DENIED_ERROR:
             advice = f"refuses {user}: check the name and the password in the DSN"
-        elif errno == ER.BAD_DB_ERROR:
-            advice = f"has no database {address.database!r}: name one that exists in the DSN, or none"
+        elif errno == ER.BAD_DB_ERROR or (errno == ER.DBACCESS_DENIED_ERROR and f"'{address.database}'" in what):
+            advice = f"has no database {address.database!r} that {user} may use: name another in the DSN, or none"
         elif errno in _NO_RIGHT:
             grantee = f"'{address.user or 'USER'}'@'%'"
             advice = f"does not let {user} do this ({what}): GRANT ALL PRIVILEGES ON {SCHEMA}.* TO {grantee}"
@@ -308,28 +305,6 @@ class MysqlControl:
         else:
             advice = f"answered {errno or type(error).__name__}: {what}"
         return ClusterError(f"{self._where} {advice}")
-
-
-def _columns(connection: "pymysql.Connection[Any]", table: Table) -> dict[str, NDArray[Any]]:
-    chunks: dict[str, list[NDArray[Any]]] = {name: [] for name in table.final}
-    with connection.cursor(SSCursor) as cursor:
-        cursor.execute(table.final_read)
-        for rows in _chunks(cursor):
-            for (name, kind), values in zip(table.final.items(), zip(*rows, strict=True), strict=True):
-                chunks[name].append(np.array(values, dtype=_dtype(kind)))
-    return {
-        name: np.concatenate(parts) if parts else np.empty(0, dtype=_dtype(table.final[name]))
-        for name, parts in chunks.items()
-    }
-
-
-def _chunks(cursor: SSCursor) -> Iterator[Sequence[tuple[Any, ...]]]:
-    while rows := cursor.fetchmany(READ_ROWS):
-        yield rows
-
-
-def _dtype(kind: str) -> Any:
-    return object if kind == "string" else np.dtype(kind)
 
 
 def _errno(error: BaseException) -> int:

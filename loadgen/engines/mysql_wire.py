@@ -6,24 +6,31 @@ answers 0.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import Any
 
 import asyncmy
+import numpy as np
 from asyncmy.connection import MySQLResult
+from asyncmy.cursors import SSCursor
 from asyncmy.errors import MySQLError, OperationalError
+from numpy.typing import NDArray
 
 from loadgen.engines.engine import CONNECT_TIMEOUT_S, SCHEMA, Address, Failure
 from loadgen.engines.mysql_outcomes import Rules, broken, outcome_of
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.watchdog import watchdog
 from loadgen.op import Stage
-from loadgen.workload import Call, Result, Statement
+from loadgen.workload import Call, Result, Statement, Table
 
 PROGRAM = "loadgen"
 """The connection attribute ``program_name`` of every load connection."""
+READ_ROWS = 20_000
+"""Rows of a final read that are in memory as Python values at one time."""
+ERRORS = (MySQLError, OSError, TimeoutError)
+"""What a lost, refused or failing connection raises."""
 GONE = 2006
 """The client's own code for a connection that was closed before a statement could be sent."""
 
@@ -32,34 +39,42 @@ Driver = Any
 Rendering = tuple[bytes, Callable[[tuple[int | str, ...]], tuple[int | str, ...]]]
 _renderings: dict[Statement, Rendering] = {}
 _QUERY = b"\x03"
+_BEGIN = b"\x06\x00\x00\x00\x03BEGIN"
+_COMMIT = b"\x07\x00\x00\x00\x03COMMIT"
+_ROLLBACK = b"\x09\x00\x00\x00\x03ROLLBACK"
+_OK = b"\x00\x00\x01\x00"
 _QUIT = b"\x01\x00\x00\x00\x01"
 _ONE_BYTE, _TWO_BYTES, _THREE_BYTES = 251, 252, 253
 """Length-encoded integers: below the first it is the number itself, else it says how many bytes follow."""
 
 
-class MysqlConnection:
+class MysqlConnection(asyncio.Protocol):
     """One asyncmy connection. Autocommit is on, so that a statement outside a transaction stands by itself.
 
     asyncmy's query goes through seven coroutines for each statement, a quarter of the client's whole cost of an order.
-    So the plain answer, one small OK packet, is read here straight from asyncmy's receive buffer, and everything else
-    (rows, errors, large or split packets) by asyncmy.
+    So once the session is open the plain answer, one small OK packet, is read here, straight from the transport, and
+    all else (rows, errors, large or split packets) is handed on to asyncmy's own protocol and read by asyncmy.
     """
 
-    __slots__ = ("_driver", "_future", "_protocol", "_transport", "steps")
+    __slots__ = ("_driver", "_future", "_protocol", "_transport", "_waiter", "steps")
 
     def __init__(self, driver: Driver) -> None:
         self.steps = 0
         self._driver = driver
-        self._transport = driver._transport
         self._protocol = driver._proto
         self._future = driver._loop.create_future
+        self._waiter: asyncio.Future[bytes] | None = None
+        self._transport = driver._transport
+        self._transport.set_protocol(self)
         watchdog().add(self)
 
-    async def begin(self) -> None:
-        """Start a transaction."""
-        await self._ask(b"BEGIN")
+    # These return the coroutine rather than being one: a coroutine more costs more than all that they do.
 
-    async def execute(self, call: Call) -> Result:
+    def begin(self) -> Coroutine[Any, Any, Any]:
+        """Start a transaction."""
+        return self._ask(_BEGIN)
+
+    def execute(self, call: Call) -> Coroutine[Any, Any, Result]:
         """Run one statement, inside the transaction or by itself. ``version`` is the statement's insert id."""
         statement, values = call
         rendering = _renderings.get(statement)
@@ -70,15 +85,15 @@ class MysqlConnection:
             sql = template % ordered(values)
         except TypeError:
             sql = self._escaped(statement, values)
-        return await self._ask(sql)
+        return self._ask((len(sql) + 1).to_bytes(4, "little") + _QUERY + sql)
 
-    async def commit(self) -> None:
+    def commit(self) -> Coroutine[Any, Any, Any]:
         """Commit. Returns only on the server's clear confirmation."""
-        await self._ask(b"COMMIT")
+        return self._ask(_COMMIT)
 
-    async def rollback(self) -> None:
+    def rollback(self) -> Coroutine[Any, Any, Any]:
         """Roll back; harmless where no transaction is open."""
-        await self._ask(b"ROLLBACK")
+        return self._ask(_ROLLBACK)
 
     async def close(self) -> None:
         """Close, at once and without raising."""
@@ -95,7 +110,7 @@ class MysqlConnection:
         """Cut the connection: whoever waits on it gets 2013."""
         self._transport.abort()
 
-    async def _ask(self, sql: bytes) -> Result:
+    async def _ask(self, packet: bytes) -> Result:
         """Send one statement and read its answer."""
         protocol = self._protocol
         # What is there before anything was asked are the last words of a server that has closed the connection.
@@ -103,25 +118,16 @@ class MysqlConnection:
             raise OperationalError(GONE, "the server has closed the connection")
         self.steps += 1
         try:
-            self._transport.write((len(sql) + 1).to_bytes(4, "little") + _QUERY + sql)
-            protocol._read_waiter = waiter = self._future()
-            await waiter
-            buffer, start = protocol.buffer, protocol.pos
-            end = protocol.length
-            # An OK packet: length (3 bytes), sequence number, 0, rows changed, insert id, status, warnings, text.
-            if (
-                end - start >= 11
-                and buffer[start] == end - start - 4
-                and buffer[start + 1] == buffer[start + 2] == buffer[start + 4] == 0
-                and buffer[start + 3] == 1
-                and (rowcount := buffer[start + 5]) < _ONE_BYTE
-            ):
-                insert_id = buffer[start + 6]
+            self._transport.write(packet)
+            self._waiter = waiter = self._future()
+            answer = await waiter
+            if answer:
+                # An OK packet: length, sequence number, 0, rows changed, insert id, status, warnings, text.
+                insert_id = answer[6]
                 if insert_id >= _ONE_BYTE:
                     size = 2 if insert_id == _TWO_BYTES else 3 if insert_id == _THREE_BYTES else 8
-                    insert_id = int.from_bytes(buffer[start + 7 : start + 7 + size], "little")
-                protocol.pos = end
-                return _result(Result, (rowcount, (), insert_id))
+                    insert_id = int.from_bytes(answer[7 : 7 + size], "little")
+                return _result(Result, (answer[5], (), insert_id))
             self._driver._next_seq_id = 1
             result: Any = MySQLResult(self._driver)
             await result.read()
@@ -131,7 +137,42 @@ class MysqlConnection:
             self.abort()
             raise
         finally:
+            self._waiter = None
             self.steps += 1
+
+    def data_received(self, data: bytes) -> None:
+        """Wake who waits, with the plain answer, or with nothing where asyncmy is to read it."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            # Three bytes of length, sequence number 1, an OK packet, and the rows changed in one byte.
+            if data[1:5] == _OK and data[0] == len(data) - 4 >= 7 and data[5] < _ONE_BYTE and not waiter.done():
+                waiter.set_result(data)
+                return
+        protocol = self._protocol
+        while data:
+            room = protocol.get_buffer(len(data))
+            size = min(len(room), len(data))
+            room[:size] = data[:size]
+            protocol.buffer_updated(size)
+            data = data[size:]
+        if waiter is not None and not waiter.done():
+            waiter.set_result(b"")
+
+    def eof_received(self) -> bool | None:
+        """The server has closed the connection."""
+        return bool(self._hand_on(self._protocol.eof_received))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._hand_on(self._protocol.connection_lost, exc)
+
+    def _hand_on(self, event: Callable[..., Any], *arguments: Any) -> Any:
+        answer = event(*arguments)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(b"")
+        return answer
 
     def _escaped(self, statement: Statement, values: tuple[int | str, ...]) -> bytes:
         literals = [str(int(value)) if isinstance(value, int) else self._driver.escape(value) for value in values]
@@ -143,8 +184,22 @@ async def connect(address: Address, set_up: Sequence[str]) -> MysqlConnection:
 
     Raises the driver's errors and TimeoutError.
     """
-    driver = await asyncio.wait_for(_opened(address, set_up), CONNECT_TIMEOUT_S)
+    driver = await asyncio.wait_for(_opened(address, PROGRAM, set_up), CONNECT_TIMEOUT_S)
     return MysqlConnection(driver)
+
+
+async def read_tables(
+    address: Address, program: str, set_up: Sequence[str], tables: Sequence[Table], *, silence_s: float
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """Read ``tables`` whole, on a connection of their own on which ``set_up`` has begun a snapshot transaction.
+
+    PyMySQL takes nine times as long for it. Raises ERRORS, also where the server is silent for ``silence_s``.
+    """
+    driver = await asyncio.wait_for(_opened(address, program, set_up, silence_s), CONNECT_TIMEOUT_S)
+    try:
+        return {table.name: await _columns(driver, table) for table in tables}
+    finally:
+        driver.close()
 
 
 def classify(rules: Rules, error: BaseException, stage: Stage) -> Failure:
@@ -155,7 +210,7 @@ def classify(rules: Rules, error: BaseException, stage: Stage) -> Failure:
     return broken(error, stage)
 
 
-async def _opened(address: Address, set_up: Sequence[str]) -> Driver:
+async def _opened(address: Address, program: str, set_up: Sequence[str], silence_s: float | None = None) -> Driver:
     options: dict[str, Any] = {"unix_socket": address.socket} if address.socket else {"host": address.host}
     driver: Driver = await asyncmy.connect(
         **options,
@@ -165,7 +220,8 @@ async def _opened(address: Address, set_up: Sequence[str]) -> Driver:
         password=address.password.encode(),
         database=SCHEMA,
         autocommit=True,
-        program_name=PROGRAM,
+        program_name=program,
+        read_timeout=silence_s,
         connect_timeout=CONNECT_TIMEOUT_S,
         ssl=None if address.socket else tls_context(address.parameters),
     )
@@ -176,6 +232,17 @@ async def _opened(address: Address, set_up: Sequence[str]) -> Driver:
         driver.close()
         raise
     return driver
+
+
+async def _columns(driver: Driver, table: Table) -> dict[str, NDArray[Any]]:
+    dtypes = {name: object if kind == "string" else np.dtype(kind) for name, kind in table.final.items()}
+    chunks: dict[str, list[NDArray[Any]]] = {name: [] for name in dtypes}
+    async with driver.cursor(SSCursor) as cursor:
+        await cursor.execute(table.final_read)
+        while rows := await cursor.fetchmany(READ_ROWS):
+            for (name, dtype), values in zip(dtypes.items(), zip(*rows, strict=True), strict=True):
+                chunks[name].append(np.array(values, dtype=dtype))
+    return {name: np.concatenate(parts) if parts else np.empty(0, dtype=dtypes[name]) for name, parts in chunks.items()}
 
 
 def _rendering(statement: Statement) -> Rendering:

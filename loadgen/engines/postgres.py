@@ -121,8 +121,14 @@ def rule_of(facts: ErrorFacts) -> Rule:
 
 
 def sanitised(message: str, identifiers: frozenset[str] = frozenset()) -> str:
-    """The first line of a server's message without its values: what is quoted, unless the server says it is a name."""
-    line = (message.splitlines() or [""])[0]
-    line = re.sub(r'"([^"]*)"', lambda match: match[0] if match[1] in identifiers else '"?"', line)
-    line = re.sub(r"'(?:[^']|'')*'", "'?'", line)
-    return re.sub(r"\b\d+(\.\d+)?\b", "?", line)[:200]
+    """A server's message without its values: what is quoted, unless the server says that it is a name, and numbers."""
+    names = {f'"{name}"': f"\0{index}\0" for index, name in enumerate(sorted(identifiers))}
+    for name, mark in names.items():
+        message = message.replace(name, mark)
+    # A value may hold quotes itself, and the server does not escape them: so from the first to the last.
+    message = re.sub(r'(?s)".*"|".*', '"?"', message)
+    message = re.sub(r"(?s)'.*'|\B'.*", "'?'", message)
+    message = re.sub(r"(?<![\0\w])\d+(\.\d+)?\b", "?", message)
+    for name, mark in names.items():
+        message = message.replace(mark, name)
+    return " ".join(message.split())[:200]

@@ -7,18 +7,21 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from loadgen.workload import Statement
+from loadgen.workload import Result, Statement
 
 _INTEGERS = {21: "h", 23: "i", 20: "q"}
 """int2, int4, int8: their type's OID, and how struct calls them."""
 _BOOLEAN = 16
+SYNC = b"S\0\0\0\4"
 _EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
+EXECUTE_AND_SYNC = _EXECUTE + SYNC
 _LENGTH = struct.Struct("!i")
+_VERSION = struct.Struct("!iq")
 _NULL = -1
 
 
 def bind_and_execute(name: str) -> bytes:
-    """The messages that run a prepared statement without parameters and rows."""
+    """The messages that run a prepared statement without parameters and rows, but for the Sync."""
     body = b"\0" + name.encode() + b"\0" + struct.pack("!hhh", 0, 0, 0)
     return b"B" + _LENGTH.pack(len(body) + 4) + body + _EXECUTE
 
@@ -51,7 +54,7 @@ class Plan:
         count = len(formats)
         self._head = b"\0" + name.encode() + b"\0" + struct.pack(f"!h{count}hh", count, *formats, count)
         shown = [1 if kind else 0 for kind in self._columns]
-        self._tail = struct.pack(f"!h{len(shown)}h", len(shown), *shown) + _EXECUTE
+        self._tail = struct.pack(f"!h{len(shown)}h", len(shown), *shown) + EXECUTE_AND_SYNC
         self._row = struct.Struct("!" + "".join(f"i{kind}" for kind in self._columns)) if all(self._columns) else None
         if all(self._types):
             self._prepare_packing()
@@ -59,8 +62,15 @@ class Plan:
         else:
             self.message = self._built
 
-    def rows(self, payloads: Sequence[bytes]) -> list[tuple[Any, ...]]:
-        """The rows of DataRow messages, given without their heads."""
+    def result(self, row_count: int, payloads: Sequence[bytes]) -> Result:
+        """The result of a statement that answered rows: DataRow messages, given without their heads."""
+        if self.versioned and len(payloads) == 1 and len(payloads[0]) == _VERSION.size:
+            values = _VERSION.unpack(payloads[0])
+            return tuple.__new__(Result, (row_count, (values[1:],), values[1]))
+        rows = self._rows(payloads)
+        return Result(row_count, rows, rows[0][0] if self.versioned else -1)
+
+    def _rows(self, payloads: Sequence[bytes]) -> list[tuple[Any, ...]]:
         row = self._row
         if row is not None and all(len(payload) == row.size for payload in payloads):
             # A NULL would have made its row shorter, so all lengths are what they are for these types.
@@ -69,7 +79,7 @@ class Plan:
 
     def _prepare_packing(self) -> None:
         widths = [struct.calcsize(f"!{kind}") for kind in self._types]
-        length = 4 + len(self._head) + sum(4 + width for width in widths) + len(self._tail) - len(_EXECUTE)
+        length = 4 + len(self._head) + sum(4 + width for width in widths) + len(self._tail) - len(EXECUTE_AND_SYNC)
         start = b"B" + _LENGTH.pack(length) + self._head
         body = "".join(f"i{kind}" for kind in self._types)
         self._pack = struct.Struct(f"!{len(start)}s{body}{len(self._tail)}s").pack
@@ -79,7 +89,7 @@ class Plan:
         self._slots.append(self._tail)
 
     def _packed(self, values: Sequence[Any]) -> bytes:
-        """Bind and Execute where all values are whole numbers: one call packs them all."""
+        """Bind, Execute and Sync where all values are whole numbers: one call packs them all."""
         slots = self._slots
         slots[2:-1:2] = values
         try:
@@ -88,7 +98,7 @@ class Plan:
             raise ValueError(f"a value does not fit its parameter: {error}") from None
 
     def _built(self, values: Sequence[Any]) -> bytes:
-        """Bind and Execute for any values."""
+        """Bind, Execute and Sync for any values."""
         if len(values) != len(self._types):
             raise ValueError(f"{len(self._types)} values are wanted, not {len(values)}")
         parts = [self._head]
@@ -102,7 +112,7 @@ class Plan:
                 raise ValueError(f"a value does not fit its parameter: {error}") from None
             parts += (_LENGTH.pack(len(encoded)), encoded)
         body = b"".join(parts) + self._tail
-        return b"B" + _LENGTH.pack(len(body) - len(_EXECUTE) + 4) + body
+        return b"B" + _LENGTH.pack(len(body) - len(EXECUTE_AND_SYNC) + 4) + body
 
     def _read(self, payload: bytes) -> tuple[Any, ...]:
         values: list[Any] = []

@@ -8,16 +8,19 @@ without rows is one look into a dictionary. Four round trips then cost 1.2 times
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from loadgen.engines.postgres_codec import Plan, bind_and_execute, plan_of
+from loadgen.engines.postgres_codec import SYNC, Plan, bind_and_execute, plan_of
 from loadgen.engines.watchdog import watchdog
 from loadgen.workload import Call, Result, Statement
 
-SYNC = b"S\0\0\0\4"
 MOST_KNOWN = 4096
+_BEFORE_VALUE = b"2\0\0\0\4" + b"D\0\0\0\x12\0\1\0\0\0\x08"
+"""BindComplete, and DataRow up to the value, of one row of one value of eight bytes."""
+_VALUE = len(_BEFORE_VALUE)
+_VALUE_END = _VALUE + 8
 _DATA_ROW, _COMPLETE, _READY, _ERROR, _NOTICE = b"DCZEN"
 # ParseComplete, BindComplete, ParameterStatus, NotificationResponse, EmptyQueryResponse, NoData: nothing in them
 # matters here. Anything else means that server and client have lost each other.
@@ -57,22 +60,33 @@ class Answer(NamedTuple):
     """All that came up to one ReadyForQuery. ``rows`` are the payloads of the last command's."""
 
     tags: tuple[bytes, ...]
-    row_count: int
-    rows: Sequence[bytes]
+    rows: tuple[bytes, ...]
     error: dict[str, str] | None
     warned: bool
     idle: bool
     """Whether no transaction is open now."""
 
+    @property
+    def commands(self) -> int:
+        """How many commands were completed; negative if the last of them was COMMIT."""
+        return -len(self.tags) if self.tags and self.tags[-1] == b"COMMIT" else len(self.tags)
 
-_known: dict[bytes, Answer] = {}
-"""Answers without rows, errors or warnings are few, and the same for every connection."""
+    @property
+    def row_count(self) -> int:
+        """How many rows the last command wrote or found."""
+        tail = self.tags[-1].rpartition(b" ")[2] if self.tags else b""
+        return int(tail) if tail.isdigit() else 0
+
+
+Known = tuple[int, bool, Result]
+"""An answer that is as it should be: ``commands`` and ``idle`` of Answer, and the statement's result but for rows."""
 
 
 class WireConnection(asyncio.Protocol):
     """One session of the load. No call has a timeout: the server keeps them, and the watchdog ends what it does not.
 
-    A client's own timeout would cancel a COMMIT, which can turn into an acknowledgement that is not durable.
+    A client's own timeout would cancel a COMMIT, which can turn into an acknowledgement that is not durable. A caller
+    that is cancelled while it waits loses the connection: the answer would be taken for that to something else.
 
     With ``merge`` BEGIN travels with the first statement, and a statement on whose answer nothing depends (see
     Statement) with the next one or with COMMIT. The server still sees every statement by itself and in order, and skips
@@ -87,92 +101,53 @@ class WireConnection(asyncio.Protocol):
         self._asyncpg = connection._protocol
         self._write = self._transport.write
         self._create_future = asyncio.get_running_loop().create_future
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._waiter: asyncio.Future[Any] | None = None
+        self._expected = 1
+        self._plan: Plan | None = None
         self._partial = b""
         self._idle = True
         self._lost: Exception | None = None
         self._plans: dict[Statement, Plan] = {}
         self._prepared: list[Any] = [begin, commit]
+        self._merge = begin is not None
         self._begin = bind_and_execute(begin.get_name()) if begin else b""
-        self._commit = (bind_and_execute(commit.get_name()) if commit else b"") + SYNC
+        self._commit = bind_and_execute(commit.get_name()) + SYNC if commit else _COMMIT
         self._ahead: list[bytes] = []
         """Messages that go out with the next one."""
         self._transport.set_protocol(self)
         watchdog().add(self)
 
-    # What a session calls
+    # What a session calls. Those on the hot path are no coroutines: what they return is the one future of the answer.
 
-    async def begin(self) -> None:
+    def begin(self) -> Awaitable[None]:
         """Start a transaction, at the session's isolation level."""
-        if self._begin:
+        if self._merge:
             self._ahead.append(self._begin)
-        else:
-            await self._plain(_BEGIN)
+            return _nothing()
+        return self._ask(_BEGIN, 1, None)
 
-    async def execute(self, call: Call) -> Result:
+    def execute(self, call: Call) -> Awaitable[Result]:
         """Run one statement."""
         statement, values = call
         plan = self._plans.get(statement)
         if plan is None:
-            plan = await self._prepare(statement)
-        message = plan.message(values)
-        ahead = self._ahead
-        expected = 1
-        if self._begin:
-            if plan.blind and (ahead or not self._idle):
-                ahead.append(message)
-                return _UNSEEN
-            if ahead:
-                expected += len(ahead)
-                message = b"".join(ahead) + message
-                ahead.clear()
-        # As in _ask, once more: a coroutine for each statement would be a tenth of the client's own work.
-        if self._waiter is not None or self._lost is not None:
-            raise self._unusable()
-        self._waiter = waiter = self._create_future()
-        self.steps += 1
-        self._write(message + SYNC)
-        try:
-            answer = await waiter
-        except BaseException:
-            self.abort()
-            raise
-        finally:
-            self.steps += 1
-        self._idle = answer.idle
-        if answer.error is not None:
-            raise ServerError(answer.error)
-        if len(answer.tags) != expected:
-            raise self._unreadable(f"{len(answer.tags)} commands were completed instead of {expected}")
-        if not answer.rows:
-            return _new_result(Result, (answer.row_count, (), -1))
-        rows = plan.rows(answer.rows)
-        return _new_result(Result, (answer.row_count, rows, rows[0][0] if plan.versioned else -1))
+            return self._prepare_and_execute(call)
+        if self._merge:
+            return self._merged(plan, plan.message(values))
+        return self._ask(plan.message(values), 1, plan)
 
-    async def commit(self) -> None:
+    def commit(self) -> Awaitable[None]:
         """Commit; raises unless the answer is the plain COMMIT."""
-        ahead = self._ahead
-        if self._begin:
-            message = b"".join(ahead) + self._commit
-            expected = len(ahead) + 1
-            ahead.clear()
-            answer = await self._ask(message)
-            if answer.error is not None:
-                raise ServerError(answer.error, before_commit=len(answer.tags) < expected - 1)
-        else:
-            answer = await self._ask(_COMMIT)
-            if answer.error is not None:
-                raise ServerError(answer.error)
-        if not answer.tags or answer.tags[-1] != b"COMMIT":
-            raise RolledBackAtCommitError
-        if answer.warned:
-            raise UnconfirmedCommitError
+        if self._ahead:
+            ahead, self._ahead = self._ahead, []
+            return self._ask(b"".join(ahead) + self._commit, -1 - len(ahead), None)
+        return self._ask(self._commit, -1, None)
 
     async def rollback(self) -> None:
         """Roll back what is open."""
         self._ahead.clear()
         if not self._idle:
-            await self._plain(_ROLLBACK)
+            await self._ask(_ROLLBACK, 1, None)
 
     async def close(self) -> None:
         """Close at once, without waiting for the server."""
@@ -182,69 +157,69 @@ class WireConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection; whoever waits on it gets an error."""
         self._end(ConnectionLostError("the connection was cut by this side"))
-        with suppress(Exception):
-            self._transport.set_protocol(self._asyncpg)
-            self._connection.terminate()
 
     # What the event loop calls
 
     def data_received(self, data: bytes) -> None:
         """Take a piece of the stream; the waiter gets its answer with the ReadyForQuery that ends it."""
-        if self._partial:
-            data = self._partial + data
-        answer = _known.get(data)
-        if answer is None:
-            try:
-                answer = read_answer(data)
-            except UnreadableAnswerError as error:
-                self._end(error)
-                self._transport.abort()
+        waiter = self._waiter
+        known = _known.get(data)
+        if known is not None and known[0] == self._expected and waiter is not None and not self._partial:
+            result: Any = known[2]
+        else:
+            # An UPDATE that returns its version: all but the eight bytes of the value is the same each time. Where
+            # they lie, and that they are eight, is in the bytes that are looked up.
+            known = _known_around_value.get(data[:_VALUE] + data[_VALUE_END:])
+            plan = self._plan
+            if known is None or self._expected != 1 or plan is None or waiter is None or self._partial:
+                self._read(data)
                 return
-            if answer is None:
-                self._partial = data
-                return
-        self._partial = b""
-        waiter, self._waiter = self._waiter, None
-        if waiter is None:
-            self._unreadable("an answer to nothing")
-        elif not waiter.done():
-            waiter.set_result(answer)
+            result = plan.result(known[2][0], (data[_VALUE - 4 : _VALUE_END],))
+        self._waiter = None
+        self._idle = known[1]
+        self.steps += 1
+        try:
+            waiter.set_result(result)
+        except asyncio.InvalidStateError:
+            self._end(ConnectionLostError("whoever waited has gone"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         lost = ConnectionLostError("the server closed the connection")
-        fields = last_error(self._partial)
-        lost.__cause__ = ServerError(fields) if fields else exc
+        fields, done = last_error(self._partial)
+        lost.__cause__ = ServerError(fields, before_commit=self._before_commit(done)) if fields else exc
         self._end(lost)
 
     # Details
 
-    async def _plain(self, message: bytes) -> None:
-        answer = await self._ask(message)
-        if answer.error is not None:
-            raise ServerError(answer.error)
-
-    async def _ask(self, message: bytes) -> Answer:
+    def _ask(self, message: bytes, expected: int, plan: Plan | None) -> "asyncio.Future[Any]":
+        """Send ``message``; the answer must be of ``expected`` commands (see Answer.commands)."""
+        waiter: asyncio.Future[Any] = self._create_future()
         if self._waiter is not None or self._lost is not None:
-            raise self._unusable()
-        self._waiter = waiter = self._create_future()
+            waiter.set_exception(self._lost or UnreadableAnswerError("the connection still waits for an answer"))
+            return waiter
+        self._waiter = waiter
+        self._expected = expected
+        self._plan = plan
         self.steps += 1
         self._write(message)
-        try:
-            answer: Answer = await waiter
-        except BaseException:
-            # Cancelled, or lost: whatever the server still answers would be taken for the answer to something else.
-            self.abort()
-            raise
-        finally:
-            self.steps += 1
-        self._idle = answer.idle
-        return answer
+        return waiter
 
-    async def _prepare(self, statement: Statement) -> Plan:
-        """Have asyncpg prepare it, with its own protocol on the transport meanwhile."""
+    def _merged(self, plan: Plan, message: bytes) -> Awaitable[Result]:
+        ahead = self._ahead
+        if plan.blind and (ahead or not self._idle):
+            ahead.append(message[: -len(SYNC)])
+            return _unseen()
+        if not ahead:
+            return self._ask(message, 1, plan)
+        self._ahead = []
+        return self._ask(b"".join(ahead) + message, len(ahead) + 1, plan)
+
+    async def _prepare_and_execute(self, call: Call) -> Result:
+        """Have asyncpg prepare the statement, with its own protocol on the transport meanwhile; then run it."""
         if self._waiter is not None or self._lost is not None:
-            raise self._unusable()
+            raise self._lost or UnreadableAnswerError("the connection still waits for an answer")
+        statement = call[0]
         self._transport.set_protocol(self._asyncpg)
         self.steps += 1
         try:
@@ -255,24 +230,60 @@ class WireConnection(asyncio.Protocol):
             self._idle = not self._connection.is_in_transaction()
         # asyncpg closes a statement on the server once nobody holds it.
         self._prepared.append(prepared)
-        plan = self._plans[statement] = plan_of(prepared, statement)
-        return plan
+        self._plans[statement] = plan_of(prepared, statement)
+        return await self.execute(call)
+
+    def _read(self, data: bytes) -> None:
+        """Any answer, or a piece of it: one with many rows, an error, a warning, or one seen for the first time."""
+        data = self._partial + data
+        try:
+            answer = read_answer(data)
+        except UnreadableAnswerError as error:
+            self._end(error)
+            return
+        self._partial = data if answer is None else b""
+        if answer is None:
+            return
+        waiter, self._waiter = self._waiter, None
+        self._idle = answer.idle
+        self.steps += 1
+        if waiter is None or waiter.done():
+            self._end(UnreadableAnswerError("an answer came that nobody waits for"))
+            return
+        expected = self._expected
+        done = len(answer.tags)
+        if answer.error is not None:
+            waiter.set_exception(ServerError(answer.error, before_commit=self._before_commit(done)))
+        elif answer.commands == expected and not (expected < 0 and answer.warned):
+            remember(data, answer)
+            rows = answer.rows
+            empty = Result(answer.row_count, (), -1)
+            waiter.set_result(self._plan.result(answer.row_count, rows) if rows and self._plan is not None else empty)
+        elif expected < 0 and done and answer.tags[-1] == b"ROLLBACK":
+            waiter.set_exception(RolledBackAtCommitError())
+        elif answer.commands == expected:
+            waiter.set_exception(UnconfirmedCommitError())
+        else:
+            reason = UnreadableAnswerError(f"the server did {b', '.join(answer.tags)!r}")
+            waiter.set_exception(reason)
+            self._end(reason)
+
+    def _before_commit(self, done: int) -> bool:
+        """Whether an error after ``done`` commands kept the server from coming to the COMMIT of a pipeline."""
+        return self._expected < 0 and done < -1 - self._expected
 
     def _end(self, reason: Exception) -> None:
+        """Give the connection up, for the first reason that came."""
         if self._lost is None:
             self._lost = reason
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(reason)
-
-    def _unusable(self) -> Exception:
-        return self._lost or UnreadableAnswerError("the connection still waits for an answer")
-
-    def _unreadable(self, reason: str) -> Exception:
-        error = UnreadableAnswerError(reason)
-        self._end(error)
-        self._transport.abort()
-        return error
+            waiter, self._waiter = self._waiter, None
+            if waiter is not None and not waiter.done():
+                self.steps += 1
+                waiter.set_exception(reason)
+            with suppress(Exception):
+                # asyncpg tells the server, where it still can, and closes the transport.
+                self._transport.set_protocol(self._asyncpg)
+                self._connection.terminate()
 
 
 def read_answer(data: bytes) -> Answer | None:
@@ -294,8 +305,9 @@ def read_answer(data: bytes) -> Answer | None:
             tags.append(data[position + 5 : after - 1])
             last_rows, rows = rows, []
         elif kind == _READY:
-            idle = data[after - 1] == _IDLE
-            return _whole(data, Answer(tuple(tags), _count(tags), last_rows, error, warned, idle), after)
+            if after != end:
+                raise UnreadableAnswerError("more came than was asked for")
+            return Answer(tuple(tags), tuple(last_rows), error, warned, data[after - 1] == _IDLE)
         elif kind == _ERROR:
             error = _fields(data[position + 5 : after])
         elif kind == _NOTICE:
@@ -307,34 +319,44 @@ def read_answer(data: bytes) -> Answer | None:
     return None
 
 
-def last_error(data: bytes) -> dict[str, str] | None:
-    """The fields of the last ErrorResponse in a stream that ended without its ReadyForQuery."""
+def remember(data: bytes, answer: Answer) -> None:
+    """Keep an answer that will come again, and again: one without errors and warnings."""
+    if answer.error is not None or answer.warned:
+        return
+    known = answer.commands, answer.idle, Result(answer.row_count, (), -1)
+    if not answer.rows and len(_known) < MOST_KNOWN:
+        _known[data] = known
+    single = len(answer.rows) == len(answer.tags) == 1 and data.startswith(_BEFORE_VALUE)
+    if single and len(_known_around_value) < MOST_KNOWN:
+        _known_around_value[data[:_VALUE] + data[_VALUE_END:]] = known
+
+
+def last_error(data: bytes) -> tuple[dict[str, str] | None, int]:
+    """The last error in a stream that ended without its ReadyForQuery, and how many commands came before its end."""
     error = None
+    done = 0
     position = 0
     while position + 5 <= len(data):
         after = position + 1 + int(_LENGTH.unpack_from(data, position + 1)[0])
+        done += data[position] == _COMPLETE
         if data[position] == _ERROR and after <= len(data):
             error = _fields(data[position + 5 : after])
         position = after
-    return error
+    return error, done
 
 
-def _whole(data: bytes, answer: Answer, after: int) -> Answer:
-    if after != len(data):
-        raise UnreadableAnswerError("more came than was asked for")
-    if not answer.rows and answer.error is None and not answer.warned and len(_known) < MOST_KNOWN:
-        _known[data] = answer
-    return answer
+async def _nothing() -> None:
+    """BEGIN, for a session that sends it with the first statement."""
+
+
+async def _unseen() -> Result:
+    """What a body gets for a statement whose answer has not come yet, and on which nothing depends."""
+    return Result(0, (), -1)
 
 
 def _fields(body: bytes) -> dict[str, str]:
     parts = body.rstrip(b"\0").split(b"\0")
     return {chr(part[0]): part[1:].decode(errors="replace") for part in parts if part}
-
-
-def _count(tags: Sequence[bytes]) -> int:
-    tail = tags[-1].rpartition(b" ")[2] if tags else b""
-    return int(tail) if tail.isdigit() else 0
 
 
 def _simple_query(sql: str) -> bytes:
@@ -343,6 +365,7 @@ def _simple_query(sql: str) -> bytes:
 
 
 _BEGIN, _COMMIT, _ROLLBACK = map(_simple_query, ("BEGIN", "COMMIT", "ROLLBACK"))
-_UNSEEN = Result(0, (), -1)
-"""What a body gets for a statement whose answer has not come yet, and on which nothing depends."""
-_new_result = tuple.__new__
+_known: dict[bytes, Known] = {}
+"""Whole answers without rows, errors or warnings: they are few, and the same for every connection."""
+_known_around_value: dict[bytes, Known] = {}
+"""Answers of one row of one value of eight bytes, without these bytes."""

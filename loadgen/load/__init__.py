@@ -3,8 +3,7 @@
 Importing this room wires loadgen to Locust's events: that is what makes a workload file a locustfile.
 """
 
-from locust import tag, task
-
+from loadgen.load.tasks import tag, task
 from loadgen.load.user import SessionUser
 from loadgen.load.wiring import wire
 

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import gevent
 
-from loadgen.clock import NS_PER_S, now_ns
+from loadgen.clock import NS_PER_S, ClockOrigin, clock_origin, now_ns
 from loadgen.engines.engine import Address
 from loadgen.load import messages
 from loadgen.load.hand import CONNECT_LIMIT_S, Hand
@@ -42,7 +42,7 @@ class LocalCrew:
 
     def muster(self, head: Head) -> None:
         """Make the hand."""
-        head.open("0")
+        head.open("0", clock_origin())
         self._head = head
         address = Address(**head.ready["address"])
         self._hand = Hand(head.plan, head.workload, address, (0, 1), self, self._environment.stats)
@@ -70,9 +70,9 @@ class LocalCrew:
     def want(self, count: int) -> None:
         """Ask the head, and supply at once."""
         assert self._head is not None
-        first = self._head.hand_out("0", count)
-        if first is not None and self._hand is not None:
-            self._hand.supply(first, count)
+        columns = self._head.hand_out("0", count)
+        if columns is not None and self._hand is not None:
+            self._hand.supply(columns)
 
     def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
         """Give a batch of rows."""
@@ -94,6 +94,7 @@ class RemoteCrew:
         self._names: dict[str, str] = {}
         self._connected: dict[str, str] = {}
         for name, listener in (
+            (messages.MUSTERED, self._on_mustered),
             (messages.CONNECTED, self._on_connected),
             (messages.WANT, self._on_want),
             (messages.ROWS, self._on_rows),
@@ -108,7 +109,6 @@ class RemoteCrew:
         clients = [client.id for client in self._runner.clients.ready]
         self._names = {client: str(index) for index, client in enumerate(clients)}
         for client, name in self._names.items():
-            head.open(name)
             message = {
                 "run_id": head.ready["run_id"],
                 "plan": head.plan.to_json(),
@@ -165,6 +165,12 @@ class RemoteCrew:
         ours = head is not None and msg.data["run_id"] == head.ready.get("run_id")
         return self._names.get(msg.node_id) if ours else None
 
+    def _on_mustered(self, environment: Any, msg: Any) -> None:
+        del environment
+        name = self._speaker(msg)
+        if name is not None and self._head is not None:
+            self._head.open(name, ClockOrigin(**msg.data["origin"]))
+
     def _on_connected(self, environment: Any, msg: Any) -> None:
         del environment
         if self._speaker(msg) is not None:
@@ -174,9 +180,10 @@ class RemoteCrew:
         del environment
         name = self._speaker(msg)
         if name is not None and self._head is not None:
-            first = self._head.hand_out(name, msg.data["count"])
-            if first is not None:
-                data = {"run_id": msg.data["run_id"], "first": first, "count": msg.data["count"]}
+            columns = self._head.hand_out(name, msg.data["count"])
+            if columns is not None:
+                first, count = int(columns["number"][0]), len(columns["number"])
+                data = {"run_id": msg.data["run_id"], "first": first, "count": count}
                 self._runner.send_message(messages.NUMBERS, data, msg.node_id)
 
     def _on_rows(self, environment: Any, msg: Any) -> None:

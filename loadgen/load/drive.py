@@ -49,33 +49,14 @@ class Drive:
         share: tuple[int, int] = (0, 1),
         clock: Callable[[], int] = now_ns,
     ) -> None:
-        level = level_of(engine, plan.isolation)
         index, count = share
         self._thread = thread
         self._clock = clock
         self._meter = ClientMeter()
         self._rows: list[Completion] = []
         self._tries: list[Completion] = []
-        self._due = DueQueue(
-            plan_arrivals(plan, workload, index, count),
-            closed=is_closed(plan.shape),
-            duration_ns=int(plan.duration_s * NS_PER_S),
-            late_ns=int(plan.late_limit_s * NS_PER_S),
-            skip=self._skip,
-            clock=clock,
-            meter=self._meter,
-        )
-        self._shared = Shared(
-            due=self._due,
-            rows=self._rows,
-            tries=self._tries,
-            clock=clock,
-            late_ns=int(plan.late_limit_s * NS_PER_S),
-            followed_on=int(workload.followed_on),
-            new_session=lambda: Session(engine, address, level),
-            new_process=self._new_process,
-            jitter=Random(f"{plan.seed}/{index}"),
-        )
+        self._due = self._due_queue(plan, workload, index, count)
+        self._shared = self._what_seats_share(plan, workload, engine, address, index)
         self._processes = count
         self._next_process = index
         self._seats: dict[int, Seat] = {}
@@ -191,6 +172,31 @@ class Drive:
         await self._close()
 
     # On the loop
+
+    def _due_queue(self, plan: Plan, workload: Workload, index: int, count: int) -> DueQueue:
+        return DueQueue(
+            plan_arrivals(plan, workload, index, count),
+            closed=is_closed(plan.shape),
+            duration_ns=int(plan.duration_s * NS_PER_S),
+            late_ns=int(plan.late_limit_s * NS_PER_S),
+            skip=self._skip,
+            clock=self._clock,
+            meter=self._meter,
+        )
+
+    def _what_seats_share(self, plan: Plan, workload: Workload, engine: Engine, address: Address, index: int) -> Shared:
+        level = level_of(engine, plan.isolation)
+        return Shared(
+            due=self._due,
+            rows=self._rows,
+            tries=self._tries,
+            clock=self._clock,
+            late_ns=int(plan.late_limit_s * NS_PER_S),
+            followed_on=int(workload.followed_on),
+            new_session=lambda: Session(engine, address, level),
+            new_process=self._new_process,
+            jitter=Random(f"{plan.seed}/{index}"),
+        )
 
     def _open(self) -> None:
         self._timer = Timer(self._thread.loop, self._due.release)

@@ -1,7 +1,6 @@
 """A hand of a run: what one load process does. It drives the load, and tells the head through a link."""
 
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import gevent
@@ -9,18 +8,19 @@ import gevent
 from loadgen.engines import engine_of
 from loadgen.engines.engine import Address
 from loadgen.history import ops_batch
+from loadgen.load.client import calm_collector
 from loadgen.load.drive import Drive
 from loadgen.load.live import LocustView
 from loadgen.load.loop import LoopThread, LoopTimeoutError
 from loadgen.plan import Plan
 from loadgen.workload import Workload
 
-FLUSH_S = 0.05
-"""How often finished ops go to the history and the live view."""
+FLUSH_S = 0.1
+"""How often finished ops go to the history and the live view. At half of it, recording an op costs much more."""
 BATCH_ROWS = 2_000
 """Rows of one batch at the most: a larger one would hold the interpreter for longer than 4 ms."""
-BLOCK = 512
-"""Op numbers asked for at a time: making their meaning takes about 3 ms."""
+BLOCK = 256
+"""Op numbers asked for at a time: making their meaning takes 1-2 ms."""
 AHEAD_S = 1.0
 """For how long the numbers at hand should last at the peak."""
 CLOSED_AHEAD = 4_096
@@ -77,15 +77,16 @@ class Hand:
                 break
             gevent.sleep(0.01)
         if self.drive.connected >= wanted:
+            calm_collector()
             return ""
         failures = self.drive.connect_failures
         reason = f"{failures[0].code}: {failures[0].sample}" if failures else f"no answer in {CONNECT_LIMIT_S:g} s"
         return f"{self.drive.connected} of {wanted} sessions connected, then {reason}"
 
-    def supply(self, first: int, count: int) -> None:
-        """Take numbers that the head has handed out."""
-        self._wanted -= count
-        self.drive.supply(self.workload.ops(self.plan, self.workload.invoked(self.plan, first, count)))
+    def supply(self, columns: Mapping[str, Any]) -> None:
+        """Take numbers that the head has handed out, with what the workload makes of them."""
+        self._wanted -= len(columns["number"])
+        self.drive.supply(self.workload.ops(self.plan, columns))
 
     def begin(self, start_ns: int) -> None:
         """Let arrivals be due from ``start_ns`` on."""
@@ -100,17 +101,25 @@ class Hand:
             return
         self._closed = {}
         self.drive.stop_arrivals()
-        # What has no completion is info: that is the honest answer for a loop that hangs.
-        with contextlib.suppress(LoopTimeoutError):
+        warnings = []
+        try:
             self._thread.submit(self.drive.drain(drain_s, serve_queued=serve_queued)).result(drain_s + CUT_LIMIT_S)
+        except LoopTimeoutError as error:
+            warnings.append(str(error))
         if self._pump is not None:
             self._pump.kill()
         self._flush()
+        warnings += [*self.drive.problems, *self._thread.problems]
+        # Of a loop that hung, or lost a session by a mistake of ours, nobody knows what it left undone.
+        orderly = not warnings
+        if self.drive.unnumbered:
+            warnings.append(f"{self.drive.unnumbered} arrivals were due and got no number: no figure counts them")
         self._closed = {
+            "orderly": orderly,
+            "warnings": warnings,
             "next_number": self.drive.next_number,
             "client": self.drive.client_facts(),
             "errors": {code: {"class": known[0], "sample": known[1]} for code, known in self.drive.errors.items()},
-            "problems": [*self.drive.problems, *self._thread.problems],
         }
         self._link.closed(self._closed)
         self._thread.stop()

@@ -5,14 +5,14 @@ Hands ask it for op numbers and give it their rows; it writes both, and when the
 
 import resource
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import gevent
 from gevent.event import AsyncResult
 
-from loadgen.clock import now_ns
+from loadgen.clock import ClockOrigin, now_ns
 from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import HistoryWriter
 from loadgen.load.conductor import Conductor
@@ -66,22 +66,23 @@ class Head:
             self._conductor.close()
             raise
 
-    def open(self, process: str) -> None:
-        """Open the history of one load process."""
+    def open(self, process: str, origin: ClockOrigin) -> None:
+        """Open the history of one load process, whose times are of the clock ``origin``."""
         directory = Path(self.ready["run_dir"]) / "history"
-        facts = {"run_id": str(self.ready["run_id"]), "workload": self.workload.name}
+        facts = {name: str(value) for name, value in asdict(origin).items()}
+        facts |= {"run_id": str(self.ready["run_id"]), "workload": self.workload.name}
         self._processes[process] = _Process(HistoryWriter(directory, process, self.workload.invoked_types, facts))
 
-    def hand_out(self, process: str, count: int) -> int | None:
-        """Hand ``count`` fresh numbers to a process: the first of them, written before it is told. None once broken."""
-        first = self._next_number
+    def hand_out(self, process: str, count: int) -> Mapping[str, Any] | None:
+        """Hand ``count`` fresh numbers to a process: their columns, written before it is told. None once broken."""
+        columns = self.workload.invoked(self.plan, self._next_number, count)
         try:
-            self._processes[process].writer.invoked(self.workload.invoked(self.plan, first, count))
+            self._processes[process].writer.invoked(columns)
         except StoreError as error:
             self._broken(error)
             return None
         self._next_number += count
-        return first
+        return columns
 
     def record(self, process: str, batch: Any, *, in_flight: int, queued: int) -> None:
         """Write a hand's batch to its history, and show it in the progress line."""
@@ -95,12 +96,15 @@ class Head:
             self._broken(error)
 
     def closed(self, process: str, facts: dict[str, Any]) -> None:
-        """A load process has ended in order; ``facts`` are what Hand.finish made."""
+        """A load process has ended; ``facts`` are what Hand.finish made.
+
+        Only of one that ended in order is it written: what any other left open may have happened.
+        """
         known = self._processes.get(process)
         if known is None or known.closed is not None:
             return
         known.closed = facts
-        if not self._error:
+        if facts["orderly"] and not self._error:
             try:
                 known.writer.closed(facts["next_number"])
             except StoreError as error:
@@ -155,10 +159,10 @@ class Head:
         facts = [process for process in closed.values() if process is not None]
         done = self._conductor.finish(
             cut_short=self._error or reason,
-            client=_client(facts),
+            client=_client(facts, whole=len(facts) == len(closed)),
             errors={code: known for process in facts for code, known in process["errors"].items()},
-            died=[name for name, process in closed.items() if process is None],
-            warnings=[problem for process in facts for problem in process["problems"]],
+            died=[name for name, process in closed.items() if process is None or not process["orderly"]],
+            warnings=[warning for process in facts for warning in process["warnings"]],
             error=self._error,
         )
         return Ending(int(done["exit_code"]), str(done["report"]))
@@ -176,12 +180,15 @@ class Head:
             self._say(self.live.line(now_ns()))
 
 
-def _client(processes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The client's cost over all load processes: CPU adds up, peaks are the largest one's."""
+def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
+    """The client's cost over all load processes: CPU adds up, peaks are the largest one's.
+
+    Not ``whole`` without the processes that died: what those took, nobody knows.
+    """
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     clients = [process["client"] for process in processes]
     return {
-        "cpu_seconds": sum(client["cpu_seconds"] for client in clients),
+        "cpu_seconds": sum(client["cpu_seconds"] for client in clients) if whole else None,
         "saturated_seconds": max((client["saturated_seconds"] for client in clients), default=0),
         "peak_rss_mb": max([own, *(client["peak_rss_mb"] for client in clients)]),
     }

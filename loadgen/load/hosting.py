@@ -39,6 +39,8 @@ class Hosting:
         self._report = ""
         self._cut_s = float("inf")
         self._quits = 0
+        self._leaving = False
+        self._preparing = False
         self._runs = 0
         # Locust sends its options to workers and renders some of them: the DSN holds a password, so it lives here.
         self._dsn = str(environment.parsed_options.dsn or "")
@@ -50,8 +52,22 @@ class Hosting:
         """Whether a run is on, or still being judged."""
         return self.head is not None and (self.head.begun or self.head.ending) and not self._report
 
+    @property
+    def judging(self) -> bool:
+        """Whether a run has ended, and has no report yet."""
+        return self.head is not None and self.head.ending and not self._report
+
     def prepare(self, changes: dict[str, Any]) -> None:
         """Bring up everything that a run needs but its load; ``changes`` are the page's. Raises LoadgenError."""
+        if self._preparing:
+            raise LoadgenError("another run is being prepared: wait for it")
+        self._preparing = True
+        try:
+            self._prepare(changes)
+        finally:
+            self._preparing = False
+
+    def _prepare(self, changes: dict[str, Any]) -> None:
         self._environment._filter_tasks_by_tags()
         classes = [known for known in self._environment.user_classes if issubclass(known, SessionUser)]
         if len(classes) != 1:
@@ -66,7 +82,7 @@ class Hosting:
             self.head.abandon()
         head = Head(self._numbered(plan), workload, print_progress)
         head.prepare()
-        head.on_broken = self.end
+        head.on_broken = self._break_off
         self.head = head
         self._report = ""
         self._runs += 1
@@ -112,6 +128,10 @@ class Hosting:
             if self._web_ui is not None:
                 print_progress(self._report)
 
+    def _break_off(self, reason: str) -> None:
+        self.end(reason)
+        self._leave()
+
     def give_up(self, message: str) -> None:
         """The set-up failed before any load: one line, exit code 2, nothing judged."""
         print(f"loadgen: {message}", file=sys.stderr, flush=True)  # noqa: T201
@@ -122,8 +142,15 @@ class Hosting:
             head.abandon()
         self._leave()
 
+    def on_test_stopping(self) -> None:
+        """Locust stops the run: by a click on Stop, because it is leaving, or because the last worker is gone."""
+        self.end("stopped")
+        if self._environment.parsed_options.headless and not self._leaving:
+            self._leave()
+
     def on_quitting(self) -> None:
         """Locust is leaving: by a signal, or because the run is over. A second signal ends at once."""
+        self._leaving = True
         self._quits += 1
         if self._quits > 1 and self.busy and self.head is not None:
             self.head.abandon()
@@ -141,6 +168,7 @@ class Hosting:
     def _leave(self) -> None:
         options = self._environment.parsed_options
         if options.headless:
+            self._leaving = True
             gevent.spawn(self._runner.quit)
             return
         gevent.spawn(self._runner.stop)

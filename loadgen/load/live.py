@@ -15,6 +15,7 @@ import pyarrow as pa
 from locust.stats import StatsError, bucket_response_time
 from numpy.typing import NDArray
 
+from loadgen.arrays import to_numpy
 from loadgen.clock import NS_PER_MS, NS_PER_S, now_ns
 from loadgen.history import ROW_DONE, ROW_TRY
 from loadgen.op import Completion, Outcome, Stage
@@ -284,26 +285,15 @@ def short(number: float) -> str:
     return f"{number:.0f}G"
 
 
-_WIDTHS = {
-    "type": np.uint8,
-    "kind": np.uint8,
-    "due": np.int64,
-    "sent": np.int64,
-    "done": np.int64,
-    "outcome": np.uint8,
-    "answer": np.uint8,
-}
+_COUNTED = ("type", "kind", "due", "sent", "done", "outcome", "answer")
 
 
 def _columns(batches: Sequence[Any]) -> dict[str, NDArray[Any]]:
-    """What is counted of these batches, as numpy arrays, without the import of pandas that pyarrow's way needs."""
-    table = pa.Table.from_batches(batches).select(list(_WIDTHS)).combine_chunks()
-    columns: dict[str, NDArray[Any]] = {}
-    for name, width in _WIDTHS.items():
-        dtype = np.dtype(width)
-        arrays = [chunk for chunk in table.column(name).chunks if len(chunk)]
-        parts = [
-            np.frombuffer(known.buffers()[1], dtype, len(known), known.offset * dtype.itemsize) for known in arrays
-        ]
-        columns[name] = np.concatenate(parts) if parts else np.empty(0, dtype)
-    return columns
+    """What is counted of these batches, as numpy arrays."""
+    table = pa.Table.from_batches(batches).select(list(_COUNTED)).combine_chunks()
+    return {name: np.concatenate([to_numpy(part) for part in _parts(table.column(name))]) for name in _COUNTED}
+
+
+def _parts(column: Any) -> list[Any]:
+    """The chunks of a column; one without a row where there is none."""
+    return list(column.chunks) or [pa.Array.from_buffers(column.type, 0, [None, None])]

@@ -8,6 +8,8 @@ from loadgen.history import OPS_SCHEMA
 
 PREPARE = "loadgen.prepare"
 """To a worker: the plan, where the servers are, and its share."""
+MUSTERED = "loadgen.mustered"
+"""To the master: this worker has its part of the plan; its clock."""
 CONNECTED = "loadgen.connected"
 """To the master: all sessions are connected, or what hinders."""
 GO = "loadgen.go"

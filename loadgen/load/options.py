@@ -91,7 +91,7 @@ OPTIONS = (
     Option(
         "slo",
         "",
-        "objectives, such as 'order.p99<=200ms,placed_per_second>=500,skipped<=1%%'; a missed one exits with 3",
+        "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; a missed one exits with 3",
     ),
     Option("seed", str(DEFAULTS.seed), "seed of arrivals, shoppers, SKUs and quantities"),
     Option("run_dir", "", "directory of this run, new or empty (default: runs/<utc>-<engine>-<workload>)"),

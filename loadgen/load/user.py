@@ -27,15 +27,18 @@ class SessionUser(User):
     def run(self) -> None:  # type: ignore[misc]  # Final there for users that run Locust's task loop; not this one.
         """Hold the session open until Locust stops this user."""
         hand = self.environment.hand
-        self.plan = hand.plan
-        session = hand.add_session(bodies_of(self, hand.plan))
+        session = None
+        if hand is not None:  # None: the run has ended while Locust was still starting users.
+            self.plan = hand.plan
+            session = hand.add_session(bodies_of(self, hand.plan))
         self._state = LOCUST_STATE_WAITING  # Stopping a waiting user is immediate.
         try:
             Event().wait()
         except gevent.GreenletExit:
             pass
         finally:
-            hand.remove_session(session)
+            if session is not None:
+                hand.remove_session(session)
 
 
 def kind_weights(user_class: type[SessionUser]) -> tuple[tuple[str, int], ...]:

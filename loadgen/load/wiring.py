@@ -2,8 +2,10 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 import gevent
@@ -42,7 +44,7 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
     listen = environment.events
     listen.test_start.add_listener(lambda **_: hosting.on_test_start())
     listen.spawning_complete.add_listener(lambda user_count, **_: hosting.on_spawning_complete(user_count))
-    listen.test_stopping.add_listener(lambda **_: hosting.end("stopped"))
+    listen.test_stopping.add_listener(lambda **_: hosting.on_test_stopping())
     listen.quitting.add_listener(lambda **_: hosting.on_quitting())
     listen.quit.add_listener(lambda **_: hosting.on_quit())
     _hear_interrupts()
@@ -103,10 +105,12 @@ def _guard_page(hosting: Hosting, web_ui: Any, environment: Any) -> None:
     def prepare_run() -> Any:
         if request.method != "POST" or not request.path.endswith("/swarm"):
             return None
+        if hosting.judging:
+            return _refusal(environment, "the last run is still being judged: wait for its summary on the terminal")
         if environment.runner.state not in (STATE_INIT, STATE_STOPPED):
             return None  # An edit: only the number of sessions changes.
-        if hosting.busy:
-            return _refusal(environment, "the last run is still being judged: wait for its summary on the terminal")
+        if not _names_users(request.form):
+            return None  # Locust refuses it, in its own words.
         form = request.form.to_dict()
         # Locust would stop the run by its own clock, which starts before the servers do.
         run_time = form.pop("run_time", "")
@@ -117,6 +121,14 @@ def _guard_page(hosting: Hosting, web_ui: Any, environment: Any) -> None:
         except LoadgenError as error:
             return _refusal(environment, str(error))
         return None
+
+
+def _names_users(form: Mapping[str, str]) -> bool:
+    """Whether Locust will start users for this form: it asks for both numbers."""
+    try:
+        return int(form["user_count"]) >= 0 and 0 < float(form["spawn_rate"]) < math.inf
+    except (KeyError, ValueError):
+        return False
 
 
 def _refusal(environment: Any, message: str) -> Any:

@@ -1,10 +1,11 @@
 """A Locust worker's side of a run: it makes a hand when the master says so, and links it to the master."""
 
+from dataclasses import asdict
 from typing import Any
 
 import gevent
 
-from loadgen.clock import NS_PER_S, now_ns
+from loadgen.clock import NS_PER_S, clock_origin, now_ns
 from loadgen.engines.engine import Address
 from loadgen.load import messages
 from loadgen.load.hand import Hand
@@ -69,6 +70,8 @@ class Worker:
         plan = plan_from_json(msg.data["plan"])
         classes = [known for known in environment.user_classes if issubclass(known, SessionUser)]
         workload = next(known.workload for known in classes if known.workload.name == plan.workload)
+        # Before any other word: the master opens this process's history, with the clock that its times are of.
+        self._runner.send_message(messages.MUSTERED, {"run_id": self._run_id, "origin": asdict(clock_origin())})
         index, count = msg.data["share"]
         address = Address(**msg.data["address"])
         environment.hand = Hand(plan, workload, address, (index, count), self, environment.stats)
@@ -88,8 +91,9 @@ class Worker:
             environment.hand.begin(now_ns() + int(msg.data["lead_s"] * NS_PER_S))
 
     def _on_numbers(self, environment: Any, msg: Any) -> None:
-        if environment.hand is not None and msg.data["run_id"] == self._run_id:
-            environment.hand.supply(msg.data["first"], msg.data["count"])
+        hand: Hand | None = environment.hand
+        if hand is not None and msg.data["run_id"] == self._run_id:
+            hand.supply(hand.workload.invoked(hand.plan, msg.data["first"], msg.data["count"]))
 
     def _on_stop(self, environment: Any, msg: Any) -> None:
         del environment

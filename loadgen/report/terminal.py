@@ -40,12 +40,13 @@ class _Page:
     """Lines, each section with its label at the left of its first line."""
 
     shown: int
+    """How much of each thing is told, from MOST_SHOWN down to 1: the rest is in summary.json."""
     lines: list[str] = field(default_factory=list)
 
     def add(self, label: str, *texts: str, most_lines: int = 2) -> None:
-        """A section of ``texts``, each wrapped to at most ``most_lines``."""
+        """A section of ``texts``, each wrapped to at most ``most_lines``, or fewer where the page is crowded."""
         for text in texts:
-            for line in _wrapped(text, most_lines):
+            for line in _wrapped(text, min(most_lines, self.shown)):
                 self.lines.append(f"{label:<{MARGIN}}{line}".rstrip())
                 label = ""
 
@@ -69,6 +70,7 @@ def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, shown: i
     top, checks, bottom = _Page(shown), _Page(shown), _Page(shown)
     _verdict(top, summary)
     _orders(top, summary, plan_facts)
+    _transactions(top, summary, plan_facts)
     _times(top, summary)
     _errors(top, summary)
     _undersell(bottom, summary)
@@ -127,8 +129,10 @@ def _verdict(page: _Page, summary: Facts) -> None:
         if not checks:
             text = "the run was not judged"
     page.add(verdict.upper(), text)
-    if summary.get("complete") is False:
-        page.add("", f"cut short: {summary.get('cut_short') or 'the run did not go to its end'}")
+    if died := summary.get("died"):
+        page.add("", f"{_plural(len(died), 'load process')} died: {', '.join(map(str, died))}", most_lines=1)
+    if cut_short := summary.get("cut_short") or summary.get("error"):
+        page.add("", f"cut short: {cut_short}")
     if reason := summary.get("unknown"):
         page.add("", str(reason))
 
@@ -182,6 +186,28 @@ def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     )
 
 
+def _transactions(page: _Page, summary: Facts, plan_facts: Facts) -> None:
+    """A probe's transactions; the sale's reads and writes of stock rows only where they broke something."""
+    counts, isolation = summary.get("transactions"), summary.get("isolation") or {}
+    if counts:
+        page.add(
+            "Txns/s",
+            f"{_rate(counts.get('per_second_mean'))} mean (committed only) on {engine_title(summary, plan_facts)}",
+            f"due {_count(counts['due'])} = started {_count(counts['started'])} + skipped {_count(counts['skipped'])}; "
+            f"started = ok {_count(counts['ok'])} + fail {_count(counts['fail'])} + info {_count(counts['info'])}",
+        )
+    if not isolation or not (counts or isolation.get("anomalies")):
+        return
+    page.add(
+        "Isolation",
+        f"documented {isolation['documented']}: {isolation['verdict']}; "
+        f"ruled out: {', '.join(isolation['ruled_out']) or 'nothing'}; "
+        f"not ruled out: {', '.join(isolation['kept']) or 'nothing'}",
+        *(f"beyond what is documented, {name}: {witness}" for name, witness in isolation.get("beyond", {}).items()),
+        most_lines=3,
+    )
+
+
 def _times(page: _Page, summary: Facts) -> None:
     response, service = summary.get("response_time_ms") or {}, summary.get("service_time_ms") or {}
     kinds = [kind for kind in (*KINDS, *sorted(set(response) - set(KINDS))) if (response.get(kind) or {}).get("count")]
@@ -219,8 +245,7 @@ def _checks(page: _Page, summary: Facts, room: int) -> None:
     bad = [check for check in checks if check.get("verdict") == "invalid"]
     unsure = [check for check in checks if check.get("verdict") not in ("invalid", "valid")]
     good = [str(check["name"]) for check in checks if check.get("verdict") == "valid"]
-    room_for_good = 3 if page.shown < MOST_SHOWN else 4
-    room -= room_for_good * bool(good) + 3 * bool(unsure)
+    room -= min(4, page.shown) * bool(good) + min(3, page.shown) * bool(unsure)
     each = max(1, min(WITNESS_LINES, room // len(bad))) if bad else 0
     label = "Checks"
     for check in bad:
@@ -233,7 +258,7 @@ def _checks(page: _Page, summary: Facts, room: int) -> None:
         page.add(label, f"? undecided: {names}: {'; '.join(reasons)}", most_lines=3)
         label = ""
     if good:
-        page.add(label, f"✓ {', '.join(good)}", most_lines=room_for_good)
+        page.add(label, f"✓ {', '.join(good)}", most_lines=4)
 
 
 def _undersell(page: _Page, summary: Facts) -> None:
@@ -275,7 +300,7 @@ def _client(page: _Page, summary: Facts) -> None:
 def _warnings(page: _Page, summary: Facts) -> None:
     warnings = [str(warning) for warning in dict.fromkeys(summary.get("warnings") or ())]
     for index, warning in enumerate(warnings[: page.shown]):
-        page.add("" if index else "Warnings", f"- {warning}", most_lines=2 if page.shown == MOST_SHOWN else 1)
+        page.add("" if index else "Warnings", f"- {warning}")
     if len(warnings) > page.shown:
         page.add("", f"- and {len(warnings) - page.shown} more, in summary.json")
 
@@ -313,7 +338,7 @@ def _count(value: Any) -> str:
 
 
 def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def _rate(value: Any) -> str:

@@ -2,14 +2,16 @@
 
     python -m tests.bench.arrivals [--engine idle|postgres|oceanbase] [--repeats 5] [--seconds 5]
 
-``idle`` is a server that answers at once, so that what is late is late through the client. Lag is sent - due.
+``idle`` is a server that answers at once, so that what is late is late through the client. Lag is sent - due. Beside
+it, in turns, how late the machine itself wakes a process that does nothing but sleep to the same instants.
 """
 
 import json
 
 import numpy as np
+from gevent import monkey
 
-from loadgen.clock import NS_PER_S
+from loadgen.clock import NS_PER_S, now_ns
 from loadgen.load.arrivals import plan_arrivals
 from loadgen.op import Outcome
 from loadgen.plan import Plan
@@ -29,7 +31,7 @@ def main() -> None:
         for repeat in range(repeats):
             plan = four_statements.plan(engine_name, seconds).with_(shape="constant", peak_rate=RATE, seed=repeat + 1)
             driven = drive(plan, engine, address, first_number=repeat * 10_000_000)
-            figures.append(measured(plan, driven))
+            figures.append(measured(plan, driven) | {"sleeper_lag_p999_us": sleeper_lag_us(plan)})
             print("  " + "  ".join(f"{name} {value:,.2f}" for name, value in figures[-1].items()))
     medians = {name: median([figure[name] for figure in figures]) for name in figures[0]}
     print(json.dumps({"name": "arrivals", "engine": engine_name, **medians, "repeats": repeats}))
@@ -52,6 +54,20 @@ def measured(plan: Plan, driven: Driven) -> dict[str, float]:
         "lag_max_us": float(lag_us.max()),
         "client_us_per_order": driven.cpu_s / len(started) * 1e6,
     }
+
+
+def sleeper_lag_us(plan: Plan) -> float:
+    """The p99.9 of how late this thread wakes when it sleeps to each arrival of the plan's first second."""
+    sleep = monkey.get_original("time", "sleep")
+    start = now_ns()
+    lags_ns = []
+    for chunk in plan_arrivals(plan.with_(duration_s=1.0), four_statements.WORKLOAD, 0, 1):
+        for offset in chunk:
+            left_ns = start + offset - now_ns()
+            if left_ns > 0:
+                sleep(left_ns / NS_PER_S)
+                lags_ns.append(now_ns() - start - offset)
+    return float(np.percentile(lags_ns, 99.9)) / 1e3
 
 
 if __name__ == "__main__":

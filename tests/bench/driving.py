@@ -18,6 +18,7 @@ from loadgen.clusters.cluster import Place
 from loadgen.engines import engine_of
 from loadgen.engines.engine import Address, Control, Engine, Failure, Level
 from loadgen.history import HistoryWriter, ops_batch
+from loadgen.load.client import calm_collector
 from loadgen.load.drive import Drive
 from loadgen.load.live import LiveView, LocustView
 from loadgen.load.loop import LoopThread, sleep_until
@@ -129,6 +130,7 @@ def drive(plan: Plan, engine: Engine, address: Address, first_number: int = 0) -
         supply()
         writer.batch(ops_batch([]))  # Arrow's first batch takes longer: not in the run.
         assert sleep_until(lambda: load.connected == plan.sessions, 10), load.connect_failures
+        calm_collector()
         start = now_ns() + NS_PER_S // 50
         views[1].begin(start)
         load.begin(start)

@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import tempfile
 import types
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -177,6 +178,8 @@ class Run:
     closed_at: dict[str, int | None] = field(default_factory=dict)
     clocks: dict[str, dict[str, str]] = field(default_factory=dict)
     tables: dict[str, list[Row]] = field(default_factory=dict)
+    sabotaged: str = ""
+    """What the sabotage did."""
     broken_promises: int = 0
     """How many stale reads the store let through: 0 for a correct store."""
 
@@ -219,17 +222,32 @@ class Run:
         return next(row for row in self.tables[table] if where.items() <= row.items())
 
 
+Sabotage = Callable[["Simulation"], str | None]
+"""What somebody else does to the tables while the sale runs; what it did in words, None if there is no chance yet."""
+
+
 def simulate(
-    plan: Plan, seed: int, *, numbers: int = 120, processes: int = 2, trouble: float = 0.1, snapshots: bool = True
+    plan: Plan,
+    seed: int,
+    *,
+    numbers: int = 120,
+    processes: int = 2,
+    trouble: float = 0.1,
+    snapshots: bool = True,
+    sabotage: Sabotage | None = None,
 ) -> Run:
     """One run of ``numbers`` arrivals; ``trouble`` is the share of ops that fail, are ``info``, or are skipped.
 
     Without ``snapshots`` the store lets a transaction write over what it has not seen, as at read committed.
+    ``sabotage`` strikes once, at some instant of the run.
     """
-    return _Simulation(plan, seed, numbers, processes, trouble, snapshots).run()
+    simulation = Simulation(plan, seed, numbers, processes, trouble, snapshots)
+    if sabotage is not None:
+        simulation.sabotage(sabotage)
+    return simulation.run()
 
 
-class _Simulation:
+class Simulation:
     """Events in the order of their instants. Every transaction happens whole at one instant between sent and done."""
 
     def __init__(self, plan: Plan, seed: int, numbers: int, processes: int, trouble: float, snapshots: bool) -> None:
@@ -246,7 +264,24 @@ class _Simulation:
         self.past: dict[int, list[tuple[int, int, int]]] = {}
         self._hand_out(numbers)
 
+    def sabotage(self, strike: Sabotage) -> None:
+        """Let ``strike`` have its chance, from some instant on until it takes it."""
+
+        def attempt(at: int) -> None:
+            self.result.sabotaged = strike(self) or ""
+            self.store.commit()
+            self._remember(at)
+            if not self.result.sabotaged and at < self.end:
+                self._at(at + 20 * MS, attempt)
+
+        self._at(self.random.randrange(self.end // 2), attempt)
+
+    def acknowledged(self, answer: Answer) -> list[int]:
+        """The numbers of the ops that were acknowledged with ``answer`` until now."""
+        return [row.number for row in self.result.done(answer)]
+
     def run(self) -> Run:
+        """Let all events happen."""
         while self.events:
             at, _, act = heapq.heappop(self.events)
             act(at)
@@ -368,8 +403,9 @@ class _Simulation:
     def _remember(self, at: int) -> None:
         for (sku, bucket), row in self.store.tables["stock"].items():
             past = self.past.setdefault(sku, [])
-            if bucket == 0 and row["version"] and (not past or past[-1][2] != row["version"]):
-                past.append((at, row["available"], row["version"]))
+            now = (row["available"], row["version"])
+            if bucket == 0 and (not past or past[-1][1:] != now):
+                past.append((at, *now))
 
     def _again(
         self, at: int, process: str, number: int, kind: int, due: int, sent: int, tries: int, *, retry: bool

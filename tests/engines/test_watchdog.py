@@ -18,16 +18,20 @@ class FakeLoop:
         self.due: list[tuple[float, Callable[[], None]]] = []
 
     def time(self) -> float:
+        """What time it is."""
         return self.now
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> "FakeLoop":
+        """Set the one timer."""
         self.due = [(self.now + delay, callback)]
         return self
 
     def cancel(self) -> None:
+        """Cancel the timer."""
         self.due = []
 
     def pass_s(self, seconds: float) -> None:
+        """Let time pass, and the timer fire."""
         end = self.now + seconds
         while self.due and self.due[0][0] <= end:
             ((self.now, callback),) = self.due
@@ -44,6 +48,7 @@ class FakeConnection:
         self.aborts = 0
 
     def abort(self) -> None:
+        """Count it."""
         self.aborts += 1
 
 

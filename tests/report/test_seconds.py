@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from stored import ORDERS, plan_facts, write_stored_run
 
 from loadgen import sale
 from loadgen.clock import NS_PER_S
@@ -14,6 +13,7 @@ from loadgen.history import History, read_history
 from loadgen.op import Outcome
 from loadgen.report.seconds import seconds_table, write_seconds
 from loadgen.sale import Answer
+from tests.stored import ORDERS, plan_facts, write_stored_run
 
 KINDS, ANSWERS = list(sale.KIND_NAMES), list(sale.ANSWER_NAMES)
 

@@ -101,10 +101,11 @@ def test_violated_checks_are_named_with_count_and_first_witness() -> None:
     warnings=st.integers(0, 12),
     errors=st.integers(0, 12),
     slos=st.integers(0, 9),
+    died=st.integers(0, 9),
     words=st.integers(1, 200),
 )
 def test_any_run_fits_the_screen_and_names_every_violated_check(
-    violated: set[str], undecided: set[str], warnings: int, errors: int, slos: int, words: int
+    violated: set[str], undecided: set[str], warnings: int, errors: int, slos: int, died: int, words: int
 ) -> None:
     """However much went wrong, it is one screen, and no violated check goes missing."""
     text = " ".join(["word"] * words)
@@ -118,6 +119,7 @@ def test_any_run_fits_the_screen_and_names_every_violated_check(
         verdict="invalid" if violated else "unknown" if undecided else "valid",
         complete=False,
         cut_short=text,
+        died=["worker"] * died,
         checks=checks,
         warnings=[f"{number} {text}" for number in range(warnings)],
         errors=[error] * errors,

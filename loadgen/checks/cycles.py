@@ -1,0 +1,352 @@
+"""Cycles: whether there are any, by components of the whole graph, and the smallest of each sort, by search inside.
+
+A cycle is named by its edges, as Adya and Elle do: G0 (ww only), G1c (ww and wr), G-single (one rw), G-nonadjacent
+(two rw or more, no two of them neighbours), G2-item (two rw or more, two of them neighbours); with ``-process`` if it
+needs session order, with ``-realtime`` if it needs real time.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadgen.checks.anomaly import Anomalies
+from loadgen.checks.graph import Deadline, Graph, TimeLimitError, cyclic, cyclic_part, split
+from loadgen.checks.models import Order, Rule
+from loadgen.checks.observed import Observed
+from loadgen.checks.transactions import Edge, Ints
+from loadgen.checks.words import edge_words, txn_words
+
+_COMPONENTS = 20
+"""How many components are searched for witnesses, the smallest first; all of them count for the verdict."""
+
+_LARGE = 100_000
+"""A component of more edges is searched in a part of it."""
+
+Step = tuple[int, int, int]
+"""One edge of a cycle: from, to, why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sort:
+    """One sort of cycle: what its edges may be, and how many anti-dependencies it has."""
+
+    name: str
+    rule: Rule
+    allowed: frozenset[int]
+    begins: frozenset[int]
+    """Every cycle of this sort has an edge of one of these kinds: the search starts from it."""
+    fewest: int
+    most: int
+    """How many rw edges; 2 stands for two or more."""
+    adjacent: bool
+    """Whether two neighbouring rw edges are allowed, and then needed."""
+
+
+def _sorts(order: Order) -> Iterator[_Sort]:
+    extra = {Order.NONE: (), Order.SESSION: (Edge.PROCESS,), Order.REALTIME: (Edge.PROCESS, Edge.REALTIME)}[order]
+    needs = {Order.NONE: None, Order.SESSION: Edge.PROCESS, Order.REALTIME: Edge.REALTIME}[order]
+    suffix = f"-{order}" if order else ""
+    shapes = (
+        ("G0", Rule.G0, False, Edge.WW, 0, 0, False),
+        ("G1c", Rule.G1, True, Edge.WR, 0, 0, False),
+        ("G-single", Rule.SI, True, Edge.RW, 1, 1, False),
+        ("G-nonadjacent", Rule.SI, True, Edge.RW, 2, 2, False),
+        ("G2-item", Rule.G2, True, Edge.RW, 2, 2, True),
+    )
+    for name, rule, reads, begin, fewest, most, adjacent in shapes:
+        allowed = {Edge.WW, *extra} | ({Edge.WR} if reads else set()) | ({Edge.RW} if most else set())
+        begins = {begin} if needs is None else {needs}
+        yield _Sort(name + suffix, rule, frozenset(allowed), frozenset(begins), fewest, most, adjacent)
+
+
+_COVERS = {
+    Rule.G0: (Rule.G0,),
+    Rule.G1: (Rule.G0, Rule.G1),
+    Rule.SI: (Rule.G0, Rule.G1, Rule.SI),
+    Rule.G2: (Rule.G0, Rule.G1, Rule.SI, Rule.G2),
+}
+_ORDERS = (Order.NONE, Order.SESSION, Order.REALTIME)
+
+
+def cycle_names(rule: Rule, order: Order) -> set[str]:
+    """The names of the cycles that a model of this rule and order forbids."""
+    orders = _ORDERS[: _ORDERS.index(order) + 1]
+    return {sort.name for each in orders for sort in _sorts(each) if sort.rule in _COVERS.get(rule, ())}
+
+
+def forbidden_part(graph: Graph, rule: Rule) -> Graph:
+    """The edges of ``graph`` on the cycles that ``rule`` forbids; none if it forbids none of its cycles."""
+    if rule == Rule.G0:
+        # A CARRY behind a rw edge leads from a hub that nothing but rw enters, so it closes no cycle by itself.
+        return cyclic_part(graph.without(Edge.WR, Edge.RW))[0]
+    if rule == Rule.G1:
+        return cyclic_part(graph.without(Edge.RW))[0]
+    part, _ = cyclic_part(graph)
+    if rule == Rule.G2 or not len(part.src):
+        return part
+    nodes, src, dst = split(part)
+    labels, looped = cyclic(nodes, src, dst)
+    on_cycle = looped[src] & (labels[src] == labels[dst])
+    touched = np.zeros(part.nodes, np.bool_)
+    touched[np.concatenate((src[on_cycle], dst[on_cycle])) % part.nodes] = True
+    return part.only(touched[part.src] & touched[part.dst])
+
+
+def name_cycles(seen: Observed, part: Graph, rule: Rule, order: Order, deadline: Deadline) -> Anomalies:
+    """The smallest cycles of each sort that ``rule`` and ``order`` forbid in ``part``, the cyclic edges of a graph.
+
+    Once the time is over, what was not found is not named; the caller knows from ``part`` that a cycle exists.
+    """
+    found = Anomalies()
+    orders = _ORDERS[: _ORDERS.index(order) + 1]
+    wanted = [sort for each in orders for sort in _sorts(each) if sort.rule in _COVERS[rule]]
+    for place, sort in enumerate(wanted):
+        mine = deadline.share(1 / (len(wanted) - place))
+        allowed = [*sort.allowed, Edge.CARRY]
+        narrow, labels = cyclic_part(part.only(np.isin(part.kind, allowed)))
+        narrow = _proper(narrow, sort)
+        with contextlib.suppress(TimeLimitError):
+            for local in _locals(narrow, labels):
+                cycle = _smallest(local, sort, mine)
+                if cycle:
+                    found.add(sort.name, cycle_words(seen, cycle))
+    return found
+
+
+def _proper(part: Graph, sort: _Sort) -> Graph:
+    """``part`` without the components that hold no edge from which a cycle of this sort begins."""
+    if not len(part.src):
+        return part
+    labels, _ = cyclic(part.nodes, part.src, part.dst)
+    good = np.zeros(int(labels.max()) + 1, np.bool_)
+    good[labels[part.src[np.isin(part.kind, list(sort.begins))]]] = True
+    return part.only(good[labels[part.src]])
+
+
+def _locals(part: Graph, labels: Ints) -> Iterator["_Local"]:
+    """The components of ``part``, the smallest first, and of the large ones not all."""
+    if not len(part.src):
+        return
+    label = labels[part.src]
+    order = np.argsort(label, kind="stable")
+    cuts = np.flatnonzero(np.diff(label[order])) + 1
+    groups = sorted(np.split(order, cuts), key=len)
+    for group in groups[:_COMPONENTS]:
+        inside = np.zeros(len(part.src), np.bool_)
+        inside[group] = True
+        yield _Local(_window(part.only(inside)))
+
+
+def _window(part: Graph) -> Graph:
+    """A part of a huge component that still has cycles: those of transactions that ran near each other."""
+    while len(part.src) > _LARGE:
+        ends = part.src[part.src < part.txns]
+        low, quarter, middle, late, high = np.quantile(ends, (0, 0.25, 0.5, 0.75, 1))
+        for first, last in ((low, middle), (middle, high), (quarter, late)):
+            inside = (part.src >= part.txns) | ((part.src >= first) & (part.src <= last))
+            inside &= (part.dst >= part.txns) | ((part.dst >= first) & (part.dst <= last))
+            smaller = cyclic_part(part.only(inside))[0]
+            if 0 < len(smaller.src) < len(part.src):
+                part = smaller
+                break
+        else:
+            return part
+    return part
+
+
+class _Local:
+    """One component as adjacency lists."""
+
+    def __init__(self, part: Graph) -> None:
+        self.txns = part.txns
+        self.follow: dict[int, list[tuple[int, int]]] = {}
+        for a, b, why in zip(part.src.tolist(), part.dst.tolist(), part.kind.tolist(), strict=True):
+            self.follow.setdefault(a, []).append((b, why))
+
+
+def _smallest(local: _Local, sort: _Sort, deadline: Deadline) -> list[Step]:
+    """The shortest cycle of this sort in ``local``, or what was found of it when the time was over."""
+    best: list[Step] = []
+    follow = {node: list(edges) for node, edges in local.follow.items()}
+    entering: dict[int, set[int]] = {}
+    for node, edges in follow.items():
+        for other, _ in edges:
+            entering.setdefault(other, set()).add(node)
+    try:
+        for start in list(follow):
+            for other, why in list(follow.get(start, ())):
+                if why in sort.begins:
+                    deadline.check()
+                    cycle = _shortest_from(follow, local.txns, start, other, why, sort, len(best) or 1 << 30)
+                    best = cycle or best
+                    if len(best) == 2:
+                        return best
+            _forget(follow, entering, start, sort)
+    except TimeLimitError:
+        if not best:
+            raise
+    return best
+
+
+def _forget(follow: dict[int, list[tuple[int, int]]], entering: dict[int, set[int]], start: int, sort: _Sort) -> None:
+    """Take out the edges of ``start`` from which cycles begin, for every cycle through them was looked at.
+
+    With them go the nodes that are left without a way in or out: a ring of any length is gone after one search.
+    """
+    kept = [edge for edge in follow.get(start, ()) if edge[1] not in sort.begins]
+    lost = {other for other, _ in follow.get(start, ())} - {other for other, _ in kept}
+    if not lost:
+        return
+    follow[start] = kept
+    doomed = [] if kept else [start]
+    for other in lost:
+        entering[other].discard(start)
+        if not entering[other]:
+            doomed.append(other)
+    while doomed:
+        node = doomed.pop()
+        for other, _ in follow.pop(node, ()):
+            into = entering.get(other)
+            if into is not None:
+                into.discard(node)
+                if not into:
+                    doomed.append(other)
+        for other in entering.pop(node, ()):
+            edges = follow.get(other)
+            if edges is not None:
+                edges[:] = [edge for edge in edges if edge[0] != node]
+                if not edges:
+                    doomed.append(other)
+
+
+_State = tuple[int, int, bool, bool]
+"""A place in a search: the node, how many rw edges so far (2: two or more), whether the last was one, whether two met."""
+
+
+def _shortest_from(
+    follow: dict[int, list[tuple[int, int]]], txns: int, start: int, other: int, why: int, sort: _Sort, limit: int
+) -> list[Step]:
+    """The shortest cycle of ``sort`` shorter than ``limit`` whose first edge is the one given, or none.
+
+    Breadth first over nodes and what the name depends on; a hub is passed at no cost.
+    """
+    rw = why == Edge.RW
+    first: _State = (other, int(rw), rw, False)
+    parent: dict[_State, tuple[_State | None, int]] = {first: (None, why)}
+    queue: deque[tuple[_State, int]] = deque([(first, 1)])
+    while queue:
+        state, cost = queue.popleft()
+        node, count, last, met = state
+        if cost >= limit or (node < txns and cost + 1 > limit):
+            continue
+        hub = node >= txns
+        for after, kind in follow.get(node, ()):
+            if kind == Edge.CARRY:
+                new: _State = (after, count, last, met)
+            elif kind == Edge.RW:
+                if count + 1 > sort.most and sort.most < 2 or last and not sort.adjacent:
+                    continue
+                new = (after, min(2, count + 1), True, met or last)
+            else:
+                new = (after, count, False, met)
+            if new in parent:
+                continue
+            parent[new] = (state, kind)
+            if after == start:
+                cycle = _closed(parent, new, start, txns, rw, sort)
+                if cycle and len(cycle) < limit:
+                    return cycle
+                continue
+            if hub:
+                queue.appendleft((new, cost))
+            else:
+                queue.append((new, cost + 1))
+    return []
+
+
+def _closed(
+    parent: dict[_State, tuple[_State | None, int]], end: _State, start: int, txns: int, rw: bool, sort: _Sort
+) -> list[Step]:
+    """The cycle that ended at ``end``, if it is of the sort: hubs left out, no transaction twice."""
+    _, count, last, met = end
+    met = met or (last and rw)
+    if count < sort.fewest or met != sort.adjacent:
+        return []
+    chain: list[tuple[int, int]] = []
+    state: _State | None = end
+    while state is not None:
+        before, kind = parent[state]
+        chain.append((state[0], kind))
+        state = before
+    chain.reverse()
+    steps: list[Step] = []
+    here, why = start, Edge.CARRY.value
+    for node, kind in chain:
+        why = kind if kind != Edge.CARRY else why
+        if node < txns:
+            steps.append((here, node, why))
+            here = node
+    visited = [step[0] for step in steps]
+    return _joined(steps) if len(set(visited)) == len(visited) else []
+
+
+def _joined(steps: list[Step]) -> list[Step]:
+    """Session order and real-time order are transitive: two such steps in a row are one."""
+    joined: list[Step] = []
+    for step in steps:
+        if joined and step[2] == joined[-1][2] and step[2] in (Edge.PROCESS, Edge.REALTIME):
+            joined[-1] = (joined[-1][0], step[1], step[2])
+        else:
+            joined.append(step)
+    return joined
+
+
+def cycle_words(seen: Observed, cycle: list[Step]) -> str:
+    """A cycle as a witness: what each transaction did, and why each comes before the next."""
+    who = "; ".join(txn_words(seen, step[0]) for step in cycle[:8])
+    more = f"; and {len(cycle) - 8} more" if len(cycle) > 8 else ""
+    why = [f"{Edge(kind).name.lower()}: {edge_words(seen, first, second, kind)}" for first, second, kind in cycle[:8]]
+    rest = f"; {len(cycle) - 8} more edges lead back to T{seen.txns.label[cycle[0][0]]}" if len(cycle) > 8 else ""
+    path = " -> ".join(f"T{seen.txns.label[step[0]]}" for step in cycle[:8])
+    dots = " -> …" if len(cycle) > 8 else ""
+    return f"{path}{dots} -> T{seen.txns.label[cycle[0][0]]}, {len(cycle)} transactions. {'; '.join(why)}{rest}. {who}{more}"
+
+
+def smallest_cycle(part: Graph, deadline: Deadline) -> list[Step]:
+    """A short cycle through a ww edge of ``part``, whatever its other edges; empty if none was found in the time."""
+    kinds = frozenset(int(kind) for kind in Edge if kind not in (Edge.RW, Edge.CARRY))
+    sort = _Sort("", Rule.G2, kinds, frozenset({int(Edge.WW)}), 0, 0, False)
+    labels, _ = cyclic(part.nodes, part.src, part.dst)
+    for local in _locals(part, labels):
+        with contextlib.suppress(TimeLimitError):
+            cycle = _smallest(local, sort, deadline)
+            if cycle:
+                return cycle
+    return []
+
+
+def shortest_path(graph: Graph, first: int, last: int) -> list[Step]:
+    """A shortest path from ``first`` to ``last`` in a graph without hubs; empty if there is none."""
+    order = np.argsort(graph.dst, kind="stable")
+    dst = graph.dst[order]
+    onward: dict[int, tuple[int, int]] = {last: (last, -1)}
+    edge_of = [last]
+    while edge_of and first not in onward:
+        frontier: list[int] = []
+        for node in edge_of:
+            low, high = np.searchsorted(dst, (node, node + 1))
+            for place in order[low:high]:
+                before = int(graph.src[place])
+                if before not in onward:
+                    onward[before] = (node, int(graph.kind[place]))
+                    frontier.append(before)
+        edge_of = frontier
+    steps: list[Step] = []
+    while first in onward and first != last:
+        after, kind = onward[first]
+        steps.append((first, after, kind))
+        first = after
+    return steps

@@ -1,0 +1,393 @@
+"""Which consistency models a history of transactions keeps: the judge of isolation.
+
+``judge`` is a pure function from transactions to an answer for each model asked. Soundness comes first: a valid
+history is never called invalid, and what cannot be decided, for want of time or of unique writes, is unknown.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from loadgen.checks.anomaly import Anomalies
+from loadgen.checks.cycles import (
+    Step,
+    cycle_names,
+    cycle_words,
+    forbidden_part,
+    name_cycles,
+    shortest_path,
+    smallest_cycle,
+)
+from loadgen.checks.dependencies import data_graph, realtime_graph, session_graph
+from loadgen.checks.graph import Deadline, Graph, TimeLimitError, cyclic_part
+from loadgen.checks.models import MODELS, Model, Order, Rule, strongest, weaker, weakest
+from loadgen.checks.observed import UNSEEN, Observed, observe, pack, unfit
+from loadgen.checks.orderings import guessed_order, ordered_by, questions, ranks_by, search
+from loadgen.checks.phenomena import phenomena
+from loadgen.checks.transactions import WRITE, Edge, Ints, Kind, Transactions
+from loadgen.checks.visibility import Hidden, forced_graph, hidden_atomic, hidden_causal, later_hidden
+from loadgen.checks.words import edge_words, key_name, name, read_value, txn_words, value_name
+from loadgen.verdict import Verdict
+
+TIME_LIMIT_S = 60.0
+"""How long one history may be judged unless told otherwise."""
+
+_ROUNDS = 50
+"""How often a guessed order of versions is mended before the answer is unknown."""
+_MOST_QUESTIONS = 100_000
+_MOST_NODES = 6_000
+"""What the search for an order of versions is asked to do; more is unknown at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of one model: ``anomalies`` are the names that rule it out."""
+
+    verdict: Verdict
+    anomalies: tuple[str, ...] = ()
+    why: str = ""
+    """Why it is unknown."""
+
+
+@dataclass(slots=True)
+class Judgement:
+    """The answers for one history, and all the anomalies found on the way."""
+
+    answers: dict[str, Answer]
+    anomalies: Anomalies = field(default_factory=Anomalies)
+    warnings: Sequence[str] = ()
+
+    @property
+    def ruled_out(self) -> list[str]:
+        """The weakest models that the history breaks."""
+        return weakest(self._with(Verdict.INVALID))
+
+    @property
+    def kept(self) -> list[str]:
+        """The strongest models that are proved to hold."""
+        return strongest(self._with(Verdict.VALID))
+
+    def _with(self, verdict: Verdict) -> list[str]:
+        return [model for model, answer in self.answers.items() if answer.verdict == verdict]
+
+
+def judge(txns: Transactions, models: Iterable[str] = MODELS, time_limit_s: float = TIME_LIMIT_S) -> Judgement:
+    """Judge ``txns`` by each of ``models`` (names of MODELS), within the time given for all of them together."""
+    names = sorted(set(models), key=list(MODELS).index, reverse=True)
+    problem = unfit(txns)
+    if problem:
+        return Judgement({model: Answer(Verdict.UNKNOWN, (), problem) for model in names}, warnings=txns.warnings)
+    return _Judge(txns, Deadline.after(time_limit_s)).judge(names)
+
+
+class _Judge:
+    """One history on its way through the models: graphs are made once and shared."""
+
+    def __init__(self, txns: Transactions, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.seen: Observed = observe(txns)
+        self.direct = phenomena(self.seen)
+        self.found = Anomalies()
+        self.found.merge(self.direct)
+        self.answers: dict[str, Answer] = {}
+        self._graphs: dict[Order, Graph] = {}
+        self._cycles: dict[tuple[Rule, Order], tuple[Verdict, tuple[str, ...], str]] = {}
+
+    def judge(self, names: Sequence[str]) -> Judgement:
+        """Strongest first: a model that follows from a valid one needs no look."""
+        for model in names:
+            implied = any(
+                answer.verdict == Verdict.VALID and model in weaker(other) for other, answer in self.answers.items()
+            )
+            self.answers[model] = Answer(Verdict.VALID) if implied else self._one(MODELS[model])
+        for model in names:
+            self.answers[model] = self._with_weaker(MODELS[model])
+        return Judgement({model: self.answers[model] for model in names}, self.found, self.seen.txns.warnings)
+
+    def _with_weaker(self, model: Model) -> Answer:
+        """What rules out a weaker model rules this one out too."""
+        answer = self.answers[model.name]
+        broken = [
+            other
+            for weak in weaker(model.name)
+            if (other := self.answers.get(weak)) is not None and other.verdict == Verdict.INVALID
+        ]
+        if not broken:
+            return answer
+        names = {each for other in [answer, *broken] for each in other.anomalies}
+        return Answer(Verdict.INVALID, tuple(sorted(names)))
+
+    def _one(self, model: Model) -> Answer:
+        direct = tuple(each for each in self.direct.names() if each in model.forbids)
+        rules: dict[Rule, Callable[[], tuple[Verdict, tuple[str, ...], str]]] = {
+            Rule.READ_ATOMIC: self._read_atomic,
+            Rule.CAUSAL: self._causal,
+        }
+        try:
+            decide = rules.get(model.rule, lambda: self._by_cycles(model, bool(direct)))
+            verdict, names, why = decide()
+        except TimeLimitError:
+            verdict, names, why = Verdict.UNKNOWN, (), "the time limit was reached"
+        if direct or verdict == Verdict.INVALID:
+            return Answer(Verdict.INVALID, tuple(sorted({*direct, *names})))
+        return Answer(verdict, names, why)
+
+    # Cycles.
+
+    def _graph(self, order: Order) -> Graph:
+        if order not in self._graphs:
+            if order == Order.NONE:
+                graph = data_graph(self.seen)
+            elif order == Order.SESSION:
+                graph = self._graph(Order.NONE).plus(session_graph(self.seen))
+            else:
+                graph = self._graph(Order.SESSION)
+                if self.seen.txns.timed:
+                    graph = graph.plus(realtime_graph(self.seen))
+            self._graphs[order] = graph
+        return self._graphs[order]
+
+    def _by_cycles(self, model: Model, settled: bool) -> tuple[Verdict, tuple[str, ...], str]:
+        """``settled`` says that the model is broken already: then no order of versions is searched for."""
+        key = (model.rule, model.order)
+        if key not in self._cycles:
+            part = forbidden_part(self._graph(model.order), model.rule)
+            if len(part.src):
+                self._cycles[key] = (Verdict.INVALID, self._name(part, model), "")
+            elif settled:
+                return Verdict.INVALID, (), ""
+            elif self._ambiguous(model.rule):
+                self._cycles[key] = self._by_orders(model)
+            else:
+                self._cycles[key] = (Verdict.VALID, (), "")
+        return self._cycles[key]
+
+    def _name(self, part: Graph, model: Model) -> tuple[str, ...]:
+        found = name_cycles(self.seen, part, model.rule, model.order, self.deadline.share(0.5))
+        names = tuple(each for each in found.names() if each in cycle_names(model.rule, model.order))
+        if not names:
+            # The components prove the cycle, though its smallest was not found in the time.
+            names = (f"{model.name}-cycle-exists",)
+            found.add(names[0], f"{len(np.unique(part.src))} transactions lie on cycles that {model.name} forbids")
+        self._keep(found)
+        return names
+
+    def _keep(self, found: Anomalies) -> None:
+        for each, count in found.count.items():
+            if each not in self.found.count:
+                self.found.add_all(each, found.witnesses[each], count)
+
+    def _ambiguous(self, rule: Rule) -> bool:
+        """Whether the order of some versions is not known, and could make a difference to ``rule``.
+
+        Appends that no list shows have no readers, so any order that fits the graph serves all rules but SI, where
+        two transactions that wrote one key must also not have run side by side.
+        """
+        if rule not in (Rule.SI, Rule.G2):
+            return False
+        if self.seen.txns.kind == Kind.REGISTER:
+            return True
+        if self.seen.txns.kind == Kind.VERSIONED or rule == Rule.G2:
+            return False
+        writes = self.seen.live(WRITE)
+        writes = writes[self.seen.rank[writes] == UNSEEN]
+        pairs = np.unique(pack(self.seen.txns.key[writes], self.seen.txn[writes]), return_index=True)[1]
+        keys = np.sort(self.seen.txns.key[writes[pairs]])
+        return bool((keys[1:] == keys[:-1]).any())
+
+    def _by_orders(self, model: Model) -> tuple[Verdict, tuple[str, ...], str]:
+        """Search for an order of versions, first by guessing, then where the guess fails, inside its components."""
+        known = self._graph(model.order)
+        hints = Graph.of(known.txns, [])
+        # A rw edge does not bind the order of commits under SI: only the others bend the guess.
+        binding = known if model.rule == Rule.G2 else known.without(Edge.RW)
+        extra = self._extra(model.order)
+        for _ in range(_ROUNDS):
+            self.deadline.check()
+            bent = binding.plus(hints)
+            place = guessed_order(self.seen, bent if not len(cyclic_part(bent)[0].src) else binding)
+            part = forbidden_part(ordered_by(self.seen, place).plus(extra), model.rule)
+            if not len(part.src):
+                return Verdict.VALID, (), ""
+            answer = self._search(model, known, part, place)
+            if answer is None:
+                return Verdict.UNKNOWN, (), "the order of versions is not known and too many orders are possible"
+            possible, edges = answer
+            if not possible:
+                return Verdict.INVALID, self._name_order(model, known, edges, part), ""
+            more = np.array([edge[:2] for edge in edges if edge[2] == Edge.WW], np.int64).reshape(-1, 2)
+            before = len(hints.src)
+            hints = hints.plus(Graph.of(known.txns, [(more[:, 0], more[:, 1], Edge.WW)]))
+            if len(np.unique(pack(hints.src.astype(np.int64), hints.dst.astype(np.int64)))) == before:
+                break
+        return Verdict.UNKNOWN, (), "the order of versions is not known and no order that fits was found"
+
+    def _extra(self, order: Order) -> Graph:
+        graph = Graph.of(self.seen.txns.count, [])
+        if order != Order.NONE:
+            graph = graph.plus(session_graph(self.seen))
+        if order == Order.REALTIME and self.seen.txns.timed:
+            graph = graph.plus(realtime_graph(self.seen))
+        return graph
+
+    def _search(
+        self, model: Model, known: Graph, part: Graph, place: Ints
+    ) -> tuple[bool, list[tuple[int, int, int]]] | None:
+        """Whether an order exists for the transactions of ``part`` (of all, where there are few); None if too hard."""
+        inside = np.zeros(known.nodes, np.bool_)
+        if known.nodes <= _MOST_NODES // 4:
+            inside[:] = True
+        else:
+            # Hubs of ``part`` have other numbers than those of ``known``: all of them are looked at.
+            ends = np.concatenate((part.src, part.dst))
+            inside[ends[ends < known.txns]] = True
+            near = inside[known.src] & (known.dst >= known.txns) | inside[known.dst] & (known.src >= known.txns)
+            inside[known.src[near]] = inside[known.dst[near]] = True
+        nodes = np.flatnonzero(inside)
+        asked = []
+        for question in questions(self.seen, inside[: known.txns]):
+            asked.append(question)
+            if len(asked) > _MOST_QUESTIONS or len(nodes) > _MOST_NODES:
+                return None
+        number = np.full(known.nodes, -1, np.int64)
+        number[nodes] = np.arange(len(nodes))
+        for question in asked:
+            question.one, question.two = int(number[question.one]), int(number[question.two])
+            question.readers_of_one = [int(number[each]) for each in question.readers_of_one]
+            question.readers_of_two = [int(number[each]) for each in question.readers_of_two]
+        keep = inside[known.src] & inside[known.dst]
+        edges = list(
+            zip(
+                number[known.src[keep]].tolist(),
+                number[known.dst[keep]].tolist(),
+                known.kind[keep].tolist(),
+                strict=True,
+            )
+        )
+        every = np.concatenate((place, np.zeros(known.nodes - known.txns, np.int64)))[nodes]
+        answer = search(edges, len(nodes), asked, model.rule, self.deadline, every)
+        chosen = answer.forced if not answer.possible else answer.chosen
+        return bool(answer.possible), [(int(nodes[a]), int(nodes[b]), kind) for a, b, kind in chosen]
+
+    def _name_order(
+        self, model: Model, known: Graph, forced: list[tuple[int, int, int]], part: Graph
+    ) -> tuple[str, ...]:
+        """Name the cycle that is in every order, or if they differ, one of the order that was likeliest."""
+        table = np.array(forced, np.int64).reshape(-1, 3)
+        pieces = [(table[table[:, 2] == kind, 0], table[table[:, 2] == kind, 1], kind) for kind in (Edge.WW, Edge.RW)]
+        sure = forbidden_part(known.plus(Graph.of(known.txns, pieces)), model.rule)
+        if len(sure.src):
+            return self._name(sure, model)
+        found = name_cycles(self.seen, part, model.rule, model.order, self.deadline.share(0.5))
+        label = "G2-item" if model.rule == Rule.G2 else "G-single"
+        told = next((told[0] for told in found.witnesses.values() if told), "")
+        note = Anomalies()
+        note.add(label, f"whatever order the versions are put in, there is a cycle; in the likeliest order: {told}")
+        self._keep(note)
+        return (label,)
+
+    # Read atomic and causal.
+
+    def _visible(self) -> Graph:
+        data = data_graph(self.seen).without(Edge.RW, Edge.WW, Edge.CARRY)
+        return data.plus(session_graph(self.seen))
+
+    def _session_part(self) -> tuple[Verdict, tuple[str, ...], str]:
+        return self._by_cycles(MODELS["strong-session-read-committed"], settled=False)
+
+    def _read_atomic(self) -> tuple[Verdict, tuple[str, ...], str]:
+        verdict, names, _ = self._session_part()
+        if verdict == Verdict.INVALID:
+            return verdict, names, ""
+        hidden = hidden_atomic(self.seen)
+        return self._by_hidden(hidden)[:3]
+
+    def _by_hidden(self, hidden: Hidden) -> tuple[Verdict, tuple[str, ...], str, Graph]:
+        """Whether the orders that hidden writes force can all be; with them, as a graph."""
+        if self.seen.txns.kind != Kind.REGISTER:
+            late = later_hidden(self.seen, hidden)
+            return *self._told(late), Graph.of(self.seen.txns.count, [])
+        forced, stale = forced_graph(self.seen, hidden)
+        if len(stale[0]):
+            return *self._told(stale), forced
+        every = self._visible().plus(forced)
+        part, _ = cyclic_part(every)
+        if not len(part.src):
+            return Verdict.VALID, (), "", forced
+        cycle = smallest_cycle(part, self.deadline.share(0.5))
+        label = "G-single-process" if any(step[2] == Edge.PROCESS for step in cycle) else "G-single"
+        note = Anomalies()
+        note.add(label, self._forced_words(cycle, hidden))
+        self._keep(note)
+        return Verdict.INVALID, (label,), "", forced
+
+    def _told(self, late: Hidden) -> tuple[Verdict, tuple[str, ...], str]:
+        """The anomalies of hidden writes that are later than what was read."""
+        if not len(late[0]):
+            return Verdict.VALID, (), ""
+        visible = self._visible()
+        note = Anomalies()
+        for read, write in zip(late[0][:20].tolist(), late[1][:20].tolist(), strict=True):
+            path = shortest_path(visible, int(self.seen.txn[write]), int(self.seen.txn[read]))
+            label = "G-single-process" if any(step[2] == Edge.PROCESS for step in path) else "G-single"
+            note.add(label, self._hidden_words(read, write, path))
+        self._keep(note)
+        return Verdict.INVALID, tuple(note.names()), ""
+
+    def _hidden_words(self, read: int, write: int, path: list[Step]) -> str:
+        seen = self.seen
+        reader, writer = int(seen.txn[read]), int(seen.txn[write])
+        chain = "; ".join(f"{Edge(kind).name.lower()}: {edge_words(seen, a, b, kind)}" for a, b, kind in path[:8])
+        return (
+            f"{name(seen, reader)} read {key_name(seen, read)} = {read_value(seen, read)} and not the later "
+            f"{value_name(seen, int(seen.txns.value[write]))} of {name(seen, writer)}, which it could see: {chain}. "
+            f"{txn_words(seen, writer)}; {txn_words(seen, reader)}"
+        )
+
+    def _forced_words(self, cycle: list[Step], hidden: Hidden) -> str:
+        """A cycle through orders that hidden writes force, each with its reason."""
+        seen = self.seen
+        source = seen.txn[np.maximum(seen.source[hidden[0]], 0)]
+        told = []
+        for first, second, kind in cycle[:8]:
+            if kind != Edge.WW:
+                told.append(f"{Edge(kind).name.lower()}: {edge_words(seen, first, second, kind)}")
+                continue
+            place = int(np.flatnonzero((seen.txn[hidden[1]] == first) & (source == second))[0])
+            read = int(hidden[0][place])
+            told.append(
+                f"ww: {name(seen, first)} wrote {key_name(seen, read)} before {name(seen, second)} did, for "
+                f"{txn_words(seen, int(seen.txn[read]))} could see {name(seen, first)} and read it from {name(seen, second)}"
+            )
+        path = " -> ".join(name(seen, step[0]) for step in [*cycle[:8], cycle[0]])
+        return f"{path}. {'; '.join(told)}. {'; '.join(txn_words(seen, step[0]) for step in cycle[:8])}"
+
+    def _causal(self) -> tuple[Verdict, tuple[str, ...], str]:
+        verdict, names, _ = self._session_part()
+        if verdict == Verdict.INVALID:
+            return verdict, names, ""
+        hidden = hidden_atomic(self.seen)
+        verdict, names, why, forced = self._by_hidden(hidden)
+        if verdict != Verdict.VALID:
+            return verdict, names, why
+        visible = self._visible()
+        if self.seen.txns.kind != Kind.REGISTER:
+            part = forbidden_part(self._graph(Order.SESSION), Rule.SI)
+            late = hidden_causal(self.seen, visible, part, self.seen.rank, self.deadline) if len(part.src) else None
+            return self._told(late) if late is not None else (Verdict.VALID, (), "")
+        session = session_graph(self.seen)
+        for _ in range(_ROUNDS):
+            self.deadline.check()
+            place = guessed_order(self.seen, visible.plus(forced))
+            part = forbidden_part(ordered_by(self.seen, place).plus(session), Rule.SI)
+            if not len(part.src):
+                return Verdict.VALID, (), ""
+            more = hidden_causal(self.seen, visible, part, ranks_by(self.seen, place), self.deadline)
+            if not len(more[0]):
+                return Verdict.VALID, (), ""
+            hidden = (np.concatenate((hidden[0], more[0])), np.concatenate((hidden[1], more[1])))
+            verdict, names, why, forced = self._by_hidden(hidden)
+            if verdict != Verdict.VALID:
+                return verdict, names, why
+        return Verdict.UNKNOWN, (), "no order of versions that fits was found"

@@ -1,0 +1,140 @@
+"""The command ``loadgen hermitage``."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loadgen.errors import ClusterError, PlanError
+from loadgen.plan import ENGINES, Plan, parse_isolation
+from loadgen.run_directory import RUNS, utc_text
+
+if TYPE_CHECKING:
+    from loadgen.hermitage.case import Case
+    from loadgen.hermitage.matrix import Matrix
+
+EXIT_BROKEN, EXIT_UNKNOWN = 4, 5
+HELP = "what each isolation level really prevents: the Hermitage cases on each engine"
+EPILOG = """\
+Each case is a script of two or three interleaved transactions on the table test of the schema, or database, loadgen.
+The matrix stands beside Hermitage's published one; a cell that differs is marked. It is stored as JSON, with every
+transcript, and as Markdown.
+
+exit codes:
+  0  played              4  an anomaly happened that the engine documents as impossible at that level
+  2  cannot be played    5  a cell could not be told
+4 beats 5.
+
+examples:
+  loadgen hermitage                                                     every engine that can be started here
+  loadgen hermitage --engine oceanbase --isolation serializable --case G2-item
+  loadgen hermitage --engine mysql --dsn mysql://root@127.0.0.1:3306/ --transcript
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the command to the sub-parsers of ``loadgen``."""
+    sub = commands.add_parser(
+        "hermitage", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (all)")
+    sub.add_argument("--dsn", default="", help="a server of --engine that is there already (one is started)")
+    sub.add_argument("--isolation", default="", metavar="LEVEL", help="only this level (all that the engine has)")
+    sub.add_argument(
+        "--case", action="append", metavar="CASE", help="only this anomaly or case, and its transcript; may be repeated"
+    )
+    sub.add_argument("--json", type=Path, metavar="FILE", help="where to store it (runs/<utc>-hermitage.json)")
+    sub.add_argument("--transcript", action="store_true", help="show how each anomaly came about, by statement")
+    sub.set_defaults(command=hermitage)
+
+
+def hermitage(options: argparse.Namespace) -> int:
+    """Play the cases, print the matrix and store it; the exit code. Raises PlanError and ClusterError."""
+    from loadgen.hermitage.report import render, to_json
+
+    isolation = parse_isolation(options.isolation)
+    cases = chosen_cases(options.case or ())
+    engines = options.engine or list(ENGINES)
+    if options.dsn and len(options.engine or ()) != 1:
+        raise PlanError("--dsn names one server: name its engine too, by one --engine")
+    wall_s = time.time()
+    matrices: list[Matrix] = []
+    for name in dict.fromkeys(engines):
+        try:
+            matrices.append(_matrix(name, options.dsn, isolation, cases, wall_s))
+        except (PlanError, ClusterError) as error:
+            if options.engine:
+                raise
+            _say(f"{name} is left out: {error}")
+    if not matrices:
+        raise ClusterError("no engine could be started here: name a server by --engine and --dsn")
+    one_case = bool(options.case)
+    sys.stdout.write(render(matrices, transcripts=options.transcript or one_case, every=one_case))
+    path = options.json or RUNS / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(wall_s))}-hermitage.json"
+    _store(path, json.dumps(to_json(matrices, utc_text(wall_s)), indent=1, ensure_ascii=False) + "\n")
+    _store(path.with_suffix(".md"), render(matrices, transcripts=True))
+    _say(f"stored in {path} and {path.with_suffix('.md').name}")
+    return exit_code(matrices)
+
+
+def chosen_cases(names: Sequence[str]) -> "tuple[Case, ...]":
+    """The cases called ``names``, or of the anomalies called so, whatever their upper case; all where there is none.
+
+    Raises PlanError for a name that no case has.
+    """
+    from loadgen.hermitage.case import ANOMALIES
+    from loadgen.hermitage.cases import CASES
+
+    chosen: dict[str, Case] = {}
+    for name in names:
+        found = [case for case in CASES if name.lower() in (case.name.lower(), case.anomaly.lower())]
+        if not found:
+            raise PlanError(f"--case {name!r} is none of {', '.join(ANOMALIES)}, or of their variants")
+        chosen |= {case.name: case for case in found}
+    return tuple(case for case in CASES if case.name in chosen) if names else CASES
+
+
+def exit_code(matrices: "Sequence[Matrix]") -> int:
+    """4 if a documented promise was broken, 5 if a cell could not be told, else 0."""
+    from loadgen.hermitage.published import UNKNOWN
+
+    cells = [cell for matrix in matrices for row in matrix.rows for cell in row.all_cells]
+    if any(cell.broken for cell in cells):
+        return EXIT_BROKEN
+    return EXIT_UNKNOWN if any(cell.mark == UNKNOWN for cell in cells) else 0
+
+
+def _matrix(name: str, dsn: str, isolation: str, cases: "Sequence[Case]", wall_s: float) -> "Matrix":
+    from loadgen import clusters
+    from loadgen.clusters.cluster import Place
+    from loadgen.engines import engine_of
+    from loadgen.engines.engine import level_of
+    from loadgen.hermitage.matrix import measure
+
+    engine = engine_of(name)
+    levels = [level_of(engine, isolation)] if isolation else list(engine.levels.values())
+    plan = Plan(engine=name, cluster="existing" if dsn else "embedded", dsn=dsn)
+    with tempfile.TemporaryDirectory(prefix="loadgen-hermitage-") as logs:
+        cluster = clusters.start(plan, Place(logs=Path(logs), say=_say))
+        try:
+            return measure(engine, cluster.address, levels, cases, run_id=f"hermitage-{int(wall_s)}", say=_say)
+        finally:
+            cluster.stop(keep=False)
+
+
+def _store(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".partial")
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise PlanError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")

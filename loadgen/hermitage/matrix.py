@@ -1,0 +1,132 @@
+"""The matrix: what each level of an engine prevented, beside what is published and what it documents."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from loadgen.engines.engine import Address, Engine, Level
+from loadgen.hermitage.case import ANOMALIES, TABLES, Case, Kind
+from loadgen.hermitage.cases import CASES
+from loadgen.hermitage.players import Play, Players, Verdict
+from loadgen.hermitage.published import (
+    FORBIDDEN,
+    NOT_TESTED,
+    POSSIBLE,
+    PREVENTED,
+    PUBLISHED,
+    READ_ONLY,
+    UNKNOWN,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One anomaly at one level. ``published`` is NOT_TESTED where nobody has published a mark."""
+
+    anomaly: str
+    mark: str
+    published: str
+    forbidden: bool
+    """Whether the engine documents a model for this level that forbids the anomaly."""
+    plays: tuple[Play, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether another mark is published."""
+        return self.published not in (NOT_TESTED, self.mark) and self.mark != UNKNOWN
+
+    @property
+    def broken(self) -> bool:
+        """Whether the anomaly happened where the engine documents that it can't."""
+        return self.forbidden and self.mark in (POSSIBLE, READ_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One level: the cells of Hermitage's table, and those of the variants with FOR UPDATE, by anomaly."""
+
+    level: Level
+    cells: Mapping[str, Cell]
+    for_update: Mapping[str, Cell]
+
+    @property
+    def all_cells(self) -> tuple[Cell, ...]:
+        """The cells of both tables."""
+        return (*self.cells.values(), *self.for_update.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """One engine's rows, and which server they are of."""
+
+    engine: str
+    title: str
+    version: str
+    edition: str
+    default_level: str
+    rows: tuple[Row, ...]
+
+
+def measure(
+    engine: Engine,
+    address: Address,
+    levels: Sequence[Level],
+    cases: Sequence[Case],
+    run_id: str,
+    say: Callable[[str], None],
+) -> Matrix:
+    """Play ``cases`` at ``levels`` on the server at ``address``. Raises ClusterError if it can't be used."""
+    control = engine.control(address, run_id)
+    try:
+        control.lock()
+        control.prepare(TABLES)
+        facts = control.facts()
+        rows = []
+        for level in levels:
+            say(f"{engine.title} {facts['version']}, {level.name}: {len(cases)} cases")
+            rows.append(row_of(engine.name, level, asyncio.run(_played(engine, address, level, cases))))
+    finally:
+        control.close()
+    return Matrix(
+        engine.name, engine.title, str(facts["version"]), str(facts["edition"]), engine.default_level, tuple(rows)
+    )
+
+
+def row_of(engine: str, level: Level, plays: Sequence[Play]) -> Row:
+    """The row of a level from its plays."""
+    published = PUBLISHED.get((engine, level.name), {})
+    tables: tuple[dict[str, Cell], dict[str, Cell]] = ({}, {})
+    for table, locking in zip(tables, (False, True), strict=True):
+        for anomaly in ANOMALIES:
+            found = tuple(
+                play for play in plays if play.case.anomaly == anomaly and (play.case.kind is Kind.LOCKING) == locking
+            )
+            if found:
+                # A part of a cell's cases is not the published cell.
+                whole = not locking and {play.case for play in found} == _cases_of(anomaly)
+                known = published.get(anomaly, NOT_TESTED) if whole else NOT_TESTED
+                forbidden = anomaly in FORBIDDEN.get(level.means, frozenset())
+                table[anomaly] = Cell(anomaly, mark_of(found), known, forbidden, found)
+    return Row(level, *tables)
+
+
+def mark_of(plays: Sequence[Play]) -> str:
+    """The mark of a cell: possible if any case of plain reads showed it, R/O if only a write's predicate did."""
+    happened = {play.case.kind for play in plays if play.verdict is Verdict.HAPPENED}
+    if happened & {Kind.READ, Kind.LOCKING}:
+        return POSSIBLE
+    if any(play.verdict is Verdict.UNKNOWN for play in plays):
+        return UNKNOWN
+    if happened:
+        only_write = all(play.case.kind is Kind.WRITE for play in plays)
+        return POSSIBLE if only_write else READ_ONLY
+    return PREVENTED
+
+
+def _cases_of(anomaly: str) -> set[Case]:
+    return {case for case in CASES if case.anomaly == anomaly and case.kind is not Kind.LOCKING}
+
+
+async def _played(engine: Engine, address: Address, level: Level, cases: Sequence[Case]) -> list[Play]:
+    async with Players(engine, address, level) as players:
+        return [await players.play(case) for case in cases]

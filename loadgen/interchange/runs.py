@@ -1,0 +1,302 @@
+"""Our own runs as transactions, for the isolation checker and for other people's.
+
+A run's history says of each op what it read and wrote: of the sale, versioned stock rows; of the probes, all there is
+(loadgen/probes.py tells how). An ``info`` op counts with what it would have written, a number without a completion
+too; of an op that failed nobody may see anything.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadgen import probes, sale
+from loadgen.checks.jepsen import Reading
+from loadgen.checks.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.errors import PlanError, StoreError
+from loadgen.history import History, LoadProcess, read_history
+from loadgen.interchange.build import Builder, Mop
+from loadgen.op import Outcome
+from loadgen.plan import Plan, plan_from_json
+
+Columns = Mapping[str, NDArray[Any]]
+KINDS: Mapping[str, Kind] = {"append": Kind.LIST_APPEND, "longfork": Kind.REGISTER}
+"""What the values of these probes say about the order of versions; a register's versions are numbers (_registers)."""
+FINAL_LABEL = -1
+"""By which a witness calls the final read."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpRow:
+    """One op of one load process, with its touches; ``slot`` is its place among the invoked numbers."""
+
+    process: LoadProcess
+    slot: int
+    number: int
+    session: int
+    sent: int
+    done: int
+    outcome: Outcome
+    answer: int
+    touched: Sequence[tuple[int, int, int]]
+
+
+def read_run(run_dir: Path) -> tuple[str, Plan, History]:
+    """The workload's name, the plan and the history of a run directory. Raises StoreError."""
+    try:
+        facts = json.loads((run_dir / "plan.json").read_text())
+        return str(facts["workload"]["name"]), plan_from_json(facts["plan"]), read_history(run_dir / "history")
+    except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
+        raise StoreError(f"{run_dir} is not a run of loadgen: {error}") from error
+
+
+def transactions_of(workload: str, plan: Plan, history: History) -> Transactions:
+    """The transactions of a run: versioned rows of the sale, lists or registers of a probe. Raises StoreError."""
+    clocks = {process.origin.boot_id for process in history.processes}
+    if workload == "flashsale":
+        return _sale(plan, history, timed=len(clocks) <= 1)
+    if workload == "register":
+        return _registers(plan, history, timed=len(clocks) <= 1)
+    if workload not in KINDS:
+        raise StoreError(f"the workload {workload} has no transactions of reads and writes")
+    builder = Builder(KINDS[workload], timed=len(clocks) <= 1)
+    for row in _rows(history):
+        mops = _answered(workload, row) if row.outcome == Outcome.OK else _asked(workload, row)
+        if mops:
+            builder.add(row.session, row.sent, row.done, row.outcome, row.number, mops)
+    if workload == "append":
+        _add_final(builder, history)
+    return builder.build()
+
+
+def bank_reads(history: History) -> list[Reading]:
+    """The reads of the bank's whole, and the final one."""
+    reads = [
+        Reading(row.number, {key // 2: balance for key, balance, _ in row.touched}, row.sent)
+        for row in _rows(history)
+        if row.outcome == Outcome.OK and row.touched
+    ]
+    final = history.final.get("accounts")
+    if final is not None:
+        reads.append(
+            Reading(FINAL_LABEL, dict(zip(final["id"].tolist(), final["balance"].tolist(), strict=True)), NEVER)
+        )
+    return reads
+
+
+def stale_values(history: History) -> Iterator[str]:
+    """Reads of a register that show a value whose transaction failed, in words: values are unique by their op."""
+    outcomes = {row.number: row.outcome for row in _rows(history)}
+    for row in _rows(history):
+        for packed, value, _ in row.touched:
+            if row.outcome != Outcome.OK or packed % 2 or not value:
+                continue
+            writer = (value - 1) // probes.MICRO_OPS
+            if outcomes.get(writer) == Outcome.FAIL:
+                yield f"T{row.number} read {value} of key {packed // 2}, which T{writer} wrote, and T{writer} failed"
+
+
+def _rows(history: History) -> Iterator[OpRow]:
+    """Every op that was started or may have been, in the order in which it was sent; those nobody knows of last."""
+    rows: list[OpRow] = []
+    for process in history.processes:
+        slots = {number: slot for slot, number in enumerate(process.invoked["number"].tolist())}
+        told = set()
+        for row in _told(process, slots):
+            told.add(row.number)
+            if row.outcome != Outcome.SKIPPED:
+                rows.append(row)
+        for number, slot in slots.items():
+            if number not in told and (process.closed_at is None or number < process.closed_at):
+                rows.append(OpRow(process, slot, number, -1, ALWAYS, NEVER, Outcome.INFO, 0, ()))
+    return iter(sorted(rows, key=lambda row: (row.session < 0, row.sent)))
+
+
+def _told(process: LoadProcess, slots: Mapping[int, int]) -> Iterator[OpRow]:
+    ops = process.ops
+    names = ("number", "process", "sent", "done", "outcome", "answer")
+    touched = list(zip(*(ops[f"touched_{name}"].tolist() for name in ("row", "read", "wrote")), strict=True))
+    starts = ops["touched_start"].tolist()
+    for index, values in enumerate(zip(*(ops[name].tolist() for name in names), strict=True)):
+        number, session, sent, done, outcome, answer = values
+        if number not in slots:
+            raise StoreError(f"op {number} ended, and was never handed out")
+        triples = touched[starts[index] : starts[index + 1]]
+        yield OpRow(process, slots[number], number, session, sent, done, Outcome(outcome), answer, triples)
+
+
+def _answered(workload: str, row: OpRow) -> list[Mop]:
+    """The micro-operations of a committed transaction, as it told them."""
+    mops: list[Mop] = []
+    triples = iter(row.touched)
+    for packed, value, _ in triples:
+        key, act = divmod(packed, 2)
+        if workload == "append" and act == probes.READ:
+            elements = [each for _ in range((value + 1) // 2) for each in next(triples)[1:]][:value]
+            mops.append(Mop(READ, key, elements or None))
+        else:
+            mops.append(Mop(WRITE if act == probes.WRITE else READ, key, value or None, append=workload == "append"))
+    return mops
+
+
+def _asked(workload: str, row: OpRow) -> list[Mop]:
+    """What a transaction that failed, or of which nobody knows, would have read and written."""
+    invoked = row.process.invoked
+    mops: list[Mop] = []
+    for slot in range(probes.MICRO_OPS):
+        act, key = int(invoked[f"act_{slot}"][row.slot]), int(invoked[f"key_{slot}"][row.slot])
+        if act == probes.READ:
+            mops.append(Mop(READ, key, None))
+        elif act == probes.WRITE:
+            mops.append(Mop(WRITE, key, probes.value_of(row.number, slot), append=workload == "append"))
+    return mops
+
+
+def _registers(plan: Plan, history: History, *, timed: bool) -> Transactions:
+    """Registers by their versions, which the database counts. A write learns its version when it is acknowledged.
+
+    So what failed stands for nothing here (stale_values judges it), and an ``info`` write has an unknown version.
+    """
+    told: list[tuple[int, int, int, int, int]] = []
+    start, act, key, value = [0], list[int](), list[int](), list[int]()
+    for row in _rows(history):
+        if row.outcome == Outcome.OK:
+            mops = [(packed % 2, packed // 2, version or INITIAL) for packed, _, version in row.touched]
+        elif row.outcome == Outcome.INFO:
+            mops = [(WRITE, mop.key, UNKNOWN) for mop in _asked("register", row) if mop.act == WRITE]
+        else:
+            mops = []
+        if mops:
+            told.append((row.session, row.sent, row.done, int(row.outcome), row.number))
+            act += [mop[0] for mop in mops]
+            key += [mop[1] for mop in mops]
+            value += [mop[2] for mop in mops]
+            start.append(len(act))
+    table = np.array(told, np.int64).reshape(-1, 5).T
+    return Transactions(
+        kind=Kind.VERSIONED,
+        session=table[0],
+        invoked=table[1],
+        completed=table[2],
+        outcome=table[3].astype(np.uint8),
+        label=table[4],
+        start=np.array(start, np.int64),
+        act=np.array(act, np.uint8),
+        key=np.array(key, np.int64),
+        value=np.array(value, np.int64),
+        length=np.zeros(len(act), np.int64),
+        keys=plan.skus,
+        timed=timed,
+    )
+
+
+def _add_final(builder: Builder, history: History) -> None:
+    """The final read, as one transaction after all others: no acknowledged append may be missing from it."""
+    lists = [columns for name, columns in history.final.items() if name.startswith("append_")]
+    mops = [
+        Mop(READ, key, [int(each) for each in text.split(",")])
+        for columns in lists
+        for key, text in zip(columns["id"].tolist(), columns["list"].tolist(), strict=True)
+    ]
+    if mops:
+        ends = [int(process.ops["done"].max()) for process in history.processes if len(process.ops["done"])]
+        builder.add(-1, max(ends, default=0) + 1, max(ends, default=0) + 2, Outcome.OK, FINAL_LABEL, mops)
+
+
+def _sale(plan: Plan, history: History, *, timed: bool) -> Transactions:
+    """The sale's stock rows: an op reads versions and writes versions. Vectorised, for millions of orders."""
+    parts = [_sale_part(plan, process) for process in history.processes]
+    rows = {name: np.concatenate([part[0][name] for part in parts]) for name in _ROW_NAMES} if parts else {}
+    mops = (
+        {name: np.concatenate([part[1][name] for part in parts]) for name in ("act", "key", "value")} if parts else {}
+    )
+    counts = np.concatenate([part[0]["count"] for part in parts]) if parts else np.empty(0, np.int64)
+    order = np.argsort(rows["invoked"], kind="stable") if parts else np.empty(0, np.int64)
+    begins = np.cumsum(counts) - counts
+    sorted_counts = counts[order]
+    start = np.concatenate(([0], np.cumsum(sorted_counts)))
+    place = np.arange(int(sorted_counts.sum())) - np.repeat(start[:-1], sorted_counts)
+    at = np.repeat(begins[order], sorted_counts) + place
+    return Transactions(
+        kind=Kind.VERSIONED,
+        session=rows["session"][order],
+        invoked=rows["invoked"][order],
+        completed=rows["completed"][order],
+        outcome=rows["outcome"][order].astype(np.uint8),
+        label=rows["label"][order],
+        start=start,
+        act=mops["act"][at].astype(np.uint8),
+        key=mops["key"][at],
+        value=mops["value"][at],
+        length=np.zeros(len(at), np.int64),
+        keys=plan.skus * plan.buckets,
+        timed=timed,
+    )
+
+
+_ROW_NAMES = ("session", "invoked", "completed", "outcome", "label", "count")
+
+
+def _sale_part(plan: Plan, process: LoadProcess) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    ops = process.ops
+    ok = ops["outcome"] == Outcome.OK
+    whose = np.repeat(np.arange(len(ok)), np.diff(ops["touched_start"]))
+    kept = ok[whose]
+    row, read, wrote = (ops[f"touched_{name}"][kept] for name in ("row", "read", "wrote"))
+    # Each touch is up to two micro-operations: its read, then its write.
+    key = np.repeat(row, 2)
+    act = np.tile(np.array([READ, WRITE], np.uint8), len(row))
+    value = np.stack((np.where(read == 0, INITIAL, read), wrote), axis=1).reshape(-1)
+    happened = np.stack((read >= 0, wrote >= 0), axis=1).reshape(-1)
+    owner = np.repeat(whose[kept], 2)[happened]
+    counts = np.bincount(owner, minlength=len(ok))
+    some = counts > 0
+    told = {
+        "session": ops["process"][some].astype(np.int64),
+        "invoked": ops["sent"][some],
+        "completed": ops["done"][some],
+        "outcome": ops["outcome"][some].astype(np.int64),
+        "label": ops["number"][some],
+        "count": counts[some],
+    }
+    unsure = _unsure_writes(plan, process)
+    mops = {"act": act[happened], "key": key[happened], "value": value[happened]}
+    return (
+        {name: np.concatenate((told[name], unsure[0][name])) for name in _ROW_NAMES},
+        {name: np.concatenate((mops[name], unsure[1][name])) for name in mops},
+    )
+
+
+def _unsure_writes(plan: Plan, process: LoadProcess) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """What ops may have written of which nobody knows: any bucket of their SKUs, at a version that nobody was told."""
+    invoked, ops = process.invoked, process.ops
+    numbers = invoked["number"]
+    open_ended = ~np.isin(numbers, ops["number"])
+    if process.closed_at is not None:
+        open_ended &= numbers < process.closed_at
+    open_ended |= np.isin(numbers, ops["number"][(ops["outcome"] == Outcome.INFO) & (ops["kind"] != sale.Kind.BROWSE)])
+    if process.closed_at is None:
+        # Its follow-ups may have happened too, whatever became of the order.
+        open_ended |= invoked["kind"] == sale.Kind.ORDER
+    open_ended &= invoked["kind"] == sale.Kind.ORDER
+    label = numbers[open_ended]
+    skus = np.stack((invoked["sku_a"][open_ended], invoked["sku_b"][open_ended]), axis=1).astype(np.int64)
+    named = np.repeat(skus >= 0, plan.buckets, axis=1)
+    rows = (skus[:, :, None] * plan.buckets + np.arange(plan.buckets)).reshape(len(label), 2 * plan.buckets)
+    count = named.sum(axis=1)
+    key = rows[named]
+    return (
+        {
+            "session": np.full(len(label), -1, np.int64),
+            "invoked": np.full(len(label), ALWAYS, np.int64),
+            "completed": np.full(len(label), NEVER, np.int64),
+            "outcome": np.full(len(label), int(Outcome.INFO), np.int64),
+            "label": label,
+            "count": count,
+        },
+        {"act": np.full(len(key), WRITE, np.uint8), "key": key, "value": np.full(len(key), UNKNOWN, np.int64)},
+    )

@@ -1,0 +1,547 @@
+"""What every engine promises, tried on a real server: subclass EngineContract, give it a server, and run it.
+
+A subclass names its ``server`` fixture (an engine with an address to go to), the facts that differ between engines,
+and how to end the load's sessions from outside.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import uvloop
+
+from loadgen import sale
+from loadgen.engines.engine import LOCK_TIMEOUT_S, Address, Connection, Control, Engine, level_of
+from loadgen.engines.session import Session, Try
+from loadgen.errors import ClusterError
+from loadgen.op import Outcome, Stage
+from loadgen.plan import STRATEGIES, Plan
+from loadgen.sale import Answer, Shopping, State
+from loadgen.workload import Body, Refused, Reply, Statement, Table
+from workloads import flashsale
+
+READ = Statement("SELECT available, version FROM stock WHERE sku = :sku AND bucket = 0")
+WRITE = Statement("UPDATE stock SET available = :available, {bump} WHERE sku = :sku AND bucket = 0 {bumped}")
+TAKE = Statement("UPDATE stock SET available = available - :qty, {bump} WHERE sku = :sku AND bucket = 0 {bumped}")
+NOTE = Statement("INSERT INTO releases (id, order_id) VALUES (:id, :order)", blind=True)
+MOST_TRIES = 200
+BOUND_S = 30.0
+"""A test that hangs would hide what it found."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """An engine and where its server is."""
+
+    engine: Engine
+    address: Address
+
+
+class EngineContract:
+    """The promises. Tests share one server, and each makes the schema anew."""
+
+    p4_allowed: ClassVar[Sequence[str]]
+    """Levels at which a lost update (P4) is possible."""
+    p4_prevented: ClassVar[Sequence[str]]
+    """Levels at which it is not: the second writer gets a conflict."""
+
+    def end_sessions(self, control: Control) -> None:
+        """Make the server end the load's sessions."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def plan(self) -> Plan:
+        """A small sale."""
+        return Plan(skus=3, stock=30, user_limit=1_000, kind_weights=(("order", 1),))
+
+    @pytest.fixture
+    def tables(self, plan: Plan) -> tuple[Table, ...]:
+        """Its tables."""
+        return flashsale.tables(plan)
+
+    @pytest.fixture
+    def control(self, server: Server, tables: tuple[Table, ...]) -> Iterator[Control]:
+        """The control connection, with the tables made."""
+        control = server.engine.control(server.address, "contract")
+        control.prepare(tables)
+        yield control
+        control.close()
+
+    # Control
+
+    def test_facts_say_what_the_server_is(self, control: Control) -> None:
+        """Version, edition, durability, how many connections are left, and what to warn of."""
+        facts = control.facts()
+
+        assert facts["version"]
+        assert facts["edition"]
+        assert facts["durability"]
+        assert facts["connections_free"] > 0
+        assert isinstance(facts["warnings"], list)
+
+    def test_second_run_is_refused_until_the_first_lets_go(self, server: Server, control: Control) -> None:
+        """The lock is the server's own, and it goes with the connection."""
+        control.lock()
+        second = server.engine.control(server.address, "second")
+        with pytest.raises(ClusterError, match="another run"):
+            second.lock()
+
+        control.close()
+        second.lock()
+        second.close()
+
+    def test_prepare_makes_our_tables_anew(self, control: Control, tables: tuple[Table, ...]) -> None:
+        """Nothing of an earlier run is left."""
+        control.query("INSERT INTO releases (id, order_id) VALUES (1, 1)")
+        control.prepare(tables)
+
+        assert control.final_reads(tables)["releases"]["id"].size == 0
+
+    def test_table_that_is_not_ours_refuses_the_run(self, control: Control, tables: tuple[Table, ...]) -> None:
+        """It and our own tables stay as they were."""
+        control.query("CREATE TABLE payroll (name INT NOT NULL)")
+        control.query("INSERT INTO payroll (name) VALUES (1)")
+        control.query("INSERT INTO releases (id, order_id) VALUES (1, 1)")
+        try:
+            with pytest.raises(ClusterError, match="payroll"):
+                control.prepare(tables)
+
+            assert control.query("SELECT count(*) FROM payroll") == [(1,)]
+            assert control.query("SELECT count(*) FROM releases") == [(1,)]
+        finally:
+            control.query("DROP TABLE payroll")
+
+    def test_tables_without_the_mark_refuse_the_run(self, control: Control, tables: tuple[Table, ...]) -> None:
+        """Without the mark nothing is ours, whatever its name."""
+        control.query("DROP TABLE loadgen_meta")
+        try:
+            with pytest.raises(ClusterError, match="loadgen_meta"):
+                control.prepare(tables)
+            assert len(control.query("SELECT sku FROM stock")) == 3
+        finally:
+            for table in tables:
+                control.query(f"DROP TABLE {table.name}")
+
+    def test_final_reads_return_what_the_tables_hold(self, control: Control, tables: tuple[Table, ...]) -> None:
+        """Every column in its type, every row once; an empty table has empty columns."""
+        read = control.final_reads(tables)
+
+        assert sorted(zip(*(read["stock"][name].tolist() for name in tables[0].final), strict=True)) == [
+            tuple(values) for values in tables[0].rows
+        ]
+        assert read["stock"]["sku"].dtype == np.int32
+        assert read["orders"]["token"].dtype == np.int64
+        assert read["orders"]["token"].size == 0
+
+    def test_final_reads_return_many_rows(self, control: Control) -> None:
+        """More than one piece of the stream, with both ends of the types' ranges, and text."""
+        rows = [(number, (-1) ** number * (2**63 - 1 - number), f"né {number}") for number in range(60_000)]
+        create = "CREATE TABLE numbers (id INT NOT NULL PRIMARY KEY, large BIGINT NOT NULL{})"
+        table = Table("numbers", create.format(""), {"id": "int32", "large": "int64"}, [row[:2] for row in rows])
+        texts = Table(
+            "texts",
+            create.format(", text VARCHAR(20) NOT NULL").replace("numbers", "texts"),
+            {"id": "int64", "large": "int64", "text": "string"},
+            rows[:30_000],
+        )
+        control.prepare([table, texts])
+        read = control.final_reads([table, texts])
+        order = np.argsort(read["numbers"]["id"])
+        by_id = np.argsort(read["texts"]["id"])
+
+        assert read["numbers"]["large"][order].tolist() == [row[1] for row in rows]
+        assert read["texts"]["text"][by_id].tolist() == [row[2] for row in rows[:30_000]]
+
+    def test_sessions_counts_the_load_and_nothing_else(self, server: Server, control: Control) -> None:
+        """The control connection is not the load, and a closed session is gone soon."""
+
+        assert control.sessions() == 0
+        with sessions_in_steps(server, 3) as (_, sessions):
+            assert len(sessions) == 3
+            assert control.sessions() == 3
+        self.wait_until(lambda: control.sessions() == 0)
+
+    # Transactions
+
+    @pytest.mark.parametrize("strategy", STRATEGIES)
+    def test_order_of_each_strategy_keeps_the_books(self, server: Server, control: Control, strategy: str) -> None:
+        """One shopper at a time: each strategy sells what there is, and every write knows its version."""
+        plan = Plan(skus=2, stock=20, user_limit=1_000, strategy=strategy, buckets=4 if strategy == "bucketed" else 1)
+        tables = flashsale.tables(plan)
+        control.prepare(tables)
+        self.with_sessions(server, 1, lambda sessions: self.sell(plan, sessions, orders(plan, 40)))
+
+        self.check_books(plan, control.final_reads(tables))
+
+    @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "naive"])
+    def test_order_under_contention_never_oversells(self, server: Server, control: Control, strategy: str) -> None:
+        """Eight sessions want the same rows: sold exactly what there was, each version written once."""
+        plan = Plan(
+            skus=2,
+            stock=25,
+            user_limit=1_000,
+            skew="one-hot",
+            strategy=strategy,
+            buckets=4 if strategy == "bucketed" else 1,
+        )
+        tables = flashsale.tables(plan)
+        control.prepare(tables)
+        tries = self.with_sessions(server, 8, lambda sessions: self.sell(plan, sessions, orders(plan, 80)))
+        read = control.final_reads(tables)
+        self.check_books(plan, read)
+
+        assert Counter(tried.answer for tried in tries)[Answer.SOLD_OUT] > 0
+        wrote = Counter(
+            (row, version)
+            for tried in tries
+            for row, version in zip(tried.touched[::3], tried.touched[2::3], strict=True)
+            if version >= 0
+        )
+        final = {
+            int(sku) * plan.buckets + int(bucket): int(version)
+            for sku, bucket, version in zip(
+                *(read["stock"][name] for name in ("sku", "bucket", "version")), strict=True
+            )
+        }
+        assert wrote == Counter({(row, version): 1 for row, last in final.items() for version in range(1, last + 1)})
+
+    def test_life_of_an_order_reaches_its_end(self, server: Server, control: Control, tables: Any, plan: Plan) -> None:
+        """Placed, paid once, not cancelled then; another cancelled and its units back."""
+        first, second = orders(plan, 2)
+
+        async def use(sessions: list[Session]) -> list[int]:
+            session = sessions[0]
+            shop = shopper(plan)
+            bodies = [
+                flashsale.Shopper.order(shop, first),
+                flashsale.Shopper.order(shop, second),
+                flashsale.Shopper.pay(shop, first),
+                flashsale.Shopper.pay(shop, first),
+                flashsale.Shopper.cancel(shop, second),
+                flashsale.Shopper.release(shop, second),
+            ]
+            return [(await session.run(body)).answer for body in bodies]
+
+        assert self.with_sessions(server, 1, use) == [
+            Answer.PLACED,
+            Answer.PLACED,
+            Answer.PAID,
+            Answer.NOT_RESERVED,
+            Answer.CANCELLED,
+            Answer.NOT_RESERVED,
+        ]
+        read = control.final_reads(tables)
+        assert sorted(read["orders"]["state"].tolist()) == [State.PAID, State.CANCELLED]
+        assert read["payments"]["amount"].tolist() == [first.amount]
+        assert read["releases"]["order_id"].tolist() == [second.number]
+        self.check_books(plan, read)
+
+    def test_browse_reads_versions_without_a_transaction(self, server: Server, control: Control, plan: Plan) -> None:
+        """One statement by itself."""
+        look = orders(plan, 1)[0]._replace(sku_a=0, sku_b=1)
+
+        async def use(sessions: list[Session]) -> Try:
+            return await sessions[0].run(flashsale.Shopper.browse(shopper(plan), look), single_statement=True)
+
+        tried = self.with_sessions(server, 1, use)
+        assert (tried.outcome, tried.answer) == (Outcome.OK, Answer.SEEN)
+        assert sorted(zip(tried.touched[::3], tried.touched[1::3], strict=True)) == [(0, 0), (1, 0)]
+
+    def test_refusal_rolls_everything_back(self, server: Server, control: Control, tables: Any) -> None:
+        """What the body did before it refused is gone, and the session goes on."""
+
+        def refuse() -> Body:
+            yield NOTE(1, 1)
+            yield TAKE(1, 0)
+            raise Refused(Answer.SOLD_OUT, (0, -1, -1))
+
+        async def use(sessions: list[Session]) -> list[Try]:
+            return [await sessions[0].run(refuse()), await sessions[0].run(note(2))]
+
+        tried = self.with_sessions(server, 1, use)
+        assert tried[0] == (Outcome.OK, Answer.SOLD_OUT, (0, -1, -1), Stage.NONE, None)
+        read = control.final_reads(tables)
+        assert read["releases"]["id"].tolist() == [2]
+        assert set(read["stock"]["available"].tolist()) == {30}
+
+    def test_error_rolls_everything_back_and_is_a_fail(self, server: Server, control: Control, tables: Any) -> None:
+        """A constraint that a statement breaks: nothing of the transaction stays, and it is not tried again."""
+
+        def twice() -> Body:
+            yield TAKE(1, 0)
+            yield NOTE(1, 1)
+            yield NOTE(1, 2)
+            return Reply(Answer.PLACED)
+
+        async def use(sessions: list[Session]) -> list[Try]:
+            return [await sessions[0].run(twice()), await sessions[0].run(note(2))]
+
+        tried = self.with_sessions(server, 1, use)
+        assert tried[0].outcome is Outcome.FAIL
+        assert tried[0].failure is not None
+        assert (tried[0].failure.error_class, tried[0].failure.retry) == ("constraint", False)
+        assert tried[1].outcome is Outcome.OK
+        read = control.final_reads(tables)
+        assert read["releases"]["id"].tolist() == [2]
+        assert set(read["stock"]["available"].tolist()) == {30}
+
+    def test_value_that_does_not_fit_is_a_fail_and_the_session_goes_on(self, server: Server, control: Control) -> None:
+        """A bug of a workload costs its own ops alone."""
+
+        def large() -> Body:
+            yield TAKE(1, 2**40)
+            yield NOTE(2**70, 1)
+            return Reply(Answer.PLACED)
+
+        async def use(sessions: list[Session]) -> list[Try]:
+            return [await sessions[0].run(large()), await sessions[0].run(note(2))]
+
+        tried = self.with_sessions(server, 1, use)
+        assert [one.outcome for one in tried] == [Outcome.FAIL, Outcome.OK]
+
+    # Isolation, by two sessions in turns
+
+    def test_lost_update_happens_where_the_level_allows_it(self, server: Server, control: Control) -> None:
+        """Both read, both write what they computed: one deduction is gone, and the versions tell."""
+        for level in self.p4_allowed:
+            control.prepare(flashsale.tables(Plan(skus=1, stock=10)))
+            second = self.interleave(server, level)
+
+            assert not isinstance(second, BaseException)
+            assert second.version == 2, "the second write was computed from version 0"
+            assert control.query("SELECT available, version FROM stock") == [(9, 2)]
+
+    def test_lost_update_is_a_conflict_where_the_level_prevents_it(self, server: Server, control: Control) -> None:
+        """The second writer is told so, may try again, and the first write stands."""
+        for level in self.p4_prevented:
+            control.prepare(flashsale.tables(Plan(skus=1, stock=10)))
+            second = self.interleave(server, level)
+
+            assert isinstance(second, BaseException)
+            failure = server.engine.classify(second, Stage.STATEMENT)
+            assert (failure.outcome, failure.retry) == (Outcome.FAIL, True)
+            assert failure.error_class in ("conflict", "deadlock", "timeout")
+            assert control.query("SELECT available, version FROM stock") == [(9, 1)]
+
+    # Failures
+
+    def test_lock_that_never_comes_is_a_timeout(self, server: Server, control: Control) -> None:
+        """The server gives up by the timeout that every engine gets; the transaction is rolled back."""
+
+        async def use(connections: list[Connection]) -> float:
+            holder, waiter = connections
+            await holder.begin()
+            await holder.execute(TAKE(1, 0))
+            await waiter.begin()
+            begun = asyncio.get_running_loop().time()
+            with pytest.raises(Exception) as raised:
+                await waiter.execute(TAKE(1, 0))
+            waited = asyncio.get_running_loop().time() - begun
+            failure = server.engine.classify(raised.value, Stage.STATEMENT)
+            assert (failure.outcome, failure.error_class, failure.retry) == (Outcome.FAIL, "timeout", True)
+            await waiter.rollback()
+            await holder.rollback()
+            return waited
+
+        assert LOCK_TIMEOUT_S - 0.5 < self.with_connections(server, 2, use) < LOCK_TIMEOUT_S + 2
+
+    def test_session_that_the_server_ends_is_a_fail_and_comes_back(self, server: Server, control: Control) -> None:
+        """Before COMMIT a lost connection is a fail that may be tried again, on a new connection."""
+
+        with sessions_in_steps(server, 1) as (steps, (session,)):
+            assert steps.do(session.run(note(1))).outcome is Outcome.OK
+            self.end_sessions(control)
+            lost, again = steps.do(session.run(note(2))), steps.do(session.run(note(3)))
+
+        assert (lost.outcome, again.outcome) == (Outcome.FAIL, Outcome.OK)
+        assert lost.failure is not None
+        assert (lost.failure.retry, lost.failure.drop) == (True, True)
+        assert sorted(control.query("SELECT id FROM releases")) == [(1,), (3,)]
+
+    def test_connection_that_is_closed_in_a_statement_ends_it(self, server: Server, control: Control) -> None:
+        """A session that is cut while it waits for a lock does not hang, and what it did is gone."""
+
+        async def use(connections: list[Connection]) -> Try:
+            holder = connections[0]
+            await holder.begin()
+            await holder.execute(TAKE(1, 0))
+            session = Session(server.engine, server.address, level_of(server.engine, ""))
+            waiting = asyncio.create_task(session.run(take_and_note(7)))
+            done, _ = await asyncio.wait({waiting}, timeout=LOCK_TIMEOUT_S / 4)
+            assert not done, "it should wait for the lock"
+            await session.close()
+            tried = await asyncio.wait_for(waiting, LOCK_TIMEOUT_S / 4)
+            await holder.rollback()
+            return tried
+
+        tried = self.with_connections(server, 1, use)
+        assert tried.outcome is Outcome.FAIL
+        self.wait_until(lambda: control.sessions() == 0)
+        assert control.query("SELECT count(*) FROM releases") == [(0,)]
+
+    # Means
+
+    def with_sessions(self, server: Server, count: int, use: Callable[[list[Session]], Awaitable[Any]]) -> Any:
+        """What ``use`` returns, given ``count`` connected sessions at the default level."""
+
+        with sessions_in_steps(server, count) as (steps, sessions):
+            return steps.do(use(sessions))
+
+    def with_connections(
+        self, server: Server, count: int, use: Callable[[list[Connection]], Awaitable[Any]], level: str = ""
+    ) -> Any:
+        """What ``use`` returns, given ``count`` bare connections."""
+
+        async def run() -> Any:
+            async with _connections(server, count, level) as connections:
+                return await use(connections)
+
+        return uvloop.run(asyncio.wait_for(run(), BOUND_S))
+
+    def interleave(self, server: Server, level: str) -> Any:
+        """Two transactions read one row, then write what they computed, one after the other; the second's end."""
+
+        async def use(connections: list[Connection]) -> Any:
+            first, second = connections
+            for connection in (first, second):
+                await connection.begin()
+                assert (await connection.execute(READ(0))).rows[0][0] == 10
+            assert (await first.execute(WRITE(9, 0))).version == 1
+            waiting = asyncio.ensure_future(_caught(second.execute(WRITE(9, 0))))
+            await asyncio.sleep(0.1)
+            await first.commit()
+            written = await waiting
+            if isinstance(written, BaseException):
+                await second.rollback()
+            else:
+                await second.commit()
+            return written
+
+        return self.with_connections(server, 2, use, level)
+
+    async def sell(self, plan: Plan, sessions: list[Session], wanted: list[Shopping]) -> list[Try]:
+        """Place the orders on all sessions, trying again what may be; how each ended."""
+        left = iter(wanted)
+        ended: list[Try] = []
+
+        async def one(session: Session) -> None:
+            for order in left:
+                for _ in range(MOST_TRIES):
+                    tried = await session.run(flashsale.Shopper.order(shopper(plan), order))
+                    if tried.outcome is Outcome.OK or tried.failure is None or not tried.failure.retry:
+                        break
+                ended.append(tried)
+
+        await asyncio.gather(*map(one, sessions))
+        assert all(tried.outcome is Outcome.OK for tried in ended), ended
+        return ended
+
+    def check_books(self, plan: Plan, read: dict[str, dict[str, Any]]) -> None:
+        """Stock + what live orders hold = the stock at the start, for every SKU; nothing below zero."""
+        held: Counter[int] = Counter()
+        alive = [state in (State.RESERVED, State.PAID) for state in read["orders"]["state"].tolist()]
+        for line in "ab":
+            for sku, qty, live in zip(
+                read["orders"][f"sku_{line}"].tolist(), read["orders"][f"qty_{line}"].tolist(), alive, strict=True
+            ):
+                held[sku] += qty if live and sku >= 0 else 0
+        left: Counter[int] = Counter()
+        for sku, available in zip(read["stock"]["sku"].tolist(), read["stock"]["available"].tolist(), strict=True):
+            assert available >= 0
+            left[sku] += available
+        assert {sku: held[sku] + left[sku] for sku in range(plan.skus)} == dict.fromkeys(range(plan.skus), plan.stock)
+
+    def wait_until(self, true: Callable[[], bool], within_s: float = 5.0) -> None:
+        """Return once ``true``, which asks the server, holds."""
+        deadline = time.monotonic() + within_s
+        while not true():
+            assert time.monotonic() < deadline
+
+
+def shopper(plan: Plan) -> Any:
+    """As much of the Locust user as a body needs."""
+    shop = SimpleNamespace(plan=plan)
+    shop._give_back = lambda *arguments: flashsale.Shopper._give_back(shop, *arguments)
+    return shop
+
+
+def orders(plan: Plan, count: int) -> list[Shopping]:
+    """The first orders of ``plan``."""
+    return sale.shoppings(plan, sale.invoked(plan, 0, count))
+
+
+def note(number: int) -> Body:
+    """One row."""
+    yield NOTE(number, number)
+    return Reply(Answer.PLACED)
+
+
+def take_and_note(number: int) -> Body:
+    """One row, and one unit of SKU 0."""
+    yield NOTE(number, number)
+    yield TAKE(1, 0)
+    return Reply(Answer.PLACED)
+
+
+class Steps:
+    """A loop that runs only while it is told to, so that a test can use the control connection in between.
+
+    A thread beside the loop would not do: Locust patches threads, and their kind never runs while a loop does.
+    """
+
+    def __init__(self) -> None:
+        self._loop = uvloop.new_event_loop()
+
+    def do(self, work: Awaitable[Any]) -> Any:
+        """Run ``work`` to its end, and return what it returns."""
+        return self._loop.run_until_complete(asyncio.wait_for(work, BOUND_S))
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Let ``work`` go on whenever the loop runs."""
+        return self._loop.create_task(work)
+
+    def close(self) -> None:
+        """End the loop."""
+        self._loop.close()
+
+
+@contextmanager
+def sessions_in_steps(server: Server, count: int) -> Iterator[tuple[Steps, list[Session]]]:
+    """``count`` connected sessions, and the steps that run them."""
+    steps = Steps()
+    sessions = [Session(server.engine, server.address, level_of(server.engine, "")) for _ in range(count)]
+    try:
+        for session in sessions:
+            assert steps.do(session.connect()) is None
+        yield steps, sessions
+    finally:
+        for session in sessions:
+            steps.do(session.close())
+        steps.close()
+
+
+async def _caught(work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001 - it is what the test looks at
+        return error
+
+
+@asynccontextmanager
+async def _connections(server: Server, count: int, level: str) -> AsyncIterator[list[Connection]]:
+    connections: list[Connection] = []
+    try:
+        connections += [
+            await server.engine.connect(server.address, level_of(server.engine, level)) for _ in range(count)
+        ]
+        yield connections
+    finally:
+        for connection in connections:
+            await connection.close()

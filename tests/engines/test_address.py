@@ -1,0 +1,157 @@
+"""DSNs as addresses: what they may say, where what they leave out comes from, and that no message shows a password."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.engines.address import hosts_of, parse_dsn, shown
+from loadgen.engines.engine import Address
+from loadgen.errors import PlanError
+
+ENVIRON = {"USER": "me"}
+
+GOOD = [
+    ("postgres://u:p@h:5433/db", Address("h", 5433, "u", "p", "db")),
+    ("postgresql://u:p@h/db", Address("h", 5432, "u", "p", "db")),
+    ("POSTGRES://u@h", Address("h", 5432, "u", "", "u")),
+    ("postgres://", Address("127.0.0.1", 5432, "me", "", "me")),
+    ("postgres://u:p%40%2F%3Aq@h/d%20b", Address("h", 5432, "u", "p@/:q", "d b")),
+    ("postgres://u:p@[::1]:99/db", Address("::1", 99, "u", "p", "db")),
+    ("postgres://u@a:1,b:2/db", Address("a:1,b:2", 0, "u", "", "db")),
+    ("postgres://u@a,b/db?port=7", Address("a:7,b:7", 0, "u", "", "db")),
+    ("postgres://u@/db?host=/run/pg&port=7", Address("", 7, "u", "", "db", "/run/pg")),
+    ("postgres://u@%2Frun%2Fpg/db", Address("", 5432, "u", "", "db", "/run/pg")),
+    (
+        "postgres://u@h/db?sslmode=verify-full&sslrootcert=/ca.pem",
+        Address("h", 5432, "u", "", "db", "", {"sslmode": "verify-full", "sslrootcert": "/ca.pem"}),
+    ),
+    ("postgres://h/?user=a&password=b&dbname=c", Address("h", 5432, "a", "b", "c")),
+    ("mysql://u:p@h:3307/db", Address("h", 3307, "u", "p", "db")),
+    ("mysql://u@h/", Address("h", 3306, "u")),
+    ("mysql://root@sys#one:p#w@h:2881/", Address("h", 2881, "root@sys#one", "p#w")),
+    ("mysql://root@localhost/?unix_socket=/s.sock", Address("localhost", 3306, "root", socket="/s.sock")),
+]
+
+
+@pytest.mark.parametrize(("dsn", "address"), GOOD)
+def test_dsn_that_is_right_becomes_its_address(dsn: str, address: Address) -> None:
+    """Each form that PostgreSQL's and MySQL's own tools take."""
+    assert parse_dsn(dsn, ENVIRON) == address
+
+
+BAD = [
+    "",
+    "postgres",
+    "postgres:/u:SECRET@h/db",
+    "http://u:SECRET@h/",
+    "://u:SECRET@h",
+    "postgres://u:SECRET@h:port/db",
+    "postgres://u:SECRET@h:0x10/db",
+    "postgres://u:SECRET@h:99999/db",
+    "postgres://u:SECRET@h:-1/db",
+    "postgres://u:SECRET@[::1/db",
+    "postgres://u:SECRET@h/db?sslmode",
+    "postgres://u:SECRET%@h/db",
+    "postgres://u:SEC/RET@h/db",
+    "postgres://u:SEC?RET@h/db",
+    "postgres://u:SECRET",
+    "postgres://u:SECRET%00@h/db",
+    "postgres://u:SECRET@a,b/db?port=1,2,3",
+    "postgres://u:SECRET@%2Frun,b/db",
+    "mysql://u:SECRET@a,b/db",
+    "mysql://u:SECRET@h:port/db",
+]
+
+
+@pytest.mark.parametrize("dsn", BAD)
+def test_dsn_that_is_malformed_is_refused_without_its_password(dsn: str) -> None:
+    """One line that says what is wrong, and nothing that might be the password or a part of it."""
+    with pytest.raises(PlanError) as raised:
+        parse_dsn(dsn, {})
+
+    message = str(raised.value)
+    assert "--dsn" in message
+    assert "SEC" not in message
+    assert "RET" not in message
+    assert "\n" not in message
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1))
+def test_any_password_comes_back_from_its_encoded_form(password: str) -> None:
+    """Percent-encoding carries every password there and back."""
+    for scheme in ("postgres", "mysql"):
+        assert parse_dsn(f"{scheme}://u:{quote(password, safe='')}@h:1/db", {}).password == password
+
+
+@given(st.text("abc:@/?#[],%1 =&", max_size=30))
+def test_any_text_is_an_address_or_a_plan_error(text: str) -> None:
+    """Nothing that a user types gives a traceback."""
+    for scheme in ("postgres", "mysql"):
+        try:
+            parse_dsn(f"{scheme}://{text}", {})
+        except PlanError as error:
+            assert "\n" not in str(error)
+
+
+def test_password_comes_from_the_environment_where_the_dsn_has_none() -> None:
+    """PGPASSWORD and MYSQL_PWD, as the engines' own tools read them; the DSN beats both."""
+    environ = {"PGPASSWORD": "env", "MYSQL_PWD": "my", "PGUSER": "pg", "PGDATABASE": "base", "PGHOST": "/run/x"}
+
+    assert parse_dsn("postgres://h/", environ).password == "env"
+    assert parse_dsn("postgres://u:dsn@h/", environ).password == "dsn"
+    assert parse_dsn("mysql://u@h/", environ).password == "my"
+    assert parse_dsn("postgres://", environ) == Address("", 5432, "pg", "env", "base", "/run/x")
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
+    """A password file with an escaped colon, wildcards and a comment."""
+    path = tmp_path / ".pgpass"
+    path.write_text("# all of them\nh:5432:db:u:a\\:b\\\\c\nh2:*:*:u:second\n*:*:*:last:third\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_password_comes_from_the_password_file(password_file: Path) -> None:
+    """The first line that fits, by libpq's rules."""
+    environ = {"HOME": str(password_file.parent)}
+
+    assert parse_dsn("postgres://u@h/db", environ).password == "a:b\\c"
+    assert parse_dsn("postgres://u@h2:9/x", environ).password == "second"
+    assert parse_dsn("postgres://u@none:9,h2:9/x", environ).password == "second"
+    assert parse_dsn("postgres://last@anywhere/x", environ).password == "third"
+    assert parse_dsn("postgres://u@h/other", environ).password == ""
+    assert parse_dsn(f"postgres://u@h2/x?passfile={password_file}", {}).password == "second"
+    assert "passfile" not in parse_dsn(f"postgres://u@h2/x?passfile={password_file}", {}).parameters
+
+
+def test_password_file_that_others_may_read_is_ignored(password_file: Path) -> None:
+    """As libpq does."""
+    password_file.chmod(0o644)
+
+    assert parse_dsn("postgres://u@h/db", {"PGPASSFILE": str(password_file)}).password == ""
+
+
+def test_address_that_is_masked_shows_no_secret() -> None:
+    """Neither the password nor the one of the TLS key."""
+    address = parse_dsn("postgres://u:SECRET@h/db?sslpassword=SECRET&sslmode=require", {})
+
+    assert "SECRET" not in str(address.masked())
+    assert "SECRET" not in repr(parse_dsn("postgres://u:SECRET@h/db", {}))
+    assert address.masked()["parameters"]["sslmode"] == "require"
+
+
+def test_shown_dsn_keeps_what_helps() -> None:
+    """The host and the database say which DSN it was."""
+    assert shown("postgres://u:p@h:5432/db?password=x") == "postgres://u:***@h:5432/db?password=***"
+
+
+def test_hosts_of_an_address_are_in_its_order() -> None:
+    """Several hosts, each with its port."""
+    address = parse_dsn("postgres://u@a:1,[::2]:3,c/db", {})
+
+    assert hosts_of(address) == [("a", 1), ("::2", 3), ("c", 5432)]
+    assert hosts_of(parse_dsn("postgres://u@a:1/db", {})) == [("a", 1)]

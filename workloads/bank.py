@@ -1,0 +1,90 @@
+"""A bank: transfers between accounts, and reads of them all. Run it with ``locust -f workloads/bank.py``.
+
+Whatever is transferred, the total stays. A read takes each account in a statement of its own, so that only a snapshot
+of the whole transaction shows the right total. Transfers move money as ``--strategy`` says: naive reads and writes
+back, pessimistic locks as it reads, every other one adds and subtracts in the database.
+"""
+
+from collections.abc import Generator
+
+from loadgen import probes
+from loadgen.load import SessionUser, tag, task
+from loadgen.plan import Plan
+from loadgen.probes import ACCOUNTS, OPENING_BALANCE, Answer, Movement
+from loadgen.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload
+
+READ_BALANCE = Statement("SELECT balance FROM accounts WHERE id = :id")
+READ_LOCKED = Statement("SELECT balance FROM accounts WHERE id = :id FOR UPDATE")
+WRITE_BACK = Statement("UPDATE accounts SET balance = :balance WHERE id = :id")
+ADD = Statement("UPDATE accounts SET balance = balance + :amount WHERE id = :id")
+TAKE = Statement("UPDATE accounts SET balance = balance - :amount WHERE id = :id AND balance >= :amount")
+
+
+def tables(plan: Plan) -> tuple[Table, ...]:
+    """One table, with every account at its opening balance."""
+    del plan
+    create = "CREATE TABLE accounts (id BIGINT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL)"
+    rows = [(account, OPENING_BALANCE) for account in range(ACCOUNTS)]
+    return (Table("accounts", create, dict.fromkeys(("id", "balance"), "int64"), rows),)
+
+
+BANK = Workload(
+    name="bank",
+    kinds=("transfer", "total"),
+    answers=probes.ANSWER_NAMES,
+    arrivals=("transfer", "total"),
+    followed_on=Answer.COMMITTED,
+    checks=("bank",),
+    tables=tables,
+    invoked_types=probes.BANK_COLUMNS,
+    invoked=probes.bank_columns,
+    ops=probes.movements,
+)
+
+
+def _computed(movement: Movement, read: Statement) -> Generator[Call, Result, None]:
+    # Accounts in ascending order, so that two transfers never wait for each other.
+    changes = sorted(((movement.source, -movement.amount), (movement.target, movement.amount)))
+    balances = []
+    for account, change in changes:
+        balance = (yield read(account)).rows[0][0] + change
+        if balance < 0:
+            raise Refused(Answer.INSUFFICIENT)
+        balances.append((balance, account))
+    for balance, account in balances:
+        yield WRITE_BACK(balance, account)
+
+
+def _in_place(movement: Movement) -> Generator[Call, Result, None]:
+    for account, statement in sorted(((movement.source, TAKE), (movement.target, ADD)), key=lambda pair: pair[0]):
+        moved = yield statement(movement.amount, account)
+        if not moved.rowcount:
+            raise Refused(Answer.INSUFFICIENT)
+
+
+class Teller(SessionUser):
+    """One session: as many transfers as reads of the total."""
+
+    workload = BANK
+
+    @tag("transfer")
+    @task(1)
+    def transfer(self, movement: Movement) -> Body:
+        """Move an amount, if the source holds it."""
+        if self.plan.strategy == "naive":
+            yield from _computed(movement, READ_BALANCE)
+        elif self.plan.strategy == "pessimistic":
+            yield from _computed(movement, READ_LOCKED)
+        else:
+            yield from _in_place(movement)
+        return Reply(Answer.COMMITTED)
+
+    @tag("total")
+    @task(1)
+    def total(self, movement: Movement) -> Body:
+        """Read every account, each by itself, in one transaction."""
+        touched: tuple[int, ...] = ()
+        for step in range(ACCOUNTS):
+            account = (movement.source + step) % ACCOUNTS
+            touched += (2 * account, (yield READ_BALANCE(account)).rows[0][0], -1)
+        return Reply(Answer.COMMITTED, touched)
