@@ -1,6 +1,7 @@
 """TiDB as a process of ours: a ``tidb-server`` found on this machine (clusters/binaries.py), on a private socket.
 
-It opens no port, and asks for a random password.
+SQL goes through the socket only, with a random password. TiDB asks itself for its sessions by its status port, which
+is a free one on 127.0.0.1.
 
 unistore stands in for TiKV in the same process: no Raft, no second copy. It shows what TiDB's SQL layer and its
 transactions do, and is no measure of a TiDB cluster.
@@ -10,6 +11,7 @@ import os
 import secrets
 import shlex
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ class EmbeddedTidb:
         self._program = need_binary(SERVER_BINARIES["tidb"])
         self._directory = fresh_directory(PREFIX, most_bytes=MOST_SOCKET_BYTES)
         self._process: ServerProcess | None = None
+        self._status_port = _free_port()
         path = self._directory.path
         self.address = Address(host="", user="root", password=secrets.token_hex(24), socket=str(path / SOCKET))
         try:
@@ -48,7 +51,8 @@ class EmbeddedTidb:
                 title="TiDB",
                 log=place.logs / "tidb.log",
                 cwd=path,
-                environment={**os.environ, "TZ": "UTC"},
+                # Its temporary files would lie in one place for all servers without a port, and lock each other out.
+                environment={**os.environ, "TZ": "UTC", "TMPDIR": str(path)},
             )
             self._process.wait_until(lambda: self._answers(engine), within_s=READY_WITHIN_S)
             (path / "initial.sql").unlink()
@@ -82,7 +86,7 @@ class EmbeddedTidb:
             self._directory.remove()
             return ""
         self._directory.keep(always=self._plan.keep)
-        self._kept = shlex.join(map(str, self._command()))
+        self._kept = f"TMPDIR={shlex.quote(str(self._directory.path))} {shlex.join(map(str, self._command()))}"
         return self._kept
 
     def _write_files(self) -> None:
@@ -102,8 +106,10 @@ class EmbeddedTidb:
             f"--temp-dir={path / 'temp'}",
             f"--socket={self.address.socket}",
             "-P",
-            "0",  # no port, only the socket
-            "--report-status=false",
+            "0",  # no port for SQL, only the socket
+            "--status-host=127.0.0.1",
+            f"--status={self._status_port}",
+            "--advertise-address=127.0.0.1",
             "-L",
             "warn",
         ]
@@ -123,3 +129,11 @@ def start(plan: Plan, place: Place) -> EmbeddedTidb:
     from loadgen.engines import engine_of
 
     return EmbeddedTidb(plan, place, engine_of("tidb"))
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    assert isinstance(port, int)
+    return port

@@ -50,7 +50,7 @@ def test_variable_that_names_no_program_is_refused(nothing: Path, monkeypatch: p
     """A wrong variable is an error, not a reason to take another program."""
     program(cached_binary(TIDB))
     monkeypatch.setenv(TIDB.variable, str(nothing / "nowhere"))
-    with pytest.raises(ClusterError, match="LOADGEN_TIDB_SERVER=.*nowhere is not a program"):
+    with pytest.raises(ClusterError, match=r"LOADGEN_TIDB_SERVER=.*nowhere is not a program"):
         find_binary(TIDB)
 
 

@@ -27,7 +27,11 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     # shellcheck disable=SC2086 # the arguments are words, as in the official image
     initdb --username="$user" --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD") ${POSTGRES_INITDB_ARGS:-}
     printf '\nhost all all all scram-sha-256\n' >> "$PGDATA/pg_hba.conf"
-    PGUSER=$user pg_ctl -D "$PGDATA" -w start -o "$(printf '%q ' "${@:2}") -c listen_addresses=''"
+    options="-c listen_addresses=''"
+    if [ $# -gt 1 ]; then
+        options="$(printf '%q ' "${@:2}") $options"
+    fi
+    PGUSER=$user pg_ctl -D "$PGDATA" -w start -o "$options"
     ask() { psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$user" "$@"; }
     if [ "$database" != postgres ]; then
         ask --dbname postgres --set name="$database" <<< 'CREATE DATABASE :"name";'
