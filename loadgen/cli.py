@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import LoadgenError, StoreError
-from loadgen.hermitage.command import add_command as add_hermitage
 from loadgen.report.terminal import coloured, engine_title, render
 from loadgen.run_directory import LATEST, RUNS, RunDirectory, find_run, read_json, run_directories
 
@@ -23,6 +22,7 @@ SERVER_COMMANDS = {
     "install": ("loadgen.install", "add_install_arguments", "get a server's program: mysql, tidb"),
     "up": ("loadgen.standing", "add_up_arguments", "start a replicated cluster that stays"),
     "status": ("loadgen.standing", "add_status_arguments", "show the clusters that stay"),
+    "hermitage": ("loadgen.hermitage.command", "add_hermitage_arguments", "what each isolation level really prevents"),
     "export": ("loadgen.interchange.export", "add_export_arguments", "write a run's history as Elle's operation maps"),
     "down": ("loadgen.standing", "add_down_arguments", "remove them"),
 }
@@ -231,7 +231,6 @@ def _parser(named: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_text)
         if name == named:
             getattr(importlib.import_module(module), filler)(sub)
-    add_hermitage(commands)
     return parser
 
 

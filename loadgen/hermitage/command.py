@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loadgen.errors import ClusterError, PlanError
 from loadgen.plan import ENGINES, Plan, parse_isolation
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loadgen.hermitage.matrix import Matrix
 
 EXIT_BROKEN, EXIT_UNKNOWN = 4, 5
-HELP = "what each isolation level really prevents: the Hermitage cases on each engine"
+DESCRIPTION = "Play the Hermitage cases on each engine: what each isolation level really prevents."
 EPILOG = """\
 Each case is a script of two or three interleaved transactions on the table test of the schema, or database, loadgen.
 The matrix stands beside Hermitage's published one; a cell that differs is marked. It is stored as JSON, with every
@@ -36,11 +36,10 @@ examples:
 """
 
 
-def add_command(commands: Any) -> None:
-    """Add the command to the sub-parsers of ``loadgen``."""
-    sub = commands.add_parser(
-        "hermitage", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_hermitage_arguments(sub: argparse.ArgumentParser) -> None:
+    """Fill the parser of the command."""
+    sub.description, sub.epilog = DESCRIPTION, EPILOG
+    sub.formatter_class = argparse.RawDescriptionHelpFormatter
     sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (all)")
     sub.add_argument("--dsn", default="", help="a server of --engine that is there already (one is started)")
     sub.add_argument("--isolation", default="", metavar="LEVEL", help="only this level (all that the engine has)")
