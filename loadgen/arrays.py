@@ -69,3 +69,20 @@ def of_touched(values: Sequence[tuple[int, ...]]) -> Any:
     np.cumsum(np.fromiter(map(len, values), dtype=np.int32, count=len(values)), out=offsets[1:])
     offsets //= 3
     return pa.ListArray.from_buffers(TOUCHED, len(values), [None, pa.py_buffer(offsets)], children=[struct])
+
+
+def to_touched(arrays: Sequence[Any]) -> dict[str, NDArray[Any]]:
+    """Arrays of TOUCHED as flat columns: list ``i`` lies from ``touched_start[i]`` to ``touched_start[i + 1]``."""
+    offsets = [to_offsets(array) for array in arrays]
+    lengths = [np.diff(offset) for offset in offsets]
+    # Not flatten(): that imports pyarrow.compute, which costs a command a tenth of a second.
+    flat = [
+        array.values.slice(offset[0], offset[-1] - offset[0]) for array, offset in zip(arrays, offsets, strict=True)
+    ]
+    columns = {
+        "touched_start": np.concatenate(([0], np.cumsum(np.concatenate(lengths)))) if lengths else np.zeros(1, np.int64)
+    }
+    for index, name in enumerate(("touched_row", "touched_read", "touched_wrote")):
+        parts = [to_numpy(array.field(index)) for array in flat]
+        columns[name] = np.concatenate(parts) if parts else np.empty(0, np.int64)
+    return columns

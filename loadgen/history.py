@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from loadgen.arrays import TOUCHED, numpy_type, of_numbers, of_small, of_strings, of_touched, to_numpy, to_offsets
+from loadgen.arrays import TOUCHED, numpy_type, of_numbers, of_small, of_strings, of_touched, to_numpy, to_touched
 from loadgen.clock import ClockOrigin, clock_origin
 from loadgen.errors import StoreError
 from loadgen.op import Completion, Outcome
@@ -362,7 +362,7 @@ def _columns(schema: Any, batches: Sequence[Any]) -> Columns:
     for index, column in enumerate(schema):
         arrays = [batch.column(index) for batch in batches]
         if column.type == TOUCHED:
-            columns |= _touched_columns(arrays)
+            columns |= to_touched(arrays)
         elif pa.types.is_string(column.type):
             # Error codes are few: as objects, equal codes are one string.
             texts = itertools.chain.from_iterable(array.to_pylist() for array in arrays)
@@ -370,18 +370,6 @@ def _columns(schema: Any, batches: Sequence[Any]) -> Columns:
         else:
             parts = [to_numpy(array) for array in arrays]
             columns[column.name] = np.concatenate(parts) if parts else np.empty(0, numpy_type(column.type))
-    return columns
-
-
-def _touched_columns(arrays: Sequence[Any]) -> Columns:
-    lengths = [np.diff(to_offsets(array)) for array in arrays]
-    flat = [array.flatten() for array in arrays]
-    columns: Columns = {
-        "touched_start": np.concatenate(([0], np.cumsum(np.concatenate(lengths)))) if lengths else np.zeros(1, np.int64)
-    }
-    for index, name in enumerate(("touched_row", "touched_read", "touched_wrote")):
-        parts = [to_numpy(array.field(index)) for array in flat]
-        columns[name] = np.concatenate(parts) if parts else np.empty(0, np.int64)
     return columns
 
 

@@ -100,7 +100,7 @@ def test_what_is_not_a_run_is_told_in_one_line_and_exits_2(
     assert main([command] if kind == "latest" else [command, kind]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("loadgen: ")
+    assert captured.err.startswith("loadgen")
     assert captured.err.count("\n") == 1
 
 

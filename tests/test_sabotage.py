@@ -1,8 +1,8 @@
 """Somebody else writes into the shop while a sale runs. Whatever they do is found, by the right check, with proof.
 
 Each sabotage hits rows that the sale has acknowledged, in the middle of a real run on a real server. A run that nobody
-disturbs finds nothing. Each round of sabotages shares a run, every one on SKUs and orders of its own: ``LOADGEN_SABOTAGE_ALONE=1`` gives each
-a run to itself, and ``LOADGEN_SABOTAGE_TRIES=5`` does everything five times over.
+disturbs finds nothing. Each round of sabotages shares a run, every one on SKUs and orders of its own:
+``LOADGEN_SABOTAGE_ALONE=1`` gives each a run to itself, and ``LOADGEN_SABOTAGE_TRIES=5`` does everything five times.
 """
 
 import os

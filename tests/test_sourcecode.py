@@ -32,18 +32,19 @@ VALUES = {
 LAYERS = {
     **dict.fromkeys(VALUES, 0),
     **dict.fromkeys(("engines", "clusters", "checks", "measures", "run_directory", "host"), 1),
-    **dict.fromkeys(("judge", "report"), 2),
+    **dict.fromkeys(("judge", "promise", "interchange", "report", "testing"), 2),
     **dict.fromkeys(("install", "doctor", "standing"), 2),
     "load": 3,
     "conclusion": 3,
     "conductor": 4,
     "run": 5,
+    "hermitage": 5,
     "cli": 6,
     "__main__": 7,
 }
 """Each room's height: an import goes to a room of the same height or a lower one."""
-JUDGING = {"checks", "measures", "judge", "report"}
-NOT_FOR_JUDGING = {"engines", "clusters", "load", "run", "conductor", "conclusion", "cli"}
+JUDGING = {"checks", "measures", "judge", "promise", "interchange", "report"}
+NOT_FOR_JUDGING = {"engines", "clusters", "load", "run", "conductor", "conclusion", "hermitage", "cli"}
 DRIVERS = {"asyncpg", "asyncmy", "pymysql", "uvloop", "locust", "gevent", "pandas"}
 
 

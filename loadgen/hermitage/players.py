@@ -124,9 +124,11 @@ class Players:
             try:
                 answer = await self._watch(self._waits[0]())
                 break
-            except ClusterError:
+            except ClusterError as error:
                 if len(self._waits) == 1:
-                    raise
+                    raise ClusterError(
+                        f"{self._engine.title} can't be asked which session waits: let this user read it ({error})"
+                    ) from error
                 del self._waits[0]
         waits: dict[int, set[int]] = {}
         for waiter, blocker in answer.rows:
