@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loadgen.checks.anomaly import Anomalies
-from loadgen.checks.cycles import Step, cycle_names, cycle_words, forbidden_part, name_cycles, shortest_path, smallest_cycle
+from loadgen.checks.cycles import (
+    Step,
+    cycle_names,
+    forbidden_part,
+    name_cycles,
+    shortest_path,
+    smallest_cycle,
+)
 from loadgen.checks.dependencies import data_graph, read_graph, realtime_graph, session_graph
 from loadgen.checks.graph import Deadline, Graph, TimeLimitError, cyclic_part
 from loadgen.checks.models import MODELS, Model, Order, Rule, strongest, weaker, weakest
@@ -263,7 +270,12 @@ class _Judge:
             question.readers_of_two = [int(number[each]) for each in question.readers_of_two]
         keep = inside[known.src] & inside[known.dst]
         edges = list(
-            zip(number[known.src[keep]].tolist(), number[known.dst[keep]].tolist(), known.kind[keep].tolist(), strict=True)
+            zip(
+                number[known.src[keep]].tolist(),
+                number[known.dst[keep]].tolist(),
+                known.kind[keep].tolist(),
+                strict=True,
+            )
         )
         every = np.concatenate((place, np.zeros(known.nodes - known.txns, np.int64)))[nodes]
         answer = search(edges, len(nodes), asked, model.rule, self.deadline, every)
@@ -365,7 +377,8 @@ class _Judge:
             read = int(hidden[0][place])
             told.append(
                 f"ww: {name(seen, first)} wrote {key_name(seen, read)} before {name(seen, second)} did, for "
-                f"{txn_words(seen, int(seen.txn[read]))} could see {name(seen, first)} and read it from {name(seen, second)}"
+                f"{txn_words(seen, int(seen.txn[read]))} could see {name(seen, first)} "
+                f"and read it from {name(seen, second)}"
             )
         path = " -> ".join(name(seen, step[0]) for step in [*cycle[:8], cycle[0]])
         return f"{path}. {'; '.join(told)}. {'; '.join(txn_words(seen, step[0]) for step in cycle[:8])}"
@@ -396,4 +409,3 @@ class _Judge:
             if verdict != Verdict.VALID:
                 return verdict, names, why
         return Verdict.UNKNOWN, (), "no order of versions that fits was found"
-

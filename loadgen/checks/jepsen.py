@@ -13,9 +13,7 @@ from loadgen.checks.words import txn_words
 from loadgen.op import Outcome
 
 EVERY = frozenset(MODELS)
-SNAPSHOT = frozenset(
-    name for name in MODELS if {"snapshot-isolation", "repeatable-read"} & weaker(name)
-)
+SNAPSHOT = frozenset(name for name in MODELS if {"snapshot-isolation", "repeatable-read"} & weaker(name))
 """The models under which transactions that move money between rows can neither lose any nor be seen halfway."""
 FORBIDDEN_BY: Mapping[str, frozenset[str]] = {
     "wrong-total": SNAPSHOT,
@@ -101,7 +99,8 @@ def check_set(adds: Sequence[Adding], reads: Sequence[Reading]) -> Anomalies:
     final = set(last.seen)
     for add in adds:
         if add.outcome == Outcome.OK and add.completed < last.invoked and add.element not in final:
-            found.add("lost", f"{_told(add.element)} was added by {add.label}, acknowledged, and is not in read {last.label}")
+            told = f"{_told(add.element)} was added by {add.label}, acknowledged, and is not in read {last.label}"
+            found.add("lost", told)
     return found
 
 
@@ -131,5 +130,9 @@ def check_long_fork(seen: Observed) -> Anomalies:
             for two in several[place + 1 :]:
                 if one - two and two - one:
                     a, b = states[one], states[two]
-                    found.add("long-fork", f"each of two reads saw a write that the other did not: {txn_words(seen, a)}; {txn_words(seen, b)}")
+                    found.add(
+                        "long-fork",
+                        "each of two reads saw a write that the other did not: "
+                        f"{txn_words(seen, a)}; {txn_words(seen, b)}",
+                    )
     return found

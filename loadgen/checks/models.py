@@ -64,7 +64,13 @@ _TABLE = (
     Model("repeatable-read", Rule.G2, Order.NONE, _RR, ("read-committed",)),
     Model("snapshot-isolation", Rule.SI, Order.NONE, _FULL, ("read-committed",)),
     Model("serializable", Rule.G2, Order.NONE, _FULL, ("repeatable-read", "snapshot-isolation")),
-    Model("strong-session-repeatable-read", Rule.G2, Order.SESSION, _RR, ("repeatable-read", "strong-session-read-committed")),
+    Model(
+        "strong-session-repeatable-read",
+        Rule.G2,
+        Order.SESSION,
+        _RR,
+        ("repeatable-read", "strong-session-read-committed"),
+    ),
     Model("strong-session-snapshot-isolation", Rule.SI, Order.SESSION, _FULL, ("snapshot-isolation", "causal")),
     Model(
         "strong-session-serializable",

@@ -58,7 +58,7 @@ def pack(*columns: Ints) -> Ints:
         if not len(column):
             return packed
         low, high = int(column.min()), int(column.max())
-        if 0 <= low and high < 2 * (high - low + 1):
+        if low >= 0 and high < 2 * (high - low + 1):
             low = 0
         span = high - low + 1
         if width * span >= _WIDEST:
@@ -116,7 +116,7 @@ def repeated(keys: Ints, values: Ints) -> tuple[int, int] | None:
 
 
 def unfit(txns: Transactions) -> str:
-    """Why ``txns`` cannot be judged, with an example, or an empty text: every write must be the only one of its value."""
+    """Why ``txns`` cannot be judged, with an example, or an empty text: writes of a key must differ."""
     if txns.unfit:
         return txns.unfit
     if txns.kind == Kind.VERSIONED:
@@ -189,7 +189,7 @@ def _observe_versions(txns: Transactions, txn: Ints) -> Observed:
     writes = np.flatnonzero((txns.act == WRITE) & known)
     taken = writes[ok[txn[writes]]]
     unsure = writes[(txns.outcome == Outcome.INFO)[txn[writes]]]
-    # A version that was rolled back is given out again: an unsure write of a version that another surely wrote is not it.
+    # A version that was rolled back is given out again: one that another surely wrote is not the unsure one.
     free = find(txns.key[unsure], txns.value[unsure], txns.key[taken], txns.value[taken]) < 0
     proven = unsure[free & (txns.value[unsure] <= newest[txns.key[unsure]])]
     committed = ok.copy()
@@ -273,12 +273,12 @@ def _settle(txns: Transactions, txn: Ints, committed: Flags) -> None:
         lists = {mop: txns.list_read(mop) for mop in mops}
         counted = [seen for mop, seen in lists.items() if committed[txn[mop]] and len(set(seen)) == len(seen)]
         order = orders[key] = max(counted, key=len, default=[])
-        for mop, seen in lists.items():
+        for read, seen in lists.items():
             if order[: len(seen)] == seen:
-                txns.length[mop] = len(seen)
-                odd.pop(mop, None)
+                txns.length[read] = len(seen)
+                odd.pop(read, None)
             else:
-                odd[mop] = seen
+                odd[read] = seen
     _replace_orders(txns, orders)
     txns.odd = odd
 

@@ -205,7 +205,9 @@ def _edges(question: Question, one_first: bool) -> list[tuple[int, int, int]]:
     ]
 
 
-def search(known: list[tuple[int, int, int]], nodes: int, asked: list[Question], rule: Rule, deadline: Deadline, place: Ints) -> Answer:
+def search(
+    known: list[tuple[int, int, int]], nodes: int, asked: list[Question], rule: Rule, deadline: Deadline, place: Ints
+) -> Answer:
     """Whether the questions can be answered without a cycle that ``rule`` forbids. Raises TimeLimitError.
 
     ``known`` are the edges that are sure, on nodes below ``nodes``; ``place`` is the guess that is tried first.

@@ -48,7 +48,9 @@ def _odd_reads(seen: Observed, found: Anomalies) -> None:
         repeats = [element for element in dict.fromkeys(elements) if elements.count(element) > 1]
         if repeats:
             twice = value_name(seen, repeats[0])
-            found.add("duplicate-elements", f"{_read_words(seen, mop)}, with {twice} {elements.count(repeats[0])} times")
+            found.add(
+                "duplicate-elements", f"{_read_words(seen, mop)}, with {twice} {elements.count(repeats[0])} times"
+            )
         key = int(txns.key[mop])
         first = int(txns.element_start[key])
         order = [int(element) for element in txns.elements[first : first + int(seen.limit[key])]]
@@ -56,7 +58,8 @@ def _odd_reads(seen: Observed, found: Anomalies) -> None:
         if order[: len(plain)] != plain and plain[: len(order)] != order:
             found.add(
                 "incompatible-order",
-                f"{_read_words(seen, mop)}, but another transaction read {list_name(seen, order)}: neither is a prefix of the other",
+                f"{_read_words(seen, mop)}, but another transaction read {list_name(seen, order)}: "
+                "neither starts the other",
             )
         column = np.array(elements, np.int64)
         place = find(np.full(len(column), key), column, txns.key[writes], txns.value[writes])
@@ -69,7 +72,8 @@ def _odd_reads(seen: Observed, found: Anomalies) -> None:
 
 def _aborted(seen: Observed, read: int, write: int) -> str:
     writer = name(seen, int(seen.txn[write]))
-    return f"{_read_words(seen, read)}, but {writer}, which wrote {value_name(seen, int(seen.txns.value[write]))}, had failed"
+    wrote = value_name(seen, int(seen.txns.value[write]))
+    return f"{_read_words(seen, read)}, but {writer}, which wrote {wrote}, had failed"
 
 
 def _elements(seen: Observed, found: Anomalies) -> None:
@@ -149,7 +153,9 @@ def _sources(seen: Observed, found: Anomalies) -> None:
         # An unsure write that learned no version may have written this one.
         unsure = np.unique(txns.key[(txns.act == WRITE) & (txns.value == UNKNOWN)])
         missing = missing[~np.isin(txns.key[missing], unsure)]
-    found.add_all("garbage-read", (f"{_read_words(seen, int(mop))}, which nobody wrote" for mop in missing), len(missing))
+    found.add_all(
+        "garbage-read", (f"{_read_words(seen, int(mop))}, which nobody wrote" for mop in missing), len(missing)
+    )
     wrote = reads[seen.source[reads] >= 0]
     failed = wrote[txns.outcome[seen.txn[seen.source[wrote]]] == Outcome.FAIL]
     if txns.kind == Kind.VERSIONED and len(failed):
@@ -171,7 +177,7 @@ def _writes_again(seen: Observed) -> tuple[Ints, Ints]:
 def _intermediate(seen: Observed, found: Anomalies) -> None:
     """G1b: another transaction's write that was not its last of the key."""
     txns = seen.txns
-    first, second = _writes_again(seen)
+    first, _ = _writes_again(seen)
     inner = np.zeros(len(txns.act), np.bool_)
     inner[first] = True
     reads = _ok_reads(seen)
@@ -295,7 +301,8 @@ def _lost_updates(seen: Observed, found: Anomalies) -> None:
     def words(place: int) -> str:
         one, two = int(heads[order[place]]), int(heads[order[place + 1]])
         a, b = name(seen, int(seen.txn[one])), name(seen, int(seen.txn[two]))
-        return f"{a} and {b} both read {key_name(seen, one)} = {read_value(seen, one)} and both wrote it: one update is lost"
+        read = f"{key_name(seen, one)} = {read_value(seen, one)}"
+        return f"{a} and {b} both read {read} and both wrote it: one update is lost"
 
     found.add_all("lost-update", (words(int(place)) for place in same), len(same))
     if txns.kind == Kind.VERSIONED:
@@ -316,4 +323,3 @@ def _twice_written(seen: Observed, found: Anomalies) -> None:
         return f"{a} and {b} both wrote version {txns.value[one]} of {key_name(seen, one)}: one update is lost"
 
     found.add_all("lost-update", (words(int(place)) for place in same), len(same))
-

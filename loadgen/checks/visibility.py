@@ -36,7 +36,8 @@ def outside_reads(seen: Observed) -> Ints:
     source = seen.source[reads]
     keep = (source != UNJUDGED) & (source != MISSING)
     keep[source >= 0] &= seen.txn[source[source >= 0]] != seen.txn[reads[source >= 0]]
-    return reads[keep]
+    kept: Ints = reads[keep]
+    return kept
 
 
 def hidden_atomic(seen: Observed) -> Hidden:

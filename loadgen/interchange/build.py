@@ -67,7 +67,9 @@ class Builder:
     _known: dict[int, list[int]] = field(default_factory=dict)
     _members: dict[int, set[int]] = field(default_factory=dict)
 
-    def add(self, session: int, invoked: int, completed: int, outcome: Outcome, label: int, mops: Sequence[Mop]) -> None:
+    def add(
+        self, session: int, invoked: int, completed: int, outcome: Outcome, label: int, mops: Sequence[Mop]
+    ) -> None:
         """Add one transaction; a micro-operation of the wrong type makes the history unfit, with this example."""
         self._rows.append((session, invoked, completed, int(outcome), label))
         for mop in mops:

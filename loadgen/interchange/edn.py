@@ -118,10 +118,8 @@ class _Reader:
                     raise self.error(f"nested deeper than {DEPTH}", start)
                 stack.append((token if kind == "open" else kind or "", start, []))
                 continue
-            if kind == "close":
-                value = self._close(stack, token, start)
-            else:
-                value = self._scalar(kind or "", token, start)
+            closing = kind == "close"
+            value = self._close(stack, token, start) if closing else self._scalar(kind or "", token, start)
             done, value = self._settle(stack, value)
             if done:
                 yield value
@@ -169,7 +167,11 @@ class _Reader:
         if kind == "atom":
             return self._atom(token, start)
         if kind == "string":
-            return _ESCAPE.sub(lambda found: self._escape(found.group(1), start), token[1:-1]) if "\\" in token else token[1:-1]
+            return (
+                _ESCAPE.sub(lambda found: self._escape(found.group(1), start), token[1:-1])
+                if "\\" in token
+                else token[1:-1]
+            )
         if kind == "special":
             return float(token[2:].lower())
         name = token[1:]

@@ -140,7 +140,10 @@ def _events(values: Iterator[Any]) -> tuple[list[_Event], str, int]:
         if index is None:
             without += 1
         elif index in used:
-            unfit = unfit or f"operations {used[index]} and {place} of the file have one index, {index}: their order is not known"
+            unfit = (
+                unfit
+                or f"operations {used[index]} and {place} of the file have one index, {index}: their order is not known"
+            )
         else:
             used[index] = place
         number = -1 if process is None else processes.number(process)
@@ -175,12 +178,16 @@ def kind_of(ops: Ops) -> str:
     values = [op.value for op in ops.ops]
     if any(isinstance(value, Mapping) for value in values):
         return "bank"
-    mops = [mop for value in values for mop in (value if isinstance(value, list) else ()) if isinstance(mop, list) and mop]
+    mops = [
+        mop for value in values for mop in (value if isinstance(value, list) else ()) if isinstance(mop, list) and mop
+    ]
     verbs = {_name(mop[0]) for mop in mops}
     if "append" in verbs:
         return "list-append"
+    if names <= {"write", "read"} and names and mops:
+        return "long-fork"
     if {"w", "write"} & verbs:
-        return "long-fork" if names & {"write", "read"} and "txn" not in names else "rw-register"
+        return "rw-register"
     lists = any(len(mop) == 3 and isinstance(mop[2], list) for mop in mops)
     scalars = any(len(mop) == 3 and mop[2] is not None and not isinstance(mop[2], list) for mop in mops)
     return "rw-register" if scalars and not lists else "list-append"

@@ -11,7 +11,9 @@ from loadgen.errors import StoreError
 from loadgen.interchange.build import Builder, Mop
 from loadgen.op import Outcome
 
-_LINE = re.compile(r"\s*([rwRW])\(\s*([^,()\s]{1,200})\s*,\s*([^,()\s]{1,200})\s*,\s*(-?\d{1,18})\s*,\s*(-?\d{1,18})\s*\)\s*;?\s*")
+_LINE = re.compile(
+    r"\s*([rwRW])\(\s*([^,()\s]{1,200})\s*,\s*([^,()\s]{1,200})\s*,\s*(-?\d{1,18})\s*,\s*(-?\d{1,18})\s*\)\s*;?\s*"
+)
 _NOTHING = ("nil", "null", "none")
 
 
@@ -26,7 +28,9 @@ def read_plain(text: str) -> Transactions:
             continue
         match = _LINE.fullmatch(line)
         if match is None:
-            raise StoreError(f"line {number}: {line.strip()[:60]!r} is not r(key,value,session,txn) or w(key,value,session,txn)")
+            raise StoreError(
+                f"line {number}: {line.strip()[:60]!r} is not r(key,value,session,txn) or w(key,value,session,txn)"
+            )
         verb, key, value, session, txn = match.groups()
         mop = Mop(WRITE if verb in "wW" else READ, _scalar(key), _scalar(value))
         if mop.act == WRITE:
@@ -52,12 +56,16 @@ def _build(
             else mop
             for mop in told
         ]
-        builder.add(session if session >= 0 else -1 - session, ALWAYS, NEVER, Outcome.OK, txn if unique else place, answers)
+        builder.add(
+            session if session >= 0 else -1 - session, ALWAYS, NEVER, Outcome.OK, txn if unique else place, answers
+        )
     for place, (_, mop) in enumerate(aborted):
         if mop.act == WRITE:
             builder.add(-1, ALWAYS, NEVER, Outcome.FAIL, -1 - place, [mop])
     if not unique:
-        builder.warnings.append("transaction numbers occur in several sessions: transactions are numbered by their place")
+        builder.warnings.append(
+            "transaction numbers occur in several sessions: transactions are numbered by their place"
+        )
     return builder.build()
 
 

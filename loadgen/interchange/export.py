@@ -1,0 +1,92 @@
+"""Our transactions as Elle's operation maps, EDN or JSON, one a line: so that anyone can put them before Elle itself.
+
+A list read is written whole. Versioned registers become plain ones: the version is the value, and a version that
+nobody learned is left out, as Elle leaves out what it does not know.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
+
+from loadgen.checks.transactions import ALWAYS, INITIAL, NEVER, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.interchange.edn import Keyword
+from loadgen.op import Outcome
+
+_TYPES = {Outcome.OK: "ok", Outcome.FAIL: "fail", Outcome.INFO: "info"}
+
+
+def export(txns: Transactions, style: str, out: TextIO) -> int:
+    """Write ``txns`` as ``elle-edn`` or ``elle-json``, one operation a line; returns how many operations.
+
+    Raises KeyError for another style.
+    """
+    styles: dict[str, Callable[[Mapping[str, Any]], str]] = {"elle-edn": to_edn, "elle-json": json.dumps}
+    told = styles[style]
+    count = 0
+    for op in operations(txns):
+        out.write(told(op) + "\n")
+        count += 1
+    return count
+
+
+def operations(txns: Transactions) -> Iterator[dict[str, Any]]:
+    """Invocations and completions in the order of their times; without times each transaction stands alone."""
+    events: list[tuple[int, int, int]] = []
+    for txn in range(txns.count):
+        if not txns.timed or txns.invoked[txn] == ALWAYS:
+            events += [(0, txn, 0), (0, txn, 1)] if not txns.timed else [(int(txns.completed[txn]), txn, 1)]
+            continue
+        events.append((int(txns.invoked[txn]), txn, 0))
+        if txns.completed[txn] != NEVER:
+            events.append((int(txns.completed[txn]), txn, 1))
+        elif txns.outcome[txn] != Outcome.FAIL:
+            events.append((NEVER, txn, 1))
+    # At one time what begins comes first: what is concurrent must stay so.
+    if txns.timed:
+        events.sort(key=lambda event: (event[0], event[2]))
+    for index, (at, txn, done) in enumerate(events):
+        outcome = Outcome(int(txns.outcome[txn]))
+        yield {
+            "index": index,
+            "type": _TYPES[outcome] if done else "invoke",
+            "process": int(txns.session[txn]),
+            "time": at if at != NEVER else index,
+            "f": "txn",
+            "value": _value(txns, txn, bool(done) and outcome == Outcome.OK),
+        }
+
+
+def _value(txns: Transactions, txn: int, answered: bool) -> list[list[Any]]:
+    made: list[list[Any]] = []
+    for mop in range(int(txns.start[txn]), int(txns.start[txn + 1])):
+        key = txns.export_key(int(txns.key[mop]))
+        value = int(txns.value[mop])
+        if txns.act[mop] == WRITE:
+            if value != UNKNOWN:
+                made.append(["append" if txns.kind == Kind.LIST_APPEND else "w", key, txns.export_value(value)])
+        elif not answered or value == UNKNOWN:
+            made.append(["r", key, None])
+        elif txns.kind == Kind.LIST_APPEND:
+            made.append(["r", key, [txns.export_value(element) for element in txns.list_read(mop)]])
+        elif txns.kind == Kind.VERSIONED:
+            made.append(["r", key, value if value > 0 else None])
+        else:
+            made.append(["r", key, None if value == INITIAL else txns.export_value(value)])
+    return made
+
+
+def to_edn(value: Any) -> str:
+    """One value as EDN; an operation's keys, type, f and micro-operations' names become keywords."""
+    if isinstance(value, Mapping) and "type" in value and "value" in value:
+        mops = " ".join(f"[:{verb} {to_edn(key)} {to_edn(each)}]" for verb, key, each in value["value"])
+        rest = ", ".join(f":{name} {value[name]}" for name in ("index", "process", "time"))
+        return f"{{{rest}, :type :{value['type']}, :f :{value['f']}, :value [{mops}]}}"
+    if value is None or isinstance(value, bool):
+        return {None: "nil", True: "true", False: "false"}[value]
+    if isinstance(value, Keyword):
+        return f":{value}"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        return f"[{' '.join(map(to_edn, value))}]"
+    return repr(value)
