@@ -191,9 +191,9 @@ def _observe_versions(txns: Transactions, txn: Ints) -> Observed:
     unsure = writes[(txns.outcome == Outcome.INFO)[txn[writes]]]
     # A version that was rolled back is given out again: one that another surely wrote is not the unsure one.
     free = find(txns.key[unsure], txns.value[unsure], txns.key[taken], txns.value[taken]) < 0
-    proven = unsure[free & (txns.value[unsure] <= newest[txns.key[unsure]])]
+    free &= txns.value[unsure] <= newest[txns.key[unsure]]
     committed = ok.copy()
-    committed[txn[proven]] = True
+    committed[_proven(txns, txn, unsure, free)] = True
     order = writes[np.argsort(~committed[txn[writes]], kind="stable")]
     reads = np.flatnonzero(txns.act == READ)
     place = find(txns.key[reads], txns.value[reads], txns.key[order], txns.value[order])
@@ -203,6 +203,20 @@ def _observe_versions(txns: Transactions, txn: Ints) -> Observed:
     source[reads[~known[reads]]] = UNJUDGED
     nothing = np.zeros(0, np.int64)
     return Observed(txns, txn, committed, txns.value, source, nothing, nothing, _grouped(txns, txn))
+
+
+def _proven(txns: Transactions, txn: Ints, unsure: Ints, free: Flags) -> Ints:
+    """The unsure transactions all of whose writes must have been: no other unsure one can have made their versions."""
+    maybe = (txns.act == WRITE) & (txns.outcome == Outcome.INFO)[txn]
+    lost = np.zeros(txns.keys, np.bool_)
+    lost[txns.key[maybe & (txns.value == UNKNOWN)]] = True
+    packed = pack(txns.key[unsure], txns.value[unsure])
+    _, back, times = np.unique(packed, return_inverse=True, return_counts=True)
+    good = free & ~lost[txns.key[unsure]] & (times[back] == 1)
+    if txns.gaps:
+        good[:] = False
+    doubtful = np.concatenate((txn[unsure[~good]], txn[maybe & (txns.value == UNKNOWN)]))
+    return np.setdiff1d(txn[unsure[good]], doubtful)
 
 
 def _observe_lists(txns: Transactions, txn: Ints) -> Observed:

@@ -149,6 +149,8 @@ def _sources(seen: Observed, found: Anomalies) -> None:
     txns = seen.txns
     reads = _ok_reads(seen)
     missing = reads[seen.source[reads] == MISSING]
+    if txns.gaps:
+        return
     if txns.kind == Kind.VERSIONED and len(missing):
         # An unsure write that learned no version may have written this one.
         unsure = np.unique(txns.key[(txns.act == WRITE) & (txns.value == UNKNOWN)])

@@ -7,7 +7,7 @@ one that it was made with.
 import numpy as np
 
 from loadgen.checks.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
-from loadgen.history import History
+from loadgen.history import History, LoadProcess
 from loadgen.op import Outcome
 
 
@@ -63,9 +63,18 @@ def sale_transactions(history: History) -> Transactions:
         keys=int(key.max(initial=-1)) + 1,
     )
     txns.timed = len({process.origin.boot_id for process in history.processes}) == 1
+    txns.gaps = bool(history.problems) or any(_incomplete(process) for process in history.processes)
     if not txns.timed:
         txns.warnings.append("load processes ran on different hosts or boots: real-time order is not judged")
     return txns
+
+
+def _incomplete(process: LoadProcess) -> bool:
+    """Whether a number was handed out, and perhaps begun, that has no completion."""
+    if process.closed_at is None:
+        return True
+    numbers = process.invoked.get("number", np.zeros(0, np.int64))
+    return not np.isin(numbers[numbers < process.closed_at], process.ops["number"]).all()
 
 
 def _empty() -> Transactions:

@@ -21,6 +21,8 @@ _STEP_NS = 10_000
 _WINDOW = 20
 """How many commits before its own a transaction may have begun, and after it may have been answered."""
 _BATCH = 50_000
+_STALE = 500
+"""How many versions an injected stale read is behind: far enough that its session saw later ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def _make_stale(stale_at: int, slot: Ints, act: NDArray[np.uint8], txn: Ints, ra
         elif txn[place] >= stale_at and rank[place] > 1 and last[slot[place]] not in (-1, txn[place]):
             mine = slice(int(np.searchsorted(txn, txn[place])), int(np.searchsorted(txn, txn[place], side="right")))
             if WRITE not in act[mine][slot[mine] == slot[place]] and (act[mine] == WRITE).any():
-                rank[place] -= min(int(rank[place]), 5)
+                rank[place] -= min(int(rank[place]) - 1, _STALE)
                 return
     raise ValueError("no read was fit to be made stale")
 

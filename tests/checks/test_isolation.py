@@ -93,7 +93,8 @@ def test_ring_of_ten_thousand_transactions_is_answered_in_time() -> None:
     """One cycle of 10,000 transactions is found, named and told."""
     count = 10_000
     history = [
-        Txn(txn, txn, FOREVER - 1, Outcome.OK, (("append", txn, 1), ("r", (txn + 1) % count, (1,)))) for txn in range(count)
+        Txn(txn, txn, FOREVER - 1, Outcome.OK, (("append", txn, 1), ("r", (txn + 1) % count, (1,))))
+        for txn in range(count)
     ]
     judgement = judge(to_transactions(history, lists=True), ["serializable"], time_limit_s=60)
 

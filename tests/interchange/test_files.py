@@ -126,19 +126,26 @@ def test_broken_precondition_is_unknown(tmp_path: Path, text: str) -> None:
     assert answer["models"]["serializable"]["why"]  # type: ignore[index]
 
 
+def _read(process: int, value: str) -> str:
+    return f"{{:type :invoke :f :read :process {process}}} {{:type :ok :f :read :process {process} :value {value}}}"
+
+
+_ADD = "{:type :ok :f :add :process 0 :value 1}"
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "code"),
     [
-        ("bank", "{:type :ok :f :read :process 0 :value {0 60, 1 40}} {:type :ok :f :read :process 0 :value {0 50, 1 50}}", 0),
-        ("bank", "{:type :ok :f :read :process 0 :value {0 60, 1 40}} {:type :ok :f :read :process 0 :value {0 50, 1 40}}", 4),
-        ("bank", "{:type :ok :f :read :process 0 :value {0 60, 1 :much}}", 5),
-        ("set", "{:type :ok :f :add :process 0 :value 1} {:type :invoke :f :read :process 1} {:type :ok :f :read :process 1 :value [1]}", 0),
-        ("set", "{:type :ok :f :add :process 0 :value 1} {:type :invoke :f :read :process 1} {:type :ok :f :read :process 1 :value []}", 4),
-        ("set", "{:type :ok :f :add :process 0 :value 1}", 5),
-        ("long-fork", "{:type :ok :f :read :process 0 :value [[:r 1 1] [:r 2 nil]]} {:type :ok :f :read :process 1 :value [[:r 1 nil] [:r 2 1]]}", 4),
-        ("long-fork", "{:type :ok :f :read :process 0 :value [[:r 1 1] [:r 2 nil]]} {:type :ok :f :read :process 1 :value [[:r 1 1] [:r 2 1]]}", 0),
+        ("bank", _read(0, "{0 60, 1 40}") + _read(0, "{0 50, 1 50}"), 0),
+        ("bank", _read(0, "{0 60, 1 40}") + _read(0, "{0 50, 1 40}"), 4),
+        ("bank", _read(0, "{0 60, 1 :much}"), 5),
+        ("set", _ADD + _read(1, "[1]"), 0),
+        ("set", _ADD + _read(1, "[]"), 4),
+        ("set", _ADD, 5),
+        ("long-fork", _read(0, "[[:r 1 1] [:r 2 nil]]") + _read(1, "[[:r 1 nil] [:r 2 1]]"), 4),
+        ("long-fork", _read(0, "[[:r 1 1] [:r 2 nil]]") + _read(1, "[[:r 1 1] [:r 2 1]]"), 0),
     ],
-)  # fmt: skip
+)
 def test_jepsen_kinds_are_judged(tmp_path: Path, kind: str, text: str, code: int) -> None:
     """Bank, set and long-fork histories, named by option or by what they do."""
     path = tmp_path / "history.edn"
@@ -148,8 +155,15 @@ def test_jepsen_kinds_are_judged(tmp_path: Path, kind: str, text: str, code: int
     assert checked(path, "serializable")[0] == code
 
 
-_ATOMS = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.text(max_size=3), st.sampled_from(["x", "y", "append", "r", "w"]))
-_VALUES = st.recursive(_ATOMS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=12)
+_WORDS = st.sampled_from(["x", "y", "append", "r", "w"])
+_ATOMS = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.text(max_size=3), _WORDS)
+_VALUES = st.recursive(
+    _ATOMS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+_ANSWERS = st.one_of(st.integers(0, 4), st.lists(st.integers(0, 4), max_size=3), st.none())
+_MOPS = st.lists(st.tuples(st.sampled_from(["r", "w", "append"]), st.sampled_from("xy"), _ANSWERS), max_size=3)
 _OPS = st.lists(
     st.fixed_dictionaries(
         {"type": st.sampled_from(["invoke", "ok", "fail", "info"])},
@@ -157,14 +171,11 @@ _OPS = st.lists(
             "process": st.one_of(st.integers(0, 2), _ATOMS),
             "f": st.sampled_from(["txn", "read", "add", "transfer", "write"]),
             "index": st.one_of(st.integers(0, 9), _ATOMS),
-            "value": st.one_of(
-                _VALUES,
-                st.lists(st.tuples(st.sampled_from(["r", "w", "append"]), st.sampled_from("xy"), st.one_of(st.integers(0, 4), st.lists(st.integers(0, 4), max_size=3), st.none())), max_size=3),
-            ),
+            "value": st.one_of(_VALUES, _MOPS),
         },
     ),
     max_size=12,
-)  # fmt: skip
+)
 
 
 @given(ops=_OPS)
