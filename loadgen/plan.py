@@ -109,12 +109,12 @@ DEFAULTS = Plan()
 def plan_from_json(values: Mapping[str, Any]) -> Plan:
     """The plan that ``to_json`` wrote (with its DSN still masked). Raises PlanError on anything else."""
     try:
-        known = {name: values[name] for name in Plan.__dataclass_fields__ if name in values}
+        known = {name: values[name] for name in Plan.__dataclass_fields__}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
         return Plan(**known)
-    except (TypeError, AttributeError, ValueError) as error:
-        raise PlanError(f"plan.json does not hold a plan: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise PlanError(f"plan.json does not hold a whole plan: {error}") from error
 
 
 def parse_plan(options: Mapping[str, Any]) -> Plan:

@@ -4,12 +4,12 @@ What breaks the documented model is a violation. What goes beyond it, such as wr
 engine never promised to prevent: it is told, with its witness, and violates nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from loadgen.checks.anomaly import Anomalies
-from loadgen.checks.isolation import Answer, Judgement, judge
+from loadgen.checks.isolation import TIME_LIMIT_S, Answer, Judgement, judge
 from loadgen.checks.jepsen import FORBIDDEN_BY, check_bank, check_long_fork
 from loadgen.checks.models import MODELS, strongest, weakest
 from loadgen.checks.observed import observe
@@ -63,14 +63,28 @@ class Promise:
         }
 
 
-def promised(workload: str, plan: Plan, history: History, documented: str, doubt: str = "") -> Promise:
-    """Judge a run's transactions by all models. With a ``doubt`` about the history, what proves nothing is unknown."""
+def promised(
+    workload: str,
+    plan: Plan,
+    history: History,
+    documented: str,
+    doubt: str = "",
+    models: Iterable[str] = MODELS,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> Promise:
+    """Judge a run's transactions by the documented model and ``models``, within the time limit.
+
+    With a ``doubt`` about the history, what proves nothing is unknown.
+    """
     model = NEAREST.get(documented, documented)
     model = model if model in MODELS else "read-committed"
+    asked = {*models, model}
     try:
-        judgement = _bank(history) if workload == "bank" else _transactions(workload, plan, history)
+        judgement = (
+            _bank(history) if workload == "bank" else _transactions(workload, plan, history, asked, time_limit_s)
+        )
     except StoreError as error:
-        judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in MODELS}), doubt or str(error)
+        judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or str(error)
     if doubt:
         for name, answer in judgement.answers.items():
             if answer.verdict == Verdict.VALID:
@@ -78,9 +92,9 @@ def promised(workload: str, plan: Plan, history: History, documented: str, doubt
     return Promise(model, judgement)
 
 
-def _transactions(workload: str, plan: Plan, history: History) -> Judgement:
+def _transactions(workload: str, plan: Plan, history: History, models: Iterable[str], time_limit_s: float) -> Judgement:
     transactions = transactions_of(workload, plan, history)
-    judgement = judge(transactions)
+    judgement = judge(transactions, models, time_limit_s)
     if workload == "longfork" and not transactions.unfit:
         _rule_out(judgement, check_long_fork(observe(transactions)), FORBIDDEN_BY)
     if workload == "register":

@@ -223,7 +223,7 @@ def _forget(follow: dict[int, list[tuple[int, int]]], entering: dict[int, set[in
 
 
 _State = tuple[int, int, bool, bool]
-"""A place in a search: the node, how many rw edges so far (2: two or more), whether the last was one, whether two met."""
+"""A place in a search: node, rw edges so far (2: two or more), whether the last edge was one, whether two met."""
 
 
 def _shortest_from(
@@ -247,7 +247,7 @@ def _shortest_from(
             if kind == Edge.CARRY:
                 new: _State = (after, count, last, met)
             elif kind == Edge.RW:
-                if count + 1 > sort.most and sort.most < 2 or last and not sort.adjacent:
+                if (count + 1 > sort.most and sort.most < 2) or (last and not sort.adjacent):
                     continue
                 new = (after, min(2, count + 1), True, met or last)
             else:
@@ -312,7 +312,8 @@ def cycle_words(seen: Observed, cycle: list[Step]) -> str:
     rest = f"; {len(cycle) - 8} more edges lead back to T{seen.txns.label[cycle[0][0]]}" if len(cycle) > 8 else ""
     path = " -> ".join(f"T{seen.txns.label[step[0]]}" for step in cycle[:8])
     dots = " -> …" if len(cycle) > 8 else ""
-    return f"{path}{dots} -> T{seen.txns.label[cycle[0][0]]}, {len(cycle)} transactions. {'; '.join(why)}{rest}. {who}{more}"
+    back = f"T{seen.txns.label[cycle[0][0]]}, {len(cycle)} transactions"
+    return f"{path}{dots} -> {back}. {'; '.join(why)}{rest}. {who}{more}"
 
 
 def smallest_cycle(part: Graph, deadline: Deadline) -> list[Step]:

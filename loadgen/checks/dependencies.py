@@ -165,15 +165,18 @@ def _fan(seen: Observed, reads: Ints, writes: Ints) -> tuple[list[_Part], int]:
     ], 2 * size
 
 
+def read_graph(seen: Observed) -> Graph:
+    """Only the wr edges: who read whose write."""
+    reads = seen.live(READ)
+    reads = reads[seen.source[reads] >= 0]
+    return Graph.of(seen.txns.count, [(seen.txn[seen.source[reads]], seen.txn[reads], Edge.WR)])
+
+
 def _register_graph(seen: Observed) -> Graph:
     """What plain registers show by themselves: who read whose write, and that all writes follow the initial state."""
-    txn = seen.txn
     reads = seen.live(READ)
-    direct = reads[seen.source[reads] >= 0]
-    parts: list[_Part] = [(txn[seen.source[direct]], txn[direct], Edge.WR)]
-    initial = reads[seen.source[reads] == NOTHING]
-    fan, hubs = _fan(seen, initial, final_writes(seen))
-    return Graph.of(seen.txns.count, parts + fan, seen.txns.count + hubs)
+    fan, hubs = _fan(seen, reads[seen.source[reads] == NOTHING], final_writes(seen))
+    return read_graph(seen).plus(Graph.of(seen.txns.count, fan, seen.txns.count + hubs))
 
 
 def session_graph(seen: Observed) -> Graph:

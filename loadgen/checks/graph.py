@@ -97,8 +97,8 @@ def components(nodes: int, src: NDArray[np.int32], dst: NDArray[np.int32]) -> In
         every = np.arange(nodes) + len(used)
         every[used] = few
         return np.unique(every, return_inverse=True)[1]
-    from scipy.sparse import csr_matrix  # noqa: PLC0415
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
 
     matrix = csr_matrix((np.ones(len(src), np.int8), (src, dst)), shape=(nodes, nodes))
     labels: Ints = connected_components(matrix, directed=True, connection="strong")[1]

@@ -4,6 +4,7 @@
 history is never called invalid, and what cannot be decided, for want of time or of unique writes, is unknown.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,20 +14,19 @@ from loadgen.checks.anomaly import Anomalies
 from loadgen.checks.cycles import (
     Step,
     cycle_names,
-    cycle_words,
     forbidden_part,
     name_cycles,
     shortest_path,
     smallest_cycle,
 )
-from loadgen.checks.dependencies import data_graph, realtime_graph, session_graph
+from loadgen.checks.dependencies import data_graph, read_graph, realtime_graph, session_graph
 from loadgen.checks.graph import Deadline, Graph, TimeLimitError, cyclic_part
 from loadgen.checks.models import MODELS, Model, Order, Rule, strongest, weaker, weakest
 from loadgen.checks.observed import UNSEEN, Observed, observe, pack, unfit
-from loadgen.checks.orderings import guessed_order, ordered_by, questions, ranks_by, search
+from loadgen.checks.orderings import guessed_order, hinted_order, ordered_by, questions, ranks_by, search
 from loadgen.checks.phenomena import phenomena
 from loadgen.checks.transactions import WRITE, Edge, Ints, Kind, Transactions
-from loadgen.checks.visibility import Hidden, forced_graph, hidden_atomic, hidden_causal, later_hidden
+from loadgen.checks.visibility import Hidden, Sight, forced_graph, hidden_atomic, later_hidden
 from loadgen.checks.words import edge_words, key_name, name, read_value, txn_words, value_name
 from loadgen.verdict import Verdict
 
@@ -148,11 +148,22 @@ class _Judge:
             self._graphs[order] = graph
         return self._graphs[order]
 
+    def _flow(self, order: Order) -> Graph:
+        """What G0 and G1 are about; for plain registers only reads, without the costly edges from initial states."""
+        if self.seen.txns.kind != Kind.REGISTER:
+            return self._graph(order)
+        return self._reads.plus(self._extra(order))
+
+    @functools.cached_property
+    def _reads(self) -> Graph:
+        return read_graph(self.seen)
+
     def _by_cycles(self, model: Model, settled: bool) -> tuple[Verdict, tuple[str, ...], str]:
         """``settled`` says that the model is broken already: then no order of versions is searched for."""
         key = (model.rule, model.order)
         if key not in self._cycles:
-            part = forbidden_part(self._graph(model.order), model.rule)
+            graph = self._flow(model.order) if model.rule in (Rule.G0, Rule.G1) else self._graph(model.order)
+            part = forbidden_part(graph, model.rule)
             if len(part.src):
                 self._cycles[key] = (Verdict.INVALID, self._name(part, model), "")
             elif settled:
@@ -206,7 +217,8 @@ class _Judge:
         for _ in range(_ROUNDS):
             self.deadline.check()
             bent = binding.plus(hints)
-            place = guessed_order(self.seen, bent if not len(cyclic_part(bent)[0].src) else binding)
+            guess = hinted_order if self.seen.txns.kind == Kind.REGISTER else guessed_order
+            place = guess(self.seen, bent if not len(cyclic_part(bent)[0].src) else binding)
             part = forbidden_part(ordered_by(self.seen, place).plus(extra), model.rule)
             if not len(part.src):
                 return Verdict.VALID, (), ""
@@ -289,9 +301,9 @@ class _Judge:
 
     # Read atomic and causal.
 
+    @functools.cached_property
     def _visible(self) -> Graph:
-        data = data_graph(self.seen).without(Edge.RW, Edge.WW, Edge.CARRY)
-        return data.plus(session_graph(self.seen))
+        return self._reads.plus(session_graph(self.seen))
 
     def _session_part(self) -> tuple[Verdict, tuple[str, ...], str]:
         return self._by_cycles(MODELS["strong-session-read-committed"], settled=False)
@@ -300,8 +312,15 @@ class _Judge:
         verdict, names, _ = self._session_part()
         if verdict == Verdict.INVALID:
             return verdict, names, ""
-        hidden = hidden_atomic(self.seen)
-        return self._by_hidden(hidden)[:3]
+        return self._atomic[:3]
+
+    @functools.cached_property
+    def _hidden(self) -> Hidden:
+        return hidden_atomic(self.seen)
+
+    @functools.cached_property
+    def _atomic(self) -> tuple[Verdict, tuple[str, ...], str, Graph]:
+        return self._by_hidden(self._hidden)
 
     def _by_hidden(self, hidden: Hidden) -> tuple[Verdict, tuple[str, ...], str, Graph]:
         """Whether the orders that hidden writes force can all be; with them, as a graph."""
@@ -311,7 +330,7 @@ class _Judge:
         forced, stale = forced_graph(self.seen, hidden)
         if len(stale[0]):
             return *self._told(stale), forced
-        every = self._visible().plus(forced)
+        every = self._visible.plus(forced)
         part, _ = cyclic_part(every)
         if not len(part.src):
             return Verdict.VALID, (), "", forced
@@ -326,7 +345,7 @@ class _Judge:
         """The anomalies of hidden writes that are later than what was read."""
         if not len(late[0]):
             return Verdict.VALID, (), ""
-        visible = self._visible()
+        visible = self._visible
         note = Anomalies()
         for read, write in zip(late[0][:20].tolist(), late[1][:20].tolist(), strict=True):
             path = shortest_path(visible, int(self.seen.txn[write]), int(self.seen.txn[read]))
@@ -358,7 +377,8 @@ class _Judge:
             read = int(hidden[0][place])
             told.append(
                 f"ww: {name(seen, first)} wrote {key_name(seen, read)} before {name(seen, second)} did, for "
-                f"{txn_words(seen, int(seen.txn[read]))} could see {name(seen, first)} and read it from {name(seen, second)}"
+                f"{txn_words(seen, int(seen.txn[read]))} could see {name(seen, first)} "
+                f"and read it from {name(seen, second)}"
             )
         path = " -> ".join(name(seen, step[0]) for step in [*cycle[:8], cycle[0]])
         return f"{path}. {'; '.join(told)}. {'; '.join(txn_words(seen, step[0]) for step in cycle[:8])}"
@@ -367,23 +387,21 @@ class _Judge:
         verdict, names, _ = self._session_part()
         if verdict == Verdict.INVALID:
             return verdict, names, ""
-        hidden = hidden_atomic(self.seen)
-        verdict, names, why, forced = self._by_hidden(hidden)
+        hidden = self._hidden
+        verdict, names, why, forced = self._atomic
         if verdict != Verdict.VALID:
             return verdict, names, why
-        visible = self._visible()
+        visible = self._visible
         if self.seen.txns.kind != Kind.REGISTER:
-            part = forbidden_part(self._graph(Order.SESSION), Rule.SI)
-            late = hidden_causal(self.seen, visible, part, self.seen.rank, self.deadline) if len(part.src) else None
-            return self._told(late) if late is not None else (Verdict.VALID, (), "")
-        session = session_graph(self.seen)
+            ordered = self._graph(Order.SESSION).without(Edge.RW)
+            place = guessed_order(self.seen, ordered)
+            sight = Sight(self.seen, visible, place, self.deadline)
+            return self._told(sight.hidden(place, ranks_by(self.seen, place)))
+        sight = Sight(self.seen, visible, guessed_order(self.seen, visible), self.deadline)
         for _ in range(_ROUNDS):
             self.deadline.check()
             place = guessed_order(self.seen, visible.plus(forced))
-            part = forbidden_part(ordered_by(self.seen, place).plus(session), Rule.SI)
-            if not len(part.src):
-                return Verdict.VALID, (), ""
-            more = hidden_causal(self.seen, visible, part, ranks_by(self.seen, place), self.deadline)
+            more = sight.hidden(place, ranks_by(self.seen, place))
             if not len(more[0]):
                 return Verdict.VALID, (), ""
             hidden = (np.concatenate((hidden[0], more[0])), np.concatenate((hidden[1], more[1])))

@@ -99,9 +99,8 @@ def check_set(adds: Sequence[Adding], reads: Sequence[Reading]) -> Anomalies:
     final = set(last.seen)
     for add in adds:
         if add.outcome == Outcome.OK and add.completed < last.invoked and add.element not in final:
-            found.add(
-                "lost", f"{_told(add.element)} was added by {add.label}, acknowledged, and is not in read {last.label}"
-            )
+            told = f"{_told(add.element)} was added by {add.label}, acknowledged, and is not in read {last.label}"
+            found.add("lost", told)
     return found
 
 
@@ -133,6 +132,7 @@ def check_long_fork(seen: Observed) -> Anomalies:
                     a, b = states[one], states[two]
                     found.add(
                         "long-fork",
-                        f"each of two reads saw a write that the other did not: {txn_words(seen, a)}; {txn_words(seen, b)}",
+                        "each of two reads saw a write that the other did not: "
+                        f"{txn_words(seen, a)}; {txn_words(seen, b)}",
                     )
     return found

@@ -58,7 +58,7 @@ def pack(*columns: Ints) -> Ints:
         if not len(column):
             return packed
         low, high = int(column.min()), int(column.max())
-        if 0 <= low and high < 2 * (high - low + 1):
+        if low >= 0 and high < 2 * (high - low + 1):
             low = 0
         span = high - low + 1
         if width * span >= _WIDEST:
@@ -116,7 +116,7 @@ def repeated(keys: Ints, values: Ints) -> tuple[int, int] | None:
 
 
 def unfit(txns: Transactions) -> str:
-    """Why ``txns`` cannot be judged, with an example, or an empty text: every write must be the only one of its value."""
+    """Why ``txns`` cannot be judged, with an example, or an empty text: writes of a key must differ."""
     if txns.unfit:
         return txns.unfit
     if txns.kind == Kind.VERSIONED:
@@ -189,11 +189,11 @@ def _observe_versions(txns: Transactions, txn: Ints) -> Observed:
     writes = np.flatnonzero((txns.act == WRITE) & known)
     taken = writes[ok[txn[writes]]]
     unsure = writes[(txns.outcome == Outcome.INFO)[txn[writes]]]
-    # A version that was rolled back is given out again: an unsure write of a version that another surely wrote is not it.
+    # A version that was rolled back is given out again: one that another surely wrote is not the unsure one.
     free = find(txns.key[unsure], txns.value[unsure], txns.key[taken], txns.value[taken]) < 0
-    proven = unsure[free & (txns.value[unsure] <= newest[txns.key[unsure]])]
+    free &= txns.value[unsure] <= newest[txns.key[unsure]]
     committed = ok.copy()
-    committed[txn[proven]] = True
+    committed[_proven(txns, txn, unsure, free)] = True
     order = writes[np.argsort(~committed[txn[writes]], kind="stable")]
     reads = np.flatnonzero(txns.act == READ)
     place = find(txns.key[reads], txns.value[reads], txns.key[order], txns.value[order])
@@ -203,6 +203,20 @@ def _observe_versions(txns: Transactions, txn: Ints) -> Observed:
     source[reads[~known[reads]]] = UNJUDGED
     nothing = np.zeros(0, np.int64)
     return Observed(txns, txn, committed, txns.value, source, nothing, nothing, _grouped(txns, txn))
+
+
+def _proven(txns: Transactions, txn: Ints, unsure: Ints, free: Flags) -> Ints:
+    """The unsure transactions all of whose writes must have been: no other unsure one can have made their versions."""
+    maybe = (txns.act == WRITE) & (txns.outcome == Outcome.INFO)[txn]
+    lost = np.zeros(txns.keys, np.bool_)
+    lost[txns.key[maybe & (txns.value == UNKNOWN)]] = True
+    packed = pack(txns.key[unsure], txns.value[unsure])
+    _, back, times = np.unique(packed, return_inverse=True, return_counts=True)
+    good = free & ~lost[txns.key[unsure]] & (times[back] == 1)
+    if txns.gaps:
+        good[:] = False
+    doubtful = np.concatenate((txn[unsure[~good]], txn[maybe & (txns.value == UNKNOWN)]))
+    return np.setdiff1d(txn[unsure[good]], doubtful)
 
 
 def _observe_lists(txns: Transactions, txn: Ints) -> Observed:
@@ -273,12 +287,12 @@ def _settle(txns: Transactions, txn: Ints, committed: Flags) -> None:
         lists = {mop: txns.list_read(mop) for mop in mops}
         counted = [seen for mop, seen in lists.items() if committed[txn[mop]] and len(set(seen)) == len(seen)]
         order = orders[key] = max(counted, key=len, default=[])
-        for mop, seen in lists.items():
+        for read, seen in lists.items():
             if order[: len(seen)] == seen:
-                txns.length[mop] = len(seen)
-                odd.pop(mop, None)
+                txns.length[read] = len(seen)
+                odd.pop(read, None)
             else:
-                odd[mop] = seen
+                odd[read] = seen
     _replace_orders(txns, orders)
     txns.odd = odd
 

@@ -14,12 +14,12 @@ import numpy as np
 from loadgen.checks.dependencies import data_graph, final_writes
 from loadgen.checks.graph import Deadline, Graph, cyclic
 from loadgen.checks.models import Rule
-from loadgen.checks.observed import UNSEEN, Observed
+from loadgen.checks.observed import UNSEEN, Observed, pack, sorting
 from loadgen.checks.transactions import NEVER, READ, WRITE, Edge, Flags, Ints, Kind
 
 _GAP = 1 << 20
 """Room between two guessed places, into which others can be pushed."""
-_ROUNDS = 2_000
+_ROUNDS = 20_000
 """How often places may be pushed before the guess falls back on any order that fits."""
 
 
@@ -29,14 +29,47 @@ def guessed_order(seen: Observed, known: Graph) -> Ints:
     As near as may be to the order in which transactions ended, or without times to that of their turn in a session.
     """
     place = _natural_order(seen) * _GAP
-    place = np.concatenate((place, np.zeros(known.nodes - known.txns, np.int64)))
+    place = np.concatenate((place, np.full(known.nodes - known.txns, place.min(initial=0), np.int64)))
+    order = sorting(known.src.astype(np.int64))
+    src, dst = known.src[order], known.dst[order]
+    first = np.concatenate(([0], np.cumsum(np.bincount(src, minlength=known.nodes))))
+    edges = np.arange(len(src))
     for _ in range(_ROUNDS):
-        late = place[known.src] >= place[known.dst]
-        if not late.any():
+        late = edges[place[src[edges]] >= place[dst[edges]]]
+        if not len(late):
             return place[: known.txns]
-        np.maximum.at(place, known.dst[late], place[known.src[late]] + 1)
+        np.maximum.at(place, dst[late], place[src[late]] + 1)
+        # Only what was pushed can push on.
+        pushed = np.unique(dst[late])
+        many = first[pushed + 1] - first[pushed]
+        edges = np.repeat(first[pushed] - (np.cumsum(many) - many), many) + np.arange(int(many.sum()))
     labels, _ = cyclic(known.nodes, known.src, known.dst)
     return np.asarray(-labels[: known.txns], np.int64)
+
+
+def hinted_order(seen: Observed, known: Graph) -> Ints:
+    """A place for each transaction as ``guessed_order`` gives it, bent to what reads hint at besides.
+
+    In a correct store the last read of a version comes before the next version, so versions of one key are put in the
+    order of their last reads, not of the ends of their writers, wherever that closes no cycle with what is known.
+    """
+    place = guessed_order(seen, known)
+    key, txn = seen.txns.key, seen.txn
+    writes = final_writes(seen)
+    last = np.full(len(txn), np.iinfo(np.int64).min, np.int64)
+    last[writes] = place[txn[writes]]
+    reads = seen.live(READ)
+    reads = reads[seen.source[reads] >= 0]
+    np.maximum.at(last, seen.source[reads], place[txn[reads]])
+    writes = writes[sorting(pack(key[writes], last[writes], place[txn[writes]]))]
+    pairs = np.flatnonzero(key[writes][1:] == key[writes][:-1])
+    first, second = txn[writes[pairs]], txn[writes[pairs + 1]]
+    hints = Graph.of(known.txns, [(first, second, Edge.WW)])
+    both = known.plus(hints)
+    labels, _ = cyclic(both.nodes, both.src, both.dst)
+    keep = np.ones(len(both.src), np.bool_)
+    keep[len(known.src) :] = labels[both.src[len(known.src) :]] != labels[both.dst[len(known.src) :]]
+    return guessed_order(seen, both.only(keep))
 
 
 def _natural_order(seen: Observed) -> Ints:

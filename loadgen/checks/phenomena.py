@@ -58,7 +58,8 @@ def _odd_reads(seen: Observed, found: Anomalies) -> None:
         if order[: len(plain)] != plain and plain[: len(order)] != order:
             found.add(
                 "incompatible-order",
-                f"{_read_words(seen, mop)}, but another transaction read {list_name(seen, order)}: neither is a prefix of the other",
+                f"{_read_words(seen, mop)}, but another transaction read {list_name(seen, order)}: "
+                "neither starts the other",
             )
         column = np.array(elements, np.int64)
         place = find(np.full(len(column), key), column, txns.key[writes], txns.value[writes])
@@ -71,7 +72,8 @@ def _odd_reads(seen: Observed, found: Anomalies) -> None:
 
 def _aborted(seen: Observed, read: int, write: int) -> str:
     writer = name(seen, int(seen.txn[write]))
-    return f"{_read_words(seen, read)}, but {writer}, which wrote {value_name(seen, int(seen.txns.value[write]))}, had failed"
+    wrote = value_name(seen, int(seen.txns.value[write]))
+    return f"{_read_words(seen, read)}, but {writer}, which wrote {wrote}, had failed"
 
 
 def _elements(seen: Observed, found: Anomalies) -> None:
@@ -147,6 +149,8 @@ def _sources(seen: Observed, found: Anomalies) -> None:
     txns = seen.txns
     reads = _ok_reads(seen)
     missing = reads[seen.source[reads] == MISSING]
+    if txns.gaps:
+        return
     if txns.kind == Kind.VERSIONED and len(missing):
         # An unsure write that learned no version may have written this one.
         unsure = np.unique(txns.key[(txns.act == WRITE) & (txns.value == UNKNOWN)])
@@ -175,7 +179,7 @@ def _writes_again(seen: Observed) -> tuple[Ints, Ints]:
 def _intermediate(seen: Observed, found: Anomalies) -> None:
     """G1b: another transaction's write that was not its last of the key."""
     txns = seen.txns
-    first, second = _writes_again(seen)
+    first, _ = _writes_again(seen)
     inner = np.zeros(len(txns.act), np.bool_)
     inner[first] = True
     reads = _ok_reads(seen)
@@ -299,7 +303,8 @@ def _lost_updates(seen: Observed, found: Anomalies) -> None:
     def words(place: int) -> str:
         one, two = int(heads[order[place]]), int(heads[order[place + 1]])
         a, b = name(seen, int(seen.txn[one])), name(seen, int(seen.txn[two]))
-        return f"{a} and {b} both read {key_name(seen, one)} = {read_value(seen, one)} and both wrote it: one update is lost"
+        read = f"{key_name(seen, one)} = {read_value(seen, one)}"
+        return f"{a} and {b} both read {read} and both wrote it: one update is lost"
 
     found.add_all("lost-update", (words(int(place)) for place in same), len(same))
     if txns.kind == Kind.VERSIONED:

@@ -75,6 +75,8 @@ class Transactions:
     export_value: Callable[[int], Any] = int
     timed: bool = True
     """Whether ``invoked`` and ``completed`` are of one clock, so that real-time order may be judged."""
+    gaps: bool = False
+    """Whether transactions may be missing whose fate nobody knows: then a version without a writer proves nothing."""
     unfit: str = ""
     """Why this history cannot be judged (a broken precondition, with its example), or empty."""
     warnings: list[str] = field(default_factory=list)

@@ -7,21 +7,24 @@ history is valid if all such orders, session order and reads together have no cy
 the writer of its last element.
 """
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
 from loadgen.checks.dependencies import final_writes
 from loadgen.checks.graph import Deadline, Graph, TimeLimitError
-from loadgen.checks.observed import MISSING, NOTHING, UNJUDGED, Observed, find, pack
+from loadgen.checks.observed import MISSING, NOTHING, UNJUDGED, Observed, find, pack, sorting
 from loadgen.checks.transactions import READ, WRITE, Edge, Flags, Ints
 from loadgen.op import Outcome
 
 _PAIRS = 2_000_000
 """How many pairs of reads are looked at in one go."""
 
-_MOST = 40_000
-"""So many transactions need 200 MB of bit sets; more are not tried."""
+_WINDOW = 256
+"""How many turns back a transaction keeps a bit for each."""
+_MOST_BETWEEN = 20_000_000
+"""How many writes between what was read and the reader are looked at; more is unknown."""
 
 Hidden = tuple[Ints, Ints]
 """Pairs (read, write): the read's transaction can see the write's, yet the read saw another write of the key."""
@@ -33,7 +36,8 @@ def outside_reads(seen: Observed) -> Ints:
     source = seen.source[reads]
     keep = (source != UNJUDGED) & (source != MISSING)
     keep[source >= 0] &= seen.txn[source[source >= 0]] != seen.txn[reads[source >= 0]]
-    return reads[keep]
+    kept: Ints = reads[keep]
+    return kept
 
 
 def hidden_atomic(seen: Observed) -> Hidden:
@@ -106,70 +110,154 @@ def forced_graph(seen: Observed, hidden: Hidden) -> tuple[Graph, Hidden]:
     return graph, (read[stale], write[stale])
 
 
-def hidden_causal(seen: Observed, visible: Graph, part: Graph, rank: Ints, deadline: Deadline) -> Hidden:
-    """Hidden writes of transactions in ``part``, the components outside which there are none, later by ``rank``.
+class Sight:
+    """Who can see whom, by any chain of session order and reads.
 
-    ``visible`` holds session order and reads, without cycles. One bit set a transaction says what it can see; what
-    cannot be done in the time raises TimeLimitError.
+    ``place`` orders transactions so that all edges of ``visible`` go upwards. Each transaction keeps one bit for each
+    of the _WINDOW transactions before it; what is farther away is first looked for by way of its session.
     """
-    inside = np.zeros(seen.txns.count, np.bool_)
-    ends = np.concatenate((part.src, part.dst))
-    inside[ends[ends < seen.txns.count]] = True
-    nodes = np.flatnonzero(inside)
-    if len(nodes) > _MOST:
-        raise TimeLimitError
-    bit = np.full(seen.txns.count, -1, np.int64)
-    bit[nodes] = np.arange(len(nodes))
-    past = _past(visible, inside, bit, len(nodes), deadline)
-    later = _later_writers(seen, inside, rank, bit)
-    reads = outside_reads(seen)
-    reads = reads[inside[seen.txn[reads]]]
-    found: list[tuple[int, int]] = []
-    for mop in reads.tolist():
-        deadline.check()
-        mine = past[int(bit[seen.txn[mop]])]
-        if not mine:
-            continue
-        for write_rank, writer, write in later.get(int(seen.txns.key[mop]), ()):
-            if write_rank <= rank[mop]:
-                break
-            if mine >> writer & 1:
-                found.append((mop, write))
-    table = np.array(found, np.int64).reshape(-1, 2)
-    return _others(seen, table[:, 0], table[:, 1])
+
+    def __init__(self, seen: Observed, visible: Graph, place: Ints, deadline: Deadline) -> None:
+        self.seen = seen
+        self.deadline = deadline
+        self.turn = np.empty(seen.txns.count, np.int64)
+        self.turn[np.argsort(place, kind="stable")] = np.arange(seen.txns.count)
+        self.src, self.dst = self.turn[visible.src], self.turn[visible.dst]
+
+    @functools.cached_property
+    def masks(self) -> list[int]:
+        """For each turn the bit set of the turns before it, nearest first, that reach it."""
+        return _masks(self.seen.txns.count, self.src, self.dst, self.deadline)
+
+    def hidden(self, place: Ints, rank: Ints) -> Hidden:
+        """Hidden writes, later by ``rank``, of transactions that the reader can see. Raises TimeLimitError.
+
+        What is visible and the ranks of each key must go upwards in ``place``: so only writes between what was read
+        and the reader come into question, and of a correct store these are few and near.
+        """
+        read, write = _between(self.seen, place, rank)
+        first, last = self.turn[self.seen.txn[write]], self.turn[self.seen.txn[read]]
+        below = first < last
+        read, write, first, last = read[below], write[below], first[below], last[below]
+        if not len(read):
+            return read, write
+        near = last - first <= _WINDOW
+        reached = np.zeros(len(read), np.bool_)
+        pairs = zip(last[near].tolist(), (last - first - 1)[near].tolist(), strict=True)
+        masks = self.masks
+        reached[near] = np.fromiter((masks[node] >> bit & 1 for node, bit in pairs), np.bool_, int(near.sum()))
+        far = np.flatnonzero(~near)
+        reached[far] = _by_session(self.seen, self.turn, masks, first[far], last[far])
+        left = far[~reached[far]]
+        reached[left] = _reached_far(self.src, self.dst, first[left], last[left], self.deadline)
+        return _others(self.seen, read[reached], write[reached])
 
 
-def _past(visible: Graph, inside: Flags, bit: Ints, count: int, deadline: Deadline) -> list[int]:
-    """For each transaction inside, the bit set of those that it can see by paths inside."""
-    keep = inside[visible.src] & inside[visible.dst]
-    src, dst = bit[visible.src[keep]].tolist(), bit[visible.dst[keep]].tolist()
-    follow: list[list[int]] = [[] for _ in range(count)]
-    waiting = [0] * count
-    for a, b in zip(src, dst, strict=True):
-        follow[a].append(b)
-        waiting[b] += 1
-    past = [0] * count
-    ready = [node for node in range(count) if not waiting[node]]
-    while ready:
-        deadline.check()
-        node = ready.pop()
-        mine = past[node] | 1 << node
-        for other in follow[node]:
-            past[other] |= mine
-            waiting[other] -= 1
-            if not waiting[other]:
-                ready.append(other)
-    return past
+def _by_session(seen: Observed, turn: Ints, masks: list[int], first: Ints, last: Ints) -> Flags:
+    """Which far pairs of turns are joined by a session that leads from near the first to near the last.
+
+    From ``first`` a transaction close behind it is reached, from there its session leads on, and from a later one of
+    that session, close before ``last``, that is reached.
+    """
+    session = np.empty(len(turn), np.int64)
+    session[turn] = np.where(seen.committed, seen.txns.session, -1)
+    sure = np.empty(len(turn), np.bool_)
+    sure[turn] = seen.txns.outcome == Outcome.OK
+    sessions, sures = session.tolist(), sure.tolist()
+    found = np.zeros(len(first), np.bool_)
+    for place, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        latest: dict[int, int] = {}
+        mask, back = masks[end], 0
+        while mask:
+            skip = (mask & -mask).bit_length()
+            back += skip
+            mask >>= skip
+            latest.setdefault(sessions[end - back], end - back)
+        found[place] = any(
+            sures[node]
+            and node <= latest.get(sessions[node], -1)
+            and sessions[node] >= 0
+            and (node == begin or masks[node] >> node - begin - 1 & 1)
+            for node in range(begin, min(begin + _WINDOW, end))
+        )
+    return found
 
 
-def _later_writers(seen: Observed, inside: Flags, rank: Ints, bit: Ints) -> dict[int, list[tuple[int, int, int]]]:
-    """The writes of each key by transactions inside, the latest first: (rank, bit, write)."""
+def _between(seen: Observed, place: Ints, rank: Ints) -> Hidden:
+    """Pairs of a read and a later write of its key whose transaction has a lower place than the reader's."""
+    key, txn = seen.txns.key, seen.txn
+    turn = np.empty(seen.txns.count, np.int64)
+    turn[sorting(place - place.min(initial=0))] = np.arange(seen.txns.count)
     writes = final_writes(seen)
-    writes = writes[inside[seen.txn[writes]]]
-    later: dict[int, list[tuple[int, int, int]]] = {}
-    for mop in writes[np.argsort(-rank[writes].astype(np.float64), kind="stable")].tolist():
-        later.setdefault(int(seen.txns.key[mop]), []).append((int(rank[mop]), int(bit[seen.txn[mop]]), mop))
-    return later
+    writes = writes[sorting(pack(key[writes], turn[txn[writes]]))]
+    reads = outside_reads(seen)
+    if not len(writes) or not len(reads):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    sources = seen.source[reads]
+    own = np.where(sources >= 0, txn[np.maximum(sources, 0)], 0)
+    low = np.where(sources >= 0, turn[own] + 1, 0)
+    keys = np.concatenate((key[writes], key[reads], key[reads]))
+    both = pack(keys, np.concatenate((turn[txn[writes]], low, turn[txn[reads]])))
+    have = both[: len(writes)]
+    begin = _ranked(have, both[len(writes) : len(writes) + len(reads)])
+    many = np.maximum(0, _ranked(have, both[len(writes) + len(reads) :]) - begin)
+    if int(many.sum()) > _MOST_BETWEEN:
+        raise TimeLimitError
+    read = np.repeat(reads, many)
+    write = writes[np.repeat(begin - (np.cumsum(many) - many), many) + np.arange(len(read))]
+    later = rank[write] > rank[read]
+    return read[later], write[later]
 
 
-__all__ = ["Flags", "forced_graph", "hidden_atomic", "hidden_causal", "later_hidden", "outside_reads"]
+def _ranked(have: Ints, want: Ints) -> Ints:
+    order = sorting(want)
+    place = np.empty(len(want), np.int64)
+    place[order] = np.searchsorted(have, want[order])
+    return place
+
+
+def _masks(count: int, src: Ints, dst: Ints, deadline: Deadline) -> list[int]:
+    """For each turn one bit for each of the turns before it, up to _WINDOW: whether that one reaches it.
+
+    All edges go upwards, so a path stays between its ends, and nothing beyond the window is needed.
+    """
+    close = dst - src <= _WINDOW
+    src, dst = src[close], dst[close]
+    order = sorting(dst)
+    gaps = (dst - src)[order].tolist()
+    start = np.concatenate(([0], np.cumsum(np.bincount(dst, minlength=count)))).tolist()
+    whole = (1 << _WINDOW) - 1
+    masks = [0] * count
+    for node in range(count):
+        mask = 0
+        for gap in gaps[start[node] : start[node + 1]]:
+            mask |= (masks[node - gap] << 1 | 1) << gap - 1
+        masks[node] = mask & whole
+        if not node & 0xFFFF:
+            deadline.check()
+    return masks
+
+
+def _reached_far(src: Ints, dst: Ints, first: Ints, last: Ints, deadline: Deadline) -> Flags:
+    """Which of ``last`` can be reached from ``first``: a search backwards, as far down as ``first``."""
+    reached = np.zeros(len(first), np.bool_)
+    if not len(first):
+        return reached
+    order = sorting(dst)
+    sources = src[order].tolist()
+    start = np.concatenate(([0], np.cumsum(np.bincount(dst, minlength=int(last.max()) + 1)))).tolist()
+    by_last = np.argsort(last, kind="stable")
+    for group in np.split(by_last, np.flatnonzero(np.diff(last[by_last])) + 1):
+        lowest = int(first[group].min())
+        visited = {int(last[group[0]])}
+        stack = list(visited)
+        while stack:
+            node = stack.pop()
+            if not len(visited) & 0xFF:
+                deadline.check()
+            for before in sources[start[node] : start[node + 1]]:
+                if before >= lowest and before not in visited:
+                    visited.add(before)
+                    stack.append(before)
+        reached[group] = [int(each) in visited for each in first[group]]
+    return reached

@@ -80,7 +80,8 @@ def _wr_words(seen: Observed, first: int, second: int) -> str:
         source = int(seen.source[mop])
         if source >= 0 and seen.txn[source] == first:
             wrote = value_name(seen, int(seen.txns.value[source]))
-            return f"{name(seen, second)} read {key_name(seen, mop)} = {read_value(seen, mop)}, of which {wrote} is {name(seen, first)}'s"
+            read = f"{name(seen, second)} read {key_name(seen, mop)} = {read_value(seen, mop)}"
+            return f"{read}, of which {wrote} is {name(seen, first)}'s"
     return ""
 
 

@@ -26,6 +26,7 @@ _DATA_ROW, _COMPLETE, _READY, _ERROR, _NOTICE = b"DCZEN"
 # matters here. Anything else means that server and client have lost each other.
 _IGNORED = frozenset(b"12SAIn")
 _LENGTH = struct.Struct("!I")
+_UNASKED = frozenset(b"ENS")
 _IDLE = ord("I")
 
 
@@ -65,6 +66,8 @@ class Answer(NamedTuple):
     warned: bool
     idle: bool
     """Whether no transaction is open now."""
+    rest: bytes = b""
+    """What came behind it unasked: a server that shuts down says so when it likes."""
 
     @property
     def commands(self) -> int:
@@ -241,7 +244,7 @@ class WireConnection(asyncio.Protocol):
         except UnreadableAnswerError as error:
             self._end(error)
             return
-        self._partial = data if answer is None else b""
+        self._partial = data if answer is None else answer.rest
         if answer is None:
             return
         waiter, self._waiter = self._waiter, None
@@ -305,9 +308,9 @@ def read_answer(data: bytes) -> Answer | None:
             tags.append(data[position + 5 : after - 1])
             last_rows, rows = rows, []
         elif kind == _READY:
-            if after != end:
+            if after != end and data[after] not in _UNASKED:
                 raise UnreadableAnswerError("more came than was asked for")
-            return Answer(tuple(tags), tuple(last_rows), error, warned, data[after - 1] == _IDLE)
+            return Answer(tuple(tags), tuple(last_rows), error, warned, data[after - 1] == _IDLE, data[after:])
         elif kind == _ERROR:
             error = _fields(data[position + 5 : after])
         elif kind == _NOTICE:
@@ -321,7 +324,7 @@ def read_answer(data: bytes) -> Answer | None:
 
 def remember(data: bytes, answer: Answer) -> None:
     """Keep an answer that will come again, and again: one without errors and warnings."""
-    if answer.error is not None or answer.warned:
+    if answer.error is not None or answer.warned or answer.rest:
         return
     known = answer.commands, answer.idle, Result(answer.row_count, (), -1)
     if not answer.rows and len(_known) < MOST_KNOWN:

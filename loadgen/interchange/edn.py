@@ -118,10 +118,8 @@ class _Reader:
                     raise self.error(f"nested deeper than {DEPTH}", start)
                 stack.append((token if kind == "open" else kind or "", start, []))
                 continue
-            if kind == "close":
-                value = self._close(stack, token, start)
-            else:
-                value = self._scalar(kind or "", token, start)
+            closing = kind == "close"
+            value = self._close(stack, token, start) if closing else self._scalar(kind or "", token, start)
             done, value = self._settle(stack, value)
             if done:
                 yield value

@@ -30,7 +30,7 @@ class Loaded:
 
 
 def load(path: Path, kind: str | None = None) -> Loaded:
-    """Read a history; ``kind`` overrides what its content says. Raises StoreError, which says where it is unreadable."""
+    """Read a history; ``kind`` overrides what its content says. Raises StoreError, which says where."""
     if path.is_dir():
         directory = path / "history" if (path / "history").is_dir() else path
         return _ours(sorted(directory.glob(f"*{SUFFIX}")), kind)

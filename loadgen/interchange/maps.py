@@ -184,8 +184,10 @@ def kind_of(ops: Ops) -> str:
     verbs = {_name(mop[0]) for mop in mops}
     if "append" in verbs:
         return "list-append"
+    if names <= {"write", "read"} and names and mops:
+        return "long-fork"
     if {"w", "write"} & verbs:
-        return "long-fork" if names & {"write", "read"} and "txn" not in names else "rw-register"
+        return "rw-register"
     lists = any(len(mop) == 3 and isinstance(mop[2], list) for mop in mops)
     scalars = any(len(mop) == 3 and mop[2] is not None and not isinstance(mop[2], list) for mop in mops)
     return "rw-register" if scalars and not lists else "list-append"

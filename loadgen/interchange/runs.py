@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen import probes, sale
+from loadgen import probes
 from loadgen.checks.jepsen import Reading
+from loadgen.checks.sale_isolation import sale_transactions
 from loadgen.checks.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
 from loadgen.errors import PlanError, StoreError
 from loadgen.history import History, LoadProcess, read_history
@@ -58,7 +59,7 @@ def transactions_of(workload: str, plan: Plan, history: History) -> Transactions
     """The transactions of a run: versioned rows of the sale, lists or registers of a probe. Raises StoreError."""
     clocks = {process.origin.boot_id for process in history.processes}
     if workload == "flashsale":
-        return _sale(plan, history, timed=len(clocks) <= 1)
+        return sale_transactions(history)
     if workload == "register":
         return _registers(plan, history, timed=len(clocks) <= 1)
     if workload not in KINDS:
@@ -205,98 +206,3 @@ def _add_final(builder: Builder, history: History) -> None:
     if mops:
         ends = [int(process.ops["done"].max()) for process in history.processes if len(process.ops["done"])]
         builder.add(-1, max(ends, default=0) + 1, max(ends, default=0) + 2, Outcome.OK, FINAL_LABEL, mops)
-
-
-def _sale(plan: Plan, history: History, *, timed: bool) -> Transactions:
-    """The sale's stock rows: an op reads versions and writes versions. Vectorised, for millions of orders."""
-    parts = [_sale_part(plan, process) for process in history.processes]
-    rows = {name: np.concatenate([part[0][name] for part in parts]) for name in _ROW_NAMES} if parts else {}
-    mops = (
-        {name: np.concatenate([part[1][name] for part in parts]) for name in ("act", "key", "value")} if parts else {}
-    )
-    counts = np.concatenate([part[0]["count"] for part in parts]) if parts else np.empty(0, np.int64)
-    order = np.argsort(rows["invoked"], kind="stable") if parts else np.empty(0, np.int64)
-    begins = np.cumsum(counts) - counts
-    sorted_counts = counts[order]
-    start = np.concatenate(([0], np.cumsum(sorted_counts)))
-    place = np.arange(int(sorted_counts.sum())) - np.repeat(start[:-1], sorted_counts)
-    at = np.repeat(begins[order], sorted_counts) + place
-    return Transactions(
-        kind=Kind.VERSIONED,
-        session=rows["session"][order],
-        invoked=rows["invoked"][order],
-        completed=rows["completed"][order],
-        outcome=rows["outcome"][order].astype(np.uint8),
-        label=rows["label"][order],
-        start=start,
-        act=mops["act"][at].astype(np.uint8),
-        key=mops["key"][at],
-        value=mops["value"][at],
-        length=np.zeros(len(at), np.int64),
-        keys=plan.skus * plan.buckets,
-        timed=timed,
-    )
-
-
-_ROW_NAMES = ("session", "invoked", "completed", "outcome", "label", "count")
-
-
-def _sale_part(plan: Plan, process: LoadProcess) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    ops = process.ops
-    ok = ops["outcome"] == Outcome.OK
-    whose = np.repeat(np.arange(len(ok)), np.diff(ops["touched_start"]))
-    kept = ok[whose]
-    row, read, wrote = (ops[f"touched_{name}"][kept] for name in ("row", "read", "wrote"))
-    # Each touch is up to two micro-operations: its read, then its write.
-    key = np.repeat(row, 2)
-    act = np.tile(np.array([READ, WRITE], np.uint8), len(row))
-    value = np.stack((np.where(read == 0, INITIAL, read), wrote), axis=1).reshape(-1)
-    happened = np.stack((read >= 0, wrote >= 0), axis=1).reshape(-1)
-    owner = np.repeat(whose[kept], 2)[happened]
-    counts = np.bincount(owner, minlength=len(ok))
-    some = counts > 0
-    told = {
-        "session": ops["process"][some].astype(np.int64),
-        "invoked": ops["sent"][some],
-        "completed": ops["done"][some],
-        "outcome": ops["outcome"][some].astype(np.int64),
-        "label": ops["number"][some],
-        "count": counts[some],
-    }
-    unsure = _unsure_writes(plan, process)
-    mops = {"act": act[happened], "key": key[happened], "value": value[happened]}
-    return (
-        {name: np.concatenate((told[name], unsure[0][name])) for name in _ROW_NAMES},
-        {name: np.concatenate((mops[name], unsure[1][name])) for name in mops},
-    )
-
-
-def _unsure_writes(plan: Plan, process: LoadProcess) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """What ops may have written of which nobody knows: any bucket of their SKUs, at a version that nobody was told."""
-    invoked, ops = process.invoked, process.ops
-    numbers = invoked["number"]
-    open_ended = ~np.isin(numbers, ops["number"])
-    if process.closed_at is not None:
-        open_ended &= numbers < process.closed_at
-    open_ended |= np.isin(numbers, ops["number"][(ops["outcome"] == Outcome.INFO) & (ops["kind"] != sale.Kind.BROWSE)])
-    if process.closed_at is None:
-        # Its follow-ups may have happened too, whatever became of the order.
-        open_ended |= invoked["kind"] == sale.Kind.ORDER
-    open_ended &= invoked["kind"] == sale.Kind.ORDER
-    label = numbers[open_ended]
-    skus = np.stack((invoked["sku_a"][open_ended], invoked["sku_b"][open_ended]), axis=1).astype(np.int64)
-    named = np.repeat(skus >= 0, plan.buckets, axis=1)
-    rows = (skus[:, :, None] * plan.buckets + np.arange(plan.buckets)).reshape(len(label), 2 * plan.buckets)
-    count = named.sum(axis=1)
-    key = rows[named]
-    return (
-        {
-            "session": np.full(len(label), -1, np.int64),
-            "invoked": np.full(len(label), ALWAYS, np.int64),
-            "completed": np.full(len(label), NEVER, np.int64),
-            "outcome": np.full(len(label), int(Outcome.INFO), np.int64),
-            "label": label,
-            "count": count,
-        },
-        {"act": np.full(len(key), WRITE, np.uint8), "key": key, "value": np.full(len(key), UNKNOWN, np.int64)},
-    )

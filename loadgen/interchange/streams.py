@@ -73,7 +73,7 @@ class ListLog:
 
 
 class TxnRow(NamedTuple):
-    """One transaction to be written. ``mops`` are (act, key, value); the value of a list read is its elements or None."""
+    """One transaction to be written. ``mops`` are (act, key, value); a list read's value is its elements or None."""
 
     session: int
     invoked: int
@@ -265,7 +265,12 @@ def _joined(kind: Kind, streams: Sequence[_Stream]) -> Transactions:
         len(names), len(streams), keys, mops, stream_of, (element_key[plain], element_stream[plain], tails[plain]), odd
     )
     act = np.where(mops["act"] == ODD, READ, mops["act"]).astype(np.uint8)
-    columns = {"act": act, "key": keys, "value": mops["value"], "length": mops["length"].astype(np.int64)}
+    columns: dict[str, NDArray[Any]] = {
+        "act": act,
+        "key": keys,
+        "value": mops["value"],
+        "length": mops["length"].astype(np.int64),
+    }
     if len(streams) > 1:
         order = np.argsort(rows["invoked"], kind="stable")
         moved = _moved(counts, order)

@@ -3,7 +3,9 @@
 Hands ask it for op numbers and give it their rows; it writes both, and when the run ends it has them judged.
 """
 
+import os
 import resource
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from loadgen.history import HistoryWriter
 from loadgen.load.conductor import Conductor
 from loadgen.load.live import LiveView
 from loadgen.plan import Plan
+from loadgen.report.terminal import coloured
 from loadgen.workload import Workload
 
 PROGRESS_S = 1.0
@@ -197,3 +200,9 @@ def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
 def print_progress(text: str) -> None:
     """Print a line of progress, at once."""
     print(text, flush=True)  # noqa: T201
+
+
+def print_report(text: str) -> None:
+    """Print the report, in colour where the terminal wants it."""
+    wants_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print_progress(coloured(text) if wants_colour else text)

@@ -15,7 +15,7 @@ from locust.runners import MasterRunner
 from loadgen.clock import now_ns
 from loadgen.errors import LoadgenError
 from loadgen.load.crew import Crew, LocalCrew, RemoteCrew
-from loadgen.load.head import Head, print_progress
+from loadgen.load.head import Head, print_progress, print_report
 from loadgen.load.options import plan_of
 from loadgen.load.user import SessionUser, kind_weights
 from loadgen.plan import Plan
@@ -131,7 +131,7 @@ class Hosting:
         if not self._report:
             self._report = ending.report
             if self._web_ui is not None:
-                print_progress(self._report)
+                print_report(self._report)
 
     def _break_off(self, reason: str) -> None:
         self.end(reason)
@@ -160,12 +160,18 @@ class Hosting:
         if self._quits > 1 and self.busy and self.head is not None:
             self.head.abandon()
             os._exit(128 + signal.SIGTERM)
-        self.end("stopped by a signal")
+        try:
+            self.end("stopped by a signal")
+        except KeyboardInterrupt:
+            if self.head is not None:
+                self.head.abandon()
+            print("loadgen: interrupted again: the run was not judged", file=sys.stderr, flush=True)  # noqa: T201
+            os._exit(128 + signal.SIGINT)
 
     def on_quit(self) -> None:
         """The last thing on the terminal is our summary, below Locust's own tables."""
         if self._report and self._web_ui is None:
-            print_progress(self._report)
+            print_report(self._report)
 
     def _stop_load(self, *, cut_short: bool) -> None:
         self._crew.stop(CUT_DRAIN_S if cut_short else DRAIN_S, serve_queued=not cut_short)

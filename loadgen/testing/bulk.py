@@ -7,6 +7,7 @@ written since (then a real store would have aborted it, and it is made to read t
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ _STEP_NS = 10_000
 _WINDOW = 20
 """How many commits before its own a transaction may have begun, and after it may have been answered."""
 _BATCH = 50_000
+_STALE = 500
+"""How many versions an injected stale read is behind: far enough that its session saw later ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +41,16 @@ class Bulk:
 
 
 def write_bulk(path: Path, bulk: Bulk, *, stale_at: int = -1) -> None:
-    """Write the history to ``path``. From ``stale_at`` on the first fit read is made a stale one: an injected anomaly."""
+    """Write the history to ``path``. From ``stale_at`` on the first fit read is made stale: an injected anomaly."""
     rng = np.random.default_rng(bulk.seed)
     n, per = bulk.transactions, bulk.operations
     slot = _zipf(rng, bulk.keys, bulk.skew, n * per)
     act = (rng.random(n * per) < 0.5).astype(np.uint8)
     txn = np.repeat(np.arange(n), per)
-    count, key, rank = _versions(bulk, rng, slot, act, txn)
+    _, key, rank = _versions(bulk, rng, slot, act, txn)
     value = np.where(act == WRITE, np.arange(n * per), INITIAL)
     if stale_at >= 0:
-        _make_stale(stale_at, slot, act, txn, count, rank)
+        _make_stale(stale_at, slot, act, txn, rank)
     order = np.lexsort((np.arange(n * per), key))
     writes = order[act[order] == WRITE]
     # The place of each key's r-th write among all writes sorted by key: its first place, and r - 1 more.
@@ -111,7 +114,7 @@ def _see_snapshots(
     shown[reads] = count[reads] - missed[reads]
 
 
-def _make_stale(stale_at: int, slot: Ints, act: NDArray[np.uint8], txn: Ints, count: Ints, rank: Ints) -> None:
+def _make_stale(stale_at: int, slot: Ints, act: NDArray[np.uint8], txn: Ints, rank: Ints) -> None:
     """One read misses the write before it, by a transaction from whose other writes the same reader reads on."""
     last = np.full(int(slot.max()) + 1, -1, np.int64)
     for place in range(len(slot)):
@@ -120,7 +123,7 @@ def _make_stale(stale_at: int, slot: Ints, act: NDArray[np.uint8], txn: Ints, co
         elif txn[place] >= stale_at and rank[place] > 1 and last[slot[place]] not in (-1, txn[place]):
             mine = slice(int(np.searchsorted(txn, txn[place])), int(np.searchsorted(txn, txn[place], side="right")))
             if WRITE not in act[mine][slot[mine] == slot[place]] and (act[mine] == WRITE).any():
-                rank[place] -= min(int(rank[place]), 5)
+                rank[place] -= min(int(rank[place]) - 1, _STALE)
                 return
     raise ValueError("no read was fit to be made stale")
 
@@ -137,7 +140,7 @@ def _new_elements(key: Ints, rank: Ints) -> Ints:
     return new
 
 
-def _write(path: Path, bulk: Bulk, rng: np.random.Generator, mops: dict[str, NDArray[np.int64]], tails: Ints) -> None:
+def _write(path: Path, bulk: Bulk, rng: np.random.Generator, mops: dict[str, NDArray[Any]], tails: Ints) -> None:
     n, per = bulk.transactions, bulk.operations
     at = np.arange(n) * _STEP_NS
     spread = _WINDOW * _STEP_NS

@@ -51,7 +51,8 @@ def committed(history: Sequence[Txn]) -> list[int]:
         more = {
             place
             for place, txn in enumerate(history)
-            if txn.outcome == Outcome.INFO and any(verb != "r" and (key, value) in seen for verb, key, value in txn.mops)
+            if txn.outcome == Outcome.INFO
+            and any(verb != "r" and (key, value) in seen for verb, key, value in txn.mops)
         }
         if more <= chosen:
             return sorted(chosen)
@@ -260,9 +261,7 @@ def by_graph(history: Sequence[Txn], order: str, judge: Callable[[Dsg], set[tupl
     """Whether for some version order the edges that ``judge`` picks have no cycle."""
     live = committed(history)
     extra = _extra(history, live, order)
-    return any(
-        acyclic(judge(graph(history, live, orders)) | extra) for orders in version_orders(history, live)
-    )
+    return any(acyclic(judge(graph(history, live, orders)) | extra) for orders in version_orders(history, live))
 
 
 def read_committed(history: Sequence[Txn], order: str = "") -> bool:
@@ -330,7 +329,9 @@ def visible_model(history: Sequence[Txn], *, causal: bool) -> bool:
 def _lists_fit(history: Sequence[Txn], sequence: Sequence[int], lists: dict[Any, list[tuple[Any, ...]]]) -> bool:
     """Whether every list read is a start of what the sequence appends."""
     for key, reads in lists.items():
-        whole = tuple(value for txn in sequence for verb, each, value in history[txn].mops if verb == "append" and each == key)
+        whole = tuple(
+            value for txn in sequence for verb, each, value in history[txn].mops if verb == "append" and each == key
+        )
         if any(whole[: len(seen)] != seen for seen in reads):
             return False
     return True

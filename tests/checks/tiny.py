@@ -81,6 +81,4 @@ def _arbitrary(rng: random.Random, count: int, keys: str, lists: bool) -> list[t
             return tuple(order[: rng.randint(0, len(order))])
         return rng.choice([None, *written[key]]) if rng.random() < 0.98 else 99
 
-    return [
-        tuple((verb, key, answer(key) if verb == "r" else value) for verb, key, value in shape) for shape in shapes
-    ]
+    return [tuple((verb, key, answer(key) if verb == "r" else value) for verb, key, value in shape) for shape in shapes]

@@ -89,6 +89,17 @@ def test_answer_that_nobody_asked_for_is_unreadable(data: bytes) -> None:
         read_answer(data)
 
 
+def test_answer_counts_although_the_server_says_good_bye_behind_it() -> None:
+    """A COMMIT that was confirmed is confirmed, also where the end of the connection comes in the same piece."""
+    fatal = error(V="FATAL", C="57P01", M="shutting down")
+    answer = read_answer(complete("COMMIT") + READY + fatal)
+
+    assert answer is not None
+    assert answer.commands == -1
+    assert answer.error is None
+    assert answer.rest == fatal
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_refused_or_waited_on(data: bytes) -> None:
     """Garbage never gives another exception."""
