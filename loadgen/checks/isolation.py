@@ -35,6 +35,8 @@ TIME_LIMIT_S = 60.0
 
 _ROUNDS = 50
 """How often a guessed order of versions is mended before the answer is unknown."""
+_NAMING_S = 6.0
+"""How long the smallest cycles are looked for once it is known that there are some."""
 _MOST_QUESTIONS = 100_000
 _MOST_NODES = 6_000
 """What the search for an order of versions is asked to do; more is unknown at once."""
@@ -175,7 +177,7 @@ class _Judge:
         return self._cycles[key]
 
     def _name(self, part: Graph, model: Model) -> tuple[str, ...]:
-        found = name_cycles(self.seen, part, model.rule, model.order, self.deadline.share(0.5))
+        found = name_cycles(self.seen, part, model.rule, model.order, self.deadline.share(0.5, _NAMING_S))
         names = tuple(each for each in found.names() if each in cycle_names(model.rule, model.order))
         if not names:
             # The components prove the cycle, though its smallest was not found in the time.
