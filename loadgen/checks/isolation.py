@@ -399,10 +399,11 @@ class _Judge:
             place = guessed_order(self.seen, ordered)
             sight = Sight(self.seen, visible, place, self.deadline)
             return self._told(sight.hidden(place, ranks_by(self.seen, place)))
-        sight = Sight(self.seen, visible, guessed_order(self.seen, visible), self.deadline)
+        sight: Sight | None = None
         for _ in range(_ROUNDS):
             self.deadline.check()
             place = guessed_order(self.seen, visible.plus(forced))
+            sight = sight or Sight(self.seen, visible, place, self.deadline)
             more = sight.hidden(place, ranks_by(self.seen, place))
             if not len(more[0]):
                 return Verdict.VALID, (), ""
