@@ -37,6 +37,8 @@ _ROUNDS = 50
 """How often a guessed order of versions is mended before the answer is unknown."""
 _NAMING_S = 6.0
 """How long the smallest cycles are looked for once it is known that there are some."""
+_SEARCH_SHARE = 0.25
+"""How much of the time left one search for an order of versions may take."""
 _MOST_QUESTIONS = 100_000
 _MOST_NODES = 6_000
 """What the search for an order of versions is asked to do; more is unknown at once."""
@@ -211,20 +213,22 @@ class _Judge:
 
     def _by_orders(self, model: Model) -> tuple[Verdict, tuple[str, ...], str]:
         """Search for an order of versions, first by guessing, then where the guess fails, inside its components."""
+        # A search may take all the time there is: the other models need some too.
+        deadline = self.deadline.share(_SEARCH_SHARE)
         known = self._graph(model.order)
         hints = Graph.of(known.txns, [])
         # A rw edge does not bind the order of commits under SI: only the others bend the guess.
         binding = known if model.rule == Rule.G2 else known.without(Edge.RW)
         extra = self._extra(model.order)
         for _ in range(_ROUNDS):
-            self.deadline.check()
+            deadline.check()
             bent = binding.plus(hints)
             guess = hinted_order if self.seen.txns.kind == Kind.REGISTER else guessed_order
             place = guess(self.seen, bent if not len(cyclic_part(bent)[0].src) else binding)
             part = forbidden_part(ordered_by(self.seen, place).plus(extra), model.rule)
             if not len(part.src):
                 return Verdict.VALID, (), ""
-            answer = self._search(model, known, part, place)
+            answer = self._search(model, known, part, place, deadline)
             if answer is None:
                 return Verdict.UNKNOWN, (), "the order of versions is not known and too many orders are possible"
             possible, edges = answer
@@ -246,7 +250,7 @@ class _Judge:
         return graph
 
     def _search(
-        self, model: Model, known: Graph, part: Graph, place: Ints
+        self, model: Model, known: Graph, part: Graph, place: Ints, deadline: Deadline
     ) -> tuple[bool, list[tuple[int, int, int]]] | None:
         """Whether an order exists for the transactions of ``part`` (of all, where there are few); None if too hard."""
         inside = np.zeros(known.nodes, np.bool_)
@@ -280,7 +284,7 @@ class _Judge:
             )
         )
         every = np.concatenate((place, np.zeros(known.nodes - known.txns, np.int64)))[nodes]
-        answer = search(edges, len(nodes), asked, model.rule, self.deadline, every)
+        answer = search(edges, len(nodes), asked, model.rule, deadline, every)
         chosen = answer.forced if not answer.possible else answer.chosen
         return bool(answer.possible), [(int(nodes[a]), int(nodes[b]), kind) for a, b, kind in chosen]
 
