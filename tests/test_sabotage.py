@@ -35,6 +35,7 @@ OPTIONS = (
 )
 NEW_ID = 10**12
 """Ids from here on are nobody's op numbers."""
+HALF_ID = 2 * NEW_ID
 COLUMNS = ("id", "token", "user_id", "sku_a", "qty_a", "sku_b", "qty_b", "amount", "state")
 
 Row = dict[str, int]
@@ -250,13 +251,13 @@ def releases_a_reservation_twice_with_its_units(saboteur: Saboteur) -> tuple[str
 def writes_half_a_basket(saboteur: Saboteur) -> tuple[str, ...]:
     """A basket appears whose first SKU is deducted and whose second is not."""
     basket = saboteur.an_order(State.PAID, basket=True)
-    copy = {**basket, "id": NEW_ID, "token": basket["token"] ^ 1, "state": int(State.RESERVED)}
+    copy = {**basket, "id": HALF_ID, "token": basket["token"] ^ 1, "state": int(State.RESERVED)}
     insert_order(saboteur, copy)
     saboteur.do(
         f"UPDATE loadgen.stock SET available = available - {basket['qty_a']}, version = version + 1 "
         f"WHERE sku = {basket['sku_a']}"
     )
-    return (f"row {NEW_ID} of orders",)
+    return (f"row {HALF_ID} of orders",)
 
 
 def keeps_half_a_basket(saboteur: Saboteur) -> tuple[str, ...]:

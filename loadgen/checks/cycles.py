@@ -166,92 +166,110 @@ class _Local:
         for a, b, why in zip(part.src.tolist(), part.dst.tolist(), part.kind.tolist(), strict=True):
             self.follow.setdefault(a, []).append((b, why))
 
+    def turns(self) -> dict[int, float]:
+        """An order of the nodes in which few edges go back, and none that leaves a hub.
+
+        Transactions stand by number; a hub just before the first of those that it leads to.
+        """
+        turn: dict[int, float] = {node: float(node) for node in self.follow}
+        hubs = sorted(node for node in self.follow if node >= self.txns)
+        changed = bool(hubs)
+        while changed:
+            # Chains of hubs run upwards or downwards in their numbers: one pass each way settles both.
+            changed = False
+            for hub in (*reversed(hubs), *hubs):
+                low = min(turn[other] - (0.5 if other < self.txns else 1e-6) for other, _ in self.follow[hub])
+                if low < turn[hub]:
+                    turn[hub] = low
+                    changed = True
+        return turn
+
 
 def _smallest(local: _Local, sort: _Sort, deadline: Deadline) -> list[Step]:
-    """The shortest cycle of this sort in ``local``, or what was found of it when the time was over."""
+    """The shortest cycle of this sort in ``local``, or what was found of it when the time was over.
+
+    Whatever order nodes are put in, every cycle goes back in it somewhere: so it is enough to look from each edge
+    that goes back. In the order in which transactions began these are few.
+    """
     best: list[Step] = []
     follow = {node: list(edges) for node, edges in local.follow.items()}
-    entering: dict[int, set[int]] = {}
-    for node, edges in follow.items():
+    turn = local.turns()
+    back = [(node, edge) for node, edges in follow.items() for edge in edges if turn[node] >= turn[edge[0]]]
+    entering: dict[int, int] = {}
+    for edges in follow.values():
         for other, _ in edges:
-            entering.setdefault(other, set()).add(node)
+            entering[other] = entering.get(other, 0) + 1
+    # Those that go back least first: they close the smallest cycles.
+    back.sort(key=lambda each: turn[each[0]] - turn[each[1][0]])
     try:
-        for start in list(follow):
-            for other, why in list(follow.get(start, ())):
-                if why in sort.begins:
-                    deadline.check()
-                    cycle = _shortest_from(follow, local.txns, start, other, why, sort, len(best) or 1 << 30)
-                    best = cycle or best
-                    if len(best) == 2:
-                        return best
-            _forget(follow, entering, start, sort)
+        for node, edge in back:
+            if edge not in follow.get(node, ()):
+                continue
+            deadline.check()
+            if edge[1] in sort.allowed:
+                cycle = _shortest_from(follow, local.txns, node, edge, sort, len(best) or 1 << 30, deadline)
+                best = cycle or best
+                if len(best) == 2:
+                    return best
+            _forget(follow, entering, node, edge)
     except TimeLimitError:
         if not best:
             raise
     return best
 
 
-def _forget(follow: dict[int, list[tuple[int, int]]], entering: dict[int, set[int]], start: int, sort: _Sort) -> None:
-    """Take out the edges of ``start`` from which cycles begin, for every cycle through them was looked at.
-
-    With them go the nodes that are left without a way in or out: a ring of any length is gone after one search.
-    """
-    kept = [edge for edge in follow.get(start, ()) if edge[1] not in sort.begins]
-    lost = {other for other, _ in follow.get(start, ())} - {other for other, _ in kept}
-    if not lost:
-        return
-    follow[start] = kept
-    doomed = [] if kept else [start]
-    for other in lost:
-        entering[other].discard(start)
-        if not entering[other]:
-            doomed.append(other)
+def _forget(
+    follow: dict[int, list[tuple[int, int]]], entering: dict[int, int], start: int, edge: tuple[int, int]
+) -> None:
+    """Take out an edge, for every cycle through it was looked at, and the nodes that nothing enters any more."""
+    follow[start].remove(edge)
+    doomed = [edge[0]]
     while doomed:
         node = doomed.pop()
-        for other, _ in follow.pop(node, ()):
-            into = entering.get(other)
-            if into is not None:
-                into.discard(node)
-                if not into:
-                    doomed.append(other)
-        for other in entering.pop(node, ()):
-            edges = follow.get(other)
-            if edges is not None:
-                edges[:] = [edge for edge in edges if edge[0] != node]
-                if not edges:
-                    doomed.append(other)
+        entering[node] -= 1
+        if not entering[node]:
+            doomed += [other for other, _ in follow.pop(node, ())]
 
 
-_State = tuple[int, int, bool, bool]
-"""A place in a search: node, rw edges so far (2: two or more), whether the last edge was one, whether two met."""
+_State = tuple[int, int, bool, bool, bool]
+"""A place in a search: node, rw edges so far (2: two or more), whether the last was one, whether two met, and whether
+an edge that the sort needs was passed."""
 
 
 def _shortest_from(
-    follow: dict[int, list[tuple[int, int]]], txns: int, start: int, other: int, why: int, sort: _Sort, limit: int
+    follow: dict[int, list[tuple[int, int]]],
+    txns: int,
+    start: int,
+    edge: tuple[int, int],
+    sort: _Sort,
+    limit: int,
+    deadline: Deadline,
 ) -> list[Step]:
-    """The shortest cycle of ``sort`` shorter than ``limit`` whose first edge is the one given, or none.
+    """The shortest cycle of ``sort`` shorter than ``limit`` through the edge from ``start``, or none.
 
     Breadth first over nodes and what the name depends on; a hub is passed at no cost.
     """
+    other, why = edge
     rw = why == Edge.RW
-    first: _State = (other, int(rw), rw, False)
+    first: _State = (other, int(rw), rw, False, why in sort.begins)
     parent: dict[_State, tuple[_State | None, int]] = {first: (None, why)}
     queue: deque[tuple[_State, int]] = deque([(first, 1)])
     while queue:
         state, cost = queue.popleft()
-        node, count, last, met = state
-        if cost >= limit or (node < txns and cost + 1 > limit):
+        node, count, last, met, has = state
+        if cost >= limit:
             continue
-        hub = node >= txns
+        if not len(parent) & 0x3FF:
+            deadline.check()
         for after, kind in follow.get(node, ()):
             if kind == Edge.CARRY:
-                new: _State = (after, count, last, met)
+                new: _State = (after, count, last, met, has)
             elif kind == Edge.RW:
                 if (count + 1 > sort.most and sort.most < 2) or (last and not sort.adjacent):
                     continue
-                new = (after, min(2, count + 1), True, met or last)
+                new = (after, min(2, count + 1), True, met or last, has or kind in sort.begins)
             else:
-                new = (after, count, False, met)
+                new = (after, count, False, met, has or kind in sort.begins)
             if new in parent:
                 continue
             parent[new] = (state, kind)
@@ -260,7 +278,7 @@ def _shortest_from(
                 if cycle and len(cycle) < limit:
                     return cycle
                 continue
-            if hub:
+            if node >= txns:
                 queue.appendleft((new, cost))
             else:
                 queue.append((new, cost + 1))
@@ -271,9 +289,9 @@ def _closed(
     parent: dict[_State, tuple[_State | None, int]], end: _State, start: int, txns: int, rw: bool, sort: _Sort
 ) -> list[Step]:
     """The cycle that ended at ``end``, if it is of the sort: hubs left out, no transaction twice."""
-    _, count, last, met = end
+    _, count, last, met, has = end
     met = met or (last and rw)
-    if count < sort.fewest or met != sort.adjacent:
+    if not has or count < sort.fewest or met != sort.adjacent:
         return []
     chain: list[tuple[int, int]] = []
     state: _State | None = end

@@ -166,9 +166,10 @@ def _fan(seen: Observed, reads: Ints, writes: Ints) -> tuple[list[_Part], int]:
 
 
 def read_graph(seen: Observed) -> Graph:
-    """Only the wr edges: who read whose write."""
+    """Only the wr edges: who read whose write, both of them transactions that count."""
     reads = seen.live(READ)
     reads = reads[seen.source[reads] >= 0]
+    reads = reads[seen.committed[seen.txn[seen.source[reads]]]]
     return Graph.of(seen.txns.count, [(seen.txn[seen.source[reads]], seen.txn[reads], Edge.WR)])
 
 

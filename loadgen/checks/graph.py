@@ -37,10 +37,10 @@ class Deadline:
         if time.monotonic() > self.at:
             raise TimeLimitError
 
-    def share(self, part: float) -> "Deadline":
-        """A deadline when ``part`` of the time that is left is over."""
+    def share(self, part: float, most: float = float("inf")) -> "Deadline":
+        """A deadline when ``part`` of the time that is left is over, but after at most ``most`` seconds."""
         now = time.monotonic()
-        return Deadline(now + max(0.0, self.at - now) * part)
+        return Deadline(now + min(most, max(0.0, self.at - now) * part))
 
 
 @dataclass(slots=True)

@@ -35,6 +35,10 @@ TIME_LIMIT_S = 60.0
 
 _ROUNDS = 50
 """How often a guessed order of versions is mended before the answer is unknown."""
+_NAMING_S = 6.0
+"""How long the smallest cycles are looked for once it is known that there are some."""
+_SEARCH_SHARE = 0.25
+"""How much of the time left one search for an order of versions may take."""
 _MOST_QUESTIONS = 100_000
 _MOST_NODES = 6_000
 """What the search for an order of versions is asked to do; more is unknown at once."""
@@ -175,7 +179,7 @@ class _Judge:
         return self._cycles[key]
 
     def _name(self, part: Graph, model: Model) -> tuple[str, ...]:
-        found = name_cycles(self.seen, part, model.rule, model.order, self.deadline.share(0.5))
+        found = name_cycles(self.seen, part, model.rule, model.order, self.deadline.share(0.5, _NAMING_S))
         names = tuple(each for each in found.names() if each in cycle_names(model.rule, model.order))
         if not names:
             # The components prove the cycle, though its smallest was not found in the time.
@@ -209,20 +213,22 @@ class _Judge:
 
     def _by_orders(self, model: Model) -> tuple[Verdict, tuple[str, ...], str]:
         """Search for an order of versions, first by guessing, then where the guess fails, inside its components."""
+        # A search may take all the time there is: the other models need some too.
+        deadline = self.deadline.share(_SEARCH_SHARE)
         known = self._graph(model.order)
         hints = Graph.of(known.txns, [])
         # A rw edge does not bind the order of commits under SI: only the others bend the guess.
         binding = known if model.rule == Rule.G2 else known.without(Edge.RW)
         extra = self._extra(model.order)
         for _ in range(_ROUNDS):
-            self.deadline.check()
+            deadline.check()
             bent = binding.plus(hints)
             guess = hinted_order if self.seen.txns.kind == Kind.REGISTER else guessed_order
             place = guess(self.seen, bent if not len(cyclic_part(bent)[0].src) else binding)
             part = forbidden_part(ordered_by(self.seen, place).plus(extra), model.rule)
             if not len(part.src):
                 return Verdict.VALID, (), ""
-            answer = self._search(model, known, part, place)
+            answer = self._search(model, known, part, place, deadline)
             if answer is None:
                 return Verdict.UNKNOWN, (), "the order of versions is not known and too many orders are possible"
             possible, edges = answer
@@ -244,7 +250,7 @@ class _Judge:
         return graph
 
     def _search(
-        self, model: Model, known: Graph, part: Graph, place: Ints
+        self, model: Model, known: Graph, part: Graph, place: Ints, deadline: Deadline
     ) -> tuple[bool, list[tuple[int, int, int]]] | None:
         """Whether an order exists for the transactions of ``part`` (of all, where there are few); None if too hard."""
         inside = np.zeros(known.nodes, np.bool_)
@@ -278,7 +284,7 @@ class _Judge:
             )
         )
         every = np.concatenate((place, np.zeros(known.nodes - known.txns, np.int64)))[nodes]
-        answer = search(edges, len(nodes), asked, model.rule, self.deadline, every)
+        answer = search(edges, len(nodes), asked, model.rule, deadline, every)
         chosen = answer.forced if not answer.possible else answer.chosen
         return bool(answer.possible), [(int(nodes[a]), int(nodes[b]), kind) for a, b, kind in chosen]
 
@@ -397,10 +403,11 @@ class _Judge:
             place = guessed_order(self.seen, ordered)
             sight = Sight(self.seen, visible, place, self.deadline)
             return self._told(sight.hidden(place, ranks_by(self.seen, place)))
-        sight = Sight(self.seen, visible, guessed_order(self.seen, visible), self.deadline)
+        sight: Sight | None = None
         for _ in range(_ROUNDS):
             self.deadline.check()
             place = guessed_order(self.seen, visible.plus(forced))
+            sight = sight or Sight(self.seen, visible, place, self.deadline)
             more = sight.hidden(place, ranks_by(self.seen, place))
             if not len(more[0]):
                 return Verdict.VALID, (), ""

@@ -167,6 +167,28 @@ class _Reach:
         other.after = list(self.after)
         return other
 
+    def load(self, known: list[tuple[int, int, int]]) -> bool:
+        """Take all sure edges at once, last nodes first; false if they have a cycle."""
+        size = len(self.after)
+        before: list[list[int]] = [[] for _ in range(size)]
+        waiting = [0] * size
+        for edge in known:
+            for start, end in self._ends(*edge):
+                before[end].append(start)
+                waiting[start] += 1
+        ready = [node for node in range(size) if not waiting[node]]
+        settled = 0
+        while ready:
+            node = ready.pop()
+            settled += 1
+            gained = self.after[node] | 1 << node
+            for other in before[node]:
+                self.after[other] |= gained
+                waiting[other] -= 1
+                if not waiting[other]:
+                    ready.append(other)
+        return settled == size
+
     def _ends(self, a: int, b: int, kind: int) -> tuple[tuple[int, int], ...]:
         if not self.half:
             return ((a, b),)
@@ -214,9 +236,8 @@ def search(
     """
     reach = _Reach(nodes, rule)
     forced: list[tuple[int, int, int]] = []
-    for edge in known:
-        if not reach.add(*edge):
-            return Answer(False)
+    if not reach.load(known):
+        return Answer(False)
     left = _propagate(reach, asked, forced, deadline)
     if left is None:
         return Answer(False, forced)

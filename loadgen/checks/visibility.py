@@ -123,6 +123,8 @@ class Sight:
         self.turn = np.empty(seen.txns.count, np.int64)
         self.turn[np.argsort(place, kind="stable")] = np.arange(seen.txns.count)
         self.src, self.dst = self.turn[visible.src], self.turn[visible.dst]
+        self.reads, self.writes = outside_reads(seen), final_writes(seen)
+        self._unseen = np.zeros(0, np.int64)
 
     @functools.cached_property
     def masks(self) -> list[int]:
@@ -135,10 +137,13 @@ class Sight:
         What is visible and the ranks of each key must go upwards in ``place``: so only writes between what was read
         and the reader come into question, and of a correct store these are few and near.
         """
-        read, write = _between(self.seen, place, rank)
+        read, write = _between(self.seen, self.reads, self.writes, place, rank)
+        pair = read * len(self.seen.txn) + write
+        new = ~np.isin(pair, self._unseen)
+        read, write, pair = read[new], write[new], pair[new]
         first, last = self.turn[self.seen.txn[write]], self.turn[self.seen.txn[read]]
         below = first < last
-        read, write, first, last = read[below], write[below], first[below], last[below]
+        read, write, first, last, pair = read[below], write[below], first[below], last[below], pair[below]
         if not len(read):
             return read, write
         near = last - first <= _WINDOW
@@ -150,6 +155,8 @@ class Sight:
         reached[far] = _by_session(self.seen, self.turn, masks, first[far], last[far])
         left = far[~reached[far]]
         reached[left] = _reached_far(self.src, self.dst, first[left], last[left], self.deadline)
+        # Another order asks about much the same pairs again.
+        self._unseen = np.concatenate((self._unseen, pair[~reached]))
         return _others(self.seen, read[reached], write[reached])
 
 
@@ -183,14 +190,12 @@ def _by_session(seen: Observed, turn: Ints, masks: list[int], first: Ints, last:
     return found
 
 
-def _between(seen: Observed, place: Ints, rank: Ints) -> Hidden:
+def _between(seen: Observed, reads: Ints, writes: Ints, place: Ints, rank: Ints) -> Hidden:
     """Pairs of a read and a later write of its key whose transaction has a lower place than the reader's."""
     key, txn = seen.txns.key, seen.txn
     turn = np.empty(seen.txns.count, np.int64)
     turn[sorting(place - place.min(initial=0))] = np.arange(seen.txns.count)
-    writes = final_writes(seen)
     writes = writes[sorting(pack(key[writes], turn[txn[writes]]))]
-    reads = outside_reads(seen)
     if not len(writes) or not len(reads):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     sources = seen.source[reads]

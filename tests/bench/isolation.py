@@ -69,8 +69,7 @@ def bulk_case(case: tuple[str, Kind, str, bool, bool, float, int], transactions:
     answers = {model: answer["valid"] for model, answer in told["answer"]["models"].items()}
     print(
         f"{name}: {transactions} transactions in {told['seconds']:.1f} s (asked {asked_s:g}), "
-        f"cpu {told['cpu_s']:.1f} s, "
-        f"{told['rss_mb']} MB (asked {asked_mb}): {answers}"
+        f"cpu {told['cpu_s']:.1f} s, {told['rss_mb']} MB (asked {asked_mb}): {answers}"
     )
     for anomaly in told["answer"]["anomalies"][:1]:
         print(f"  {anomaly['name']}: {anomaly['witness'][:300]}")
