@@ -55,6 +55,8 @@ def files_with(secret: str, directory: Path) -> list[Path]:
         (("--dsn", "nonsense"), "--dsn must begin with postgres:// or mysql://"),
         (("--engine", "mysql", "--dsn", f"postgres://u:{SECRET}@h/d"), "--engine mysql is reached by a mysql:// DSN"),
         (("--tags", "haggle"), "no task is left"),
+        (("--tags", "pay"), "nothing would arrive: --tags or --exclude-tags leave pay, which only follow orders"),
+        (("-u", "2", "--processes", "3"), "-u 2 leaves some of the 3 load processes without a session"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
 )

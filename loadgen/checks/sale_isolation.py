@@ -4,10 +4,13 @@ Each op that touched rows is a transaction that read and wrote versions (see ``o
 one that it was made with.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from loadgen.checks.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
-from loadgen.history import History, LoadProcess
+from loadgen.history import Columns, History, LoadProcess
 from loadgen.op import Outcome
 
 
@@ -17,56 +20,61 @@ def sale_transactions(history: History) -> Transactions:
     A number that was handed out and has no completion touched nobody knows what: it is left out, and the versions
     that it may have written are gaps that the judge passes over.
     """
-    parts = [process.ops for process in history.processes if len(process.ops["number"])]
-    session = []
-    base = 0
-    for process in history.processes:
-        if len(process.ops["number"]):
-            session.append(process.ops["process"].astype(np.int64) + base)
-            base += int(process.ops["process"].max()) + 1
-    if not parts:
+    told = [process for process in history.processes if len(process.ops["number"])]
+    if not told:
         return _empty()
-    names = ("number", "sent", "done", "outcome")
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
-    touches = np.concatenate([np.diff(part["touched_start"]) for part in parts])
-    row, read, wrote = (
-        np.concatenate([part[f"touched_{name}"] for part in parts]).astype(np.int64)
-        for name in ("row", "read", "wrote")
-    )
-    sessions = np.concatenate(session)
+    parts = [process.ops for process in told]
+    most = np.array([0, *(int(part["process"].max()) + 1 for part in parts)])
+    # Sessions of two load processes are two sessions, whatever their numbers.
+    sessions = [part["process"].astype(np.int64) + base for part, base in zip(parts, np.cumsum(most)[:-1], strict=True)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in ("number", "sent", "done", "outcome")}
     order = np.argsort(columns["sent"], kind="stable")
-    owner = np.repeat(np.arange(len(touches)), touches)
-    turn = np.empty(len(order), np.int64)
-    turn[order] = np.arange(len(order))
-    # A touch is up to two micro-operations: a read, then a write. Reads are told only by those who got an answer.
-    mop_txn = np.concatenate((turn[owner[read >= 0]], turn[owner[wrote >= 0]]))
-    place = np.concatenate((2 * np.flatnonzero(read >= 0), 2 * np.flatnonzero(wrote >= 0) + 1))
-    key = np.concatenate((row[read >= 0], row[wrote >= 0]))
-    value = np.concatenate((read[read >= 0], wrote[wrote >= 0]))
-    act = np.concatenate((np.full(int((read >= 0).sum()), READ), np.full(int((wrote >= 0).sum()), WRITE)))
-    sort = np.lexsort((place, mop_txn))
     outcome = columns["outcome"][order].astype(np.uint8)
-    unsure = outcome[mop_txn[sort]] == Outcome.INFO
-    counts = np.bincount(mop_txn, minlength=len(order))
+    mops = _micro_operations(parts, order)
+    unsure = outcome[mops["txn"]] == Outcome.INFO
     txns = Transactions(
         kind=Kind.VERSIONED,
-        session=sessions[order],
+        session=np.concatenate(sessions)[order],
         invoked=np.where(columns["sent"][order] > 0, columns["sent"][order], ALWAYS),
         completed=np.where(outcome == Outcome.INFO, NEVER, columns["done"][order]),
         outcome=outcome,
         label=columns["number"][order].astype(np.int64),
-        start=np.concatenate(([0], np.cumsum(counts))),
-        act=act[sort].astype(np.uint8),
-        key=key[sort],
-        value=np.where(unsure & (act[sort] == READ), UNKNOWN, value[sort]),
-        length=np.zeros(len(sort), np.int64),
-        keys=int(key.max(initial=-1)) + 1,
+        start=np.concatenate(([0], np.cumsum(np.bincount(mops["txn"], minlength=len(order))))),
+        act=mops["act"].astype(np.uint8),
+        key=mops["key"],
+        value=np.where(unsure & (mops["act"] == READ), UNKNOWN, mops["value"]),
+        length=np.zeros(len(mops["key"]), np.int64),
+        keys=int(mops["key"].max(initial=-1)) + 1,
     )
     txns.timed = len({process.origin.boot_id for process in history.processes}) == 1
     txns.gaps = bool(history.problems) or any(_incomplete(process) for process in history.processes)
     if not txns.timed:
         txns.warnings.append("load processes ran on different hosts or boots: real-time order is not judged")
     return txns
+
+
+def _micro_operations(parts: Sequence[Columns], order: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """``txn``, ``act``, ``key`` and ``value`` of every read and write, by transaction in ``order``.
+
+    A touch is up to two micro-operations: a read, then a write. Reads are told only by those who got an answer.
+    """
+    touches = np.concatenate([np.diff(part["touched_start"]) for part in parts])
+    row, read, wrote = (
+        np.concatenate([part[f"touched_{name}"] for part in parts]).astype(np.int64)
+        for name in ("row", "read", "wrote")
+    )
+    turn = np.empty(len(order), np.int64)
+    turn[order] = np.arange(len(order))
+    owner = turn[np.repeat(np.arange(len(touches)), touches)]
+    reads, writes = np.flatnonzero(read >= 0), np.flatnonzero(wrote >= 0)
+    mops = {
+        "txn": np.concatenate((owner[reads], owner[writes])),
+        "act": np.concatenate((np.full(len(reads), READ), np.full(len(writes), WRITE))),
+        "key": np.concatenate((row[reads], row[writes])),
+        "value": np.concatenate((read[reads], wrote[writes])),
+    }
+    sort = np.lexsort((np.concatenate((2 * reads, 2 * writes + 1)), mops["txn"]))
+    return {name: column[sort] for name, column in mops.items()}
 
 
 def _incomplete(process: LoadProcess) -> bool:

@@ -15,7 +15,7 @@ and stand in the row's ``tail``. A list that neither starts nor continues the re
 and nothing is lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -249,7 +249,7 @@ def _joined_columns(parts: Sequence[NDArray[Any]], kind: Any) -> NDArray[Any]:
 
 def _joined(kind: Kind, streams: Sequence[_Stream]) -> Transactions:
     """One table of all streams, rows in the order in which they were sent."""
-    rows = {name: np.concatenate([stream.rows[name] for stream in streams]) for name in _ROW_TYPES}
+    rows: dict[str, Any] = {name: np.concatenate([stream.rows[name] for stream in streams]) for name in _ROW_TYPES}
     counts = np.concatenate([stream.counts for stream in streams])
     mops = {name: np.concatenate([stream.mops[name] for stream in streams]) for name in _MOP_TYPES}
     tails = np.concatenate([stream.tails for stream in streams])
@@ -258,15 +258,17 @@ def _joined(kind: Kind, streams: Sequence[_Stream]) -> Transactions:
     element_key = np.repeat(keys, mops["tail"])
     element_stream = np.repeat(stream_of, mops["tail"])
     plain = np.repeat(mops["act"] != ODD, mops["tail"])
-    odd, ends = {}, np.cumsum(mops["tail"])
-    for mop in np.flatnonzero(mops["act"] == ODD).tolist():
-        odd[mop] = tails[int(ends[mop] - mops["tail"][mop]) : int(ends[mop])].tolist()
     start, elements, odd = _orders(
-        len(names), len(streams), keys, mops, stream_of, (element_key[plain], element_stream[plain], tails[plain]), odd
+        len(names),
+        len(streams),
+        keys,
+        mops,
+        stream_of,
+        (element_key[plain], element_stream[plain], tails[plain]),
+        _odd_reads(mops, tails),
     )
-    act = np.where(mops["act"] == ODD, READ, mops["act"]).astype(np.uint8)
-    columns: dict[str, NDArray[Any]] = {
-        "act": act,
+    columns: dict[str, Any] = {
+        "act": np.where(mops["act"] == ODD, READ, mops["act"]).astype(np.uint8),
         "key": keys,
         "value": mops["value"],
         "length": mops["length"].astype(np.int64),
@@ -282,16 +284,9 @@ def _joined(kind: Kind, streams: Sequence[_Stream]) -> Transactions:
         odd = {int(back[mop]): seen for mop, seen in odd.items()}
     return Transactions(
         kind=kind,
-        session=rows["session"],
-        invoked=rows["invoked"],
-        completed=rows["completed"],
-        outcome=rows["outcome"],
-        label=rows["label"],
+        **rows,
         start=np.concatenate(([0], np.cumsum(counts))),
-        act=columns["act"],
-        key=columns["key"],
-        value=columns["value"],
-        length=columns["length"],
+        **columns,
         keys=len(names),
         element_start=start,
         elements=elements,
@@ -299,6 +294,15 @@ def _joined(kind: Kind, streams: Sequence[_Stream]) -> Transactions:
         key_name=lambda number: str(names[number]),
         export_key=lambda number: int(names[number]),
     )
+
+
+def _odd_reads(mops: Mapping[str, NDArray[Any]], tails: Ints) -> dict[int, list[int]]:
+    """The lists of the reads that are kept whole."""
+    ends = np.cumsum(mops["tail"])
+    return {
+        mop: tails[int(ends[mop] - mops["tail"][mop]) : int(ends[mop])].tolist()
+        for mop in np.flatnonzero(mops["act"] == ODD).tolist()
+    }
 
 
 def _moved(counts: Ints, order: Ints) -> Ints:

@@ -19,6 +19,7 @@ from loadgen.load.head import Head, print_progress, print_report
 from loadgen.load.options import plan_of
 from loadgen.load.user import SessionUser, kind_weights
 from loadgen.plan import Plan
+from loadgen.workload import Workload
 
 DRAIN_S = 8.0
 """How long ops in flight may take at the end of a whole run: longer than any statement may."""
@@ -81,8 +82,13 @@ class Hosting:
         workload = classes[0].workload
         options = {**vars(self._environment.parsed_options), **changes, "dsn": self._dsn}
         plan, self._cut_s = plan_of(options, kind_weights(classes[0]), workload.name)
-        if not plan.kind_weights:
-            raise LoadgenError("no task is left: --tags or --exclude-tags have taken all")
+        _check_mix(plan, workload)
+        # Of workers that are started by hand, as many as are awaited, or are there already.
+        load_processes = max(self._environment.parsed_options.expect_workers, getattr(self._runner, "worker_count", 1))
+        if plan.sessions < load_processes:
+            raise LoadgenError(
+                f"-u {plan.sessions} leaves some of the {load_processes} load processes without a session: use more"
+            )
         if self.head is not None:
             self.head.abandon()
         head = Head(self._numbered(plan), workload, print_progress)
@@ -193,3 +199,15 @@ class Hosting:
         if plan.run_dir and self._runs:
             return plan.with_(run_dir=f"{plan.run_dir.rstrip('/')}-{self._runs + 1}")
         return plan
+
+
+def _check_mix(plan: Plan, workload: Workload) -> None:
+    """Refuse a mix in which nothing arrives. Raises LoadgenError."""
+    kinds = dict(plan.kind_weights)
+    if not kinds:
+        raise LoadgenError("no task is left: --tags or --exclude-tags have taken all")
+    if not any(kind in kinds for kind in workload.arrivals):
+        raise LoadgenError(
+            f"nothing would arrive: --tags or --exclude-tags leave {', '.join(kinds)}, which only follow "
+            f"{workload.arrivals[0]}s; leave {' or '.join(workload.arrivals)} in"
+        )
