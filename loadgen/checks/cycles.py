@@ -25,6 +25,9 @@ _COMPONENTS = 20
 _LARGE = 100_000
 """A component of more edges is searched in a part of it."""
 
+_TRIED = 3
+"""Of a huge component, from how many of the shortest and of the longest edges that go back a way is looked for."""
+
 Step = tuple[int, int, int]
 """One edge of a cycle: from, to, why."""
 
@@ -141,20 +144,36 @@ def _locals(part: Graph, labels: Ints) -> Iterator["_Local"]:
 
 
 def _window(part: Graph) -> Graph:
-    """A part of a huge component that still has cycles: those of transactions that ran near each other."""
-    while len(part.src) > _LARGE:
-        ends = part.src[part.src < part.txns]
-        low, quarter, middle, late, high = np.quantile(ends, (0, 0.25, 0.5, 0.75, 1))
-        for first, last in ((low, middle), (middle, high), (quarter, late)):
-            inside = (part.src >= part.txns) | ((part.src >= first) & (part.src <= last))
-            inside &= (part.dst >= part.txns) | ((part.dst >= first) & (part.dst <= last))
-            smaller = cyclic_part(part.only(inside))[0]
-            if 0 < len(smaller.src) < len(part.src):
-                part = smaller
-                break
-        else:
-            return part
-    return part
+    """A part of a huge component that still has cycles, small enough to be searched.
+
+    Of the edges that go back in time the shortest and the longest are taken, and of each the shortest ways back to
+    where it began: by any edges, without anti-dependencies, and without two of them in a row.
+    """
+    if len(part.src) <= _LARGE:
+        return part
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import breadth_first_order
+
+    plain = np.flatnonzero((part.src < part.txns) & (part.dst < part.src))
+    span = part.src[plain] - part.dst[plain]
+    plain = plain[np.argsort(span, kind="stable")]
+    nodes: set[int] = set()
+    ways = [(part.nodes, part.src, part.dst), split(part)]
+    direct = part.without(Edge.RW)
+    ways.append((part.nodes, direct.src, direct.dst))
+    for size, src, dst in ways:
+        matrix = csr_matrix((np.ones(len(src), np.int8), (src, dst)), shape=(size, size))
+        for edge in np.unique(np.concatenate((plain[:_TRIED], plain[-_TRIED:]))).tolist():
+            first, last = int(part.dst[edge]), int(part.src[edge])
+            before = breadth_first_order(matrix, first, directed=True, return_predecessors=True)[1]
+            while last != first and last >= 0:
+                nodes.add(last % part.nodes)
+                last = int(before[last])
+            nodes.add(first)
+    inside = np.zeros(part.nodes, np.bool_)
+    inside[list(nodes)] = True
+    smaller = cyclic_part(part.only(inside[part.src] & inside[part.dst]))[0]
+    return smaller if len(smaller.src) else part
 
 
 class _Local:

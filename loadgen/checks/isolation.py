@@ -217,6 +217,7 @@ class _Judge:
         deadline = self.deadline.share(_SEARCH_SHARE)
         known = self._graph(model.order)
         hints = Graph.of(known.txns, [])
+        told = np.zeros((0, 2), np.int64)
         # A rw edge does not bind the order of commits under SI: only the others bend the guess.
         binding = known if model.rule == Rule.G2 else known.without(Edge.RW)
         extra = self._extra(model.order)
@@ -235,9 +236,10 @@ class _Judge:
             if not possible:
                 return Verdict.INVALID, self._name_order(model, known, edges, part), ""
             more = np.array([edge[:2] for edge in edges if edge[2] == Edge.WW], np.int64).reshape(-1, 2)
-            before = len(hints.src)
-            hints = hints.plus(Graph.of(known.txns, [(more[:, 0], more[:, 1], Edge.WW)]))
-            if len(np.unique(pack(hints.src.astype(np.int64), hints.dst.astype(np.int64)))) == before:
+            grown = np.unique(np.concatenate((told, more)), axis=0)
+            told, same = grown, len(grown) == len(told)
+            hints = Graph.of(known.txns, [(told[:, 0], told[:, 1], Edge.WW)])
+            if same:
                 break
         return Verdict.UNKNOWN, (), "the order of versions is not known and no order that fits was found"
 
@@ -401,8 +403,8 @@ class _Judge:
         if self.seen.txns.kind != Kind.REGISTER:
             ordered = self._graph(Order.SESSION).without(Edge.RW)
             place = guessed_order(self.seen, ordered)
-            sight = Sight(self.seen, visible, place, self.deadline)
-            return self._told(sight.hidden(place, ranks_by(self.seen, place)))
+            shown = Sight(self.seen, visible, place, self.deadline)
+            return self._told(shown.hidden(place, ranks_by(self.seen, place)))
         sight: Sight | None = None
         for _ in range(_ROUNDS):
             self.deadline.check()
