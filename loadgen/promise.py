@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadgen.checks.anomaly import Anomalies
-from loadgen.checks.isolation import TIME_LIMIT_S, Answer, Judgement, judge
+from loadgen.checks.isolation import TIME_LIMIT_S, judge
 from loadgen.checks.jepsen import FORBIDDEN_BY, check_bank, check_long_fork
+from loadgen.checks.judgement import Answer, Judgement
 from loadgen.checks.models import MODELS, strongest, weakest
 from loadgen.checks.observed import observe
 from loadgen.errors import StoreError

@@ -275,21 +275,14 @@ def _shortest_from(
     queue: deque[tuple[_State, int]] = deque([(first, 1)])
     while queue:
         state, cost = queue.popleft()
-        node, count, last, met, has = state
+        node = state[0]
         if cost >= limit:
             continue
         if not len(parent) & 0x3FF:
             deadline.check()
         for after, kind in follow.get(node, ()):
-            if kind == Edge.CARRY:
-                new: _State = (after, count, last, met, has)
-            elif kind == Edge.RW:
-                if (count + 1 > sort.most and sort.most < 2) or (last and not sort.adjacent):
-                    continue
-                new = (after, min(2, count + 1), True, met or last, has or kind in sort.begins)
-            else:
-                new = (after, count, False, met, has or kind in sort.begins)
-            if new in parent:
+            new = _stepped(state, after, kind, sort)
+            if new is None or new in parent:
                 continue
             parent[new] = (state, kind)
             if after == start:
@@ -302,6 +295,18 @@ def _shortest_from(
             else:
                 queue.append((new, cost + 1))
     return []
+
+
+def _stepped(state: _State, after: int, kind: int, sort: _Sort) -> _State | None:
+    """The state behind an edge to ``after``, or None where the sort forbids to pass it."""
+    _, count, last, met, has = state
+    if kind == Edge.CARRY:
+        return after, count, last, met, has
+    if kind != Edge.RW:
+        return after, count, False, met, has or kind in sort.begins
+    if (count + 1 > sort.most and sort.most < 2) or (last and not sort.adjacent):
+        return None
+    return after, min(2, count + 1), True, met or last, has or kind in sort.begins
 
 
 def _closed(

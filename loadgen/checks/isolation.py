@@ -6,7 +6,6 @@ history is never called invalid, and what cannot be decided, for want of time or
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,7 +20,8 @@ from loadgen.checks.cycles import (
 )
 from loadgen.checks.dependencies import data_graph, read_graph, realtime_graph, session_graph
 from loadgen.checks.graph import Deadline, Graph, TimeLimitError, cyclic_part
-from loadgen.checks.models import MODELS, Model, Order, Rule, strongest, weaker, weakest
+from loadgen.checks.judgement import Answer, Judgement
+from loadgen.checks.models import MODELS, Model, Order, Rule, weaker
 from loadgen.checks.observed import UNSEEN, Observed, observe, pack, unfit
 from loadgen.checks.orderings import guessed_order, hinted_order, ordered_by, questions, ranks_by, search
 from loadgen.checks.phenomena import phenomena
@@ -42,38 +42,6 @@ _SEARCH_SHARE = 0.25
 _MOST_QUESTIONS = 100_000
 _MOST_NODES = 6_000
 """What the search for an order of versions is asked to do; more is unknown at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What is known of one model: ``anomalies`` are the names that rule it out."""
-
-    verdict: Verdict
-    anomalies: tuple[str, ...] = ()
-    why: str = ""
-    """Why it is unknown."""
-
-
-@dataclass(slots=True)
-class Judgement:
-    """The answers for one history, and all the anomalies found on the way."""
-
-    answers: dict[str, Answer]
-    anomalies: Anomalies = field(default_factory=Anomalies)
-    warnings: Sequence[str] = ()
-
-    @property
-    def ruled_out(self) -> list[str]:
-        """The weakest models that the history breaks."""
-        return weakest(self._with(Verdict.INVALID))
-
-    @property
-    def kept(self) -> list[str]:
-        """The strongest models that are proved to hold."""
-        return strongest(self._with(Verdict.VALID))
-
-    def _with(self, verdict: Verdict) -> list[str]:
-        return [model for model, answer in self.answers.items() if answer.verdict == verdict]
 
 
 def judge(txns: Transactions, models: Iterable[str] = MODELS, time_limit_s: float = TIME_LIMIT_S) -> Judgement:

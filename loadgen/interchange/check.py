@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from loadgen.checks.anomaly import Anomalies
-from loadgen.checks.isolation import TIME_LIMIT_S, Answer, Judgement, judge
+from loadgen.checks.isolation import TIME_LIMIT_S, judge
 from loadgen.checks.jepsen import FORBIDDEN_BY, Adding, Reading, check_bank, check_long_fork, check_set
+from loadgen.checks.judgement import Answer, Judgement
 from loadgen.checks.models import MODELS, find_model
 from loadgen.checks.observed import observe, unfit
 from loadgen.checks.transactions import WRITE

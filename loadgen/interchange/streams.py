@@ -255,18 +255,9 @@ def _joined(kind: Kind, streams: Sequence[_Stream]) -> Transactions:
     tails = np.concatenate([stream.tails for stream in streams])
     stream_of = np.repeat(np.arange(len(streams)), [len(stream.mops["act"]) for stream in streams])
     keys, names = _dense(mops["key"])
-    element_key = np.repeat(keys, mops["tail"])
-    element_stream = np.repeat(stream_of, mops["tail"])
     plain = np.repeat(mops["act"] != ODD, mops["tail"])
-    start, elements, odd = _orders(
-        len(names),
-        len(streams),
-        keys,
-        mops,
-        stream_of,
-        (element_key[plain], element_stream[plain], tails[plain]),
-        _odd_reads(mops, tails),
-    )
+    of_element = (np.repeat(keys, mops["tail"])[plain], np.repeat(stream_of, mops["tail"])[plain], tails[plain])
+    start, elements, odd = _orders(len(names), len(streams), keys, mops, stream_of, of_element, _odd_reads(mops, tails))
     columns: dict[str, Any] = {
         "act": np.where(mops["act"] == ODD, READ, mops["act"]).astype(np.uint8),
         "key": keys,

@@ -57,6 +57,8 @@ class Head:
         self._processes: dict[str, _Process] = {}
         self._next_number = 0
         self._error = ""
+        self._shut = False
+        """Whether the histories are closed: what a load process says after that comes too late."""
         self._ended: AsyncResult[Ending] | None = None
         self._progress: gevent.Greenlet | None = None
         self.on_broken: Callable[[str], None] = lambda _reason: None
@@ -78,6 +80,8 @@ class Head:
 
     def hand_out(self, process: str, count: int) -> Mapping[str, Any] | None:
         """Hand ``count`` fresh numbers to a process: their columns, written before it is told. None once broken."""
+        if self._shut:
+            return None
         columns = self.workload.invoked(self.plan, self._next_number, count)
         try:
             self._processes[process].writer.invoked(columns)
@@ -91,7 +95,7 @@ class Head:
         """Write a hand's batch to its history, and show it in the progress line."""
         self.live.observe(batch, process, in_flight=in_flight, queued=queued)
         known = self._processes.get(process)
-        if known is None or known.closed is not None or self._error:
+        if known is None or known.closed is not None or self._error or self._shut:
             return
         try:
             known.writer.batch(batch)
@@ -104,7 +108,7 @@ class Head:
         Only of one that ended in order is it written: what any other left open may have happened.
         """
         known = self._processes.get(process)
-        if known is None or known.closed is not None:
+        if known is None or known.closed is not None or self._shut:
             return
         known.closed = facts
         if facts["orderly"] and not self._error:
@@ -156,6 +160,7 @@ class Head:
         stop_hands()
         if self._progress is not None:
             self._progress.kill(block=False)
+        self._shut = True
         for process in self._processes.values():
             process.writer.close()
         closed = {name: process.closed for name, process in self._processes.items()}
