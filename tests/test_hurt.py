@@ -70,6 +70,7 @@ def test_run_that_is_hurt_is_valid_all_the_same(
         running.wait_for_progress(2)
         hurt(engine, control, running)
         run = running.end()
+    control.close()
     wait_for_server(engine, cluster)
 
     assert run.exit_code == 0, run
