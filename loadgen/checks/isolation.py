@@ -6,7 +6,7 @@ history is never called invalid, and what cannot be decided, for want of time or
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -243,30 +243,31 @@ class _Judge:
                 break
         return Verdict.UNKNOWN, (), "the order of versions is not known and no order that fits was found"
 
-    def _extra(self, order: Order) -> Graph:
-        graph = Graph.of(self.seen.txns.count, [])
+    def _extra(self, order: Order, seen: Observed | None = None) -> Graph:
+        """The order beyond the data that ``order`` asks for, among all transactions or those that ``seen`` counts."""
+        seen = seen or self.seen
+        graph = Graph.of(seen.txns.count, [])
         if order != Order.NONE:
-            graph = graph.plus(session_graph(self.seen))
-        if order == Order.REALTIME and self.seen.txns.timed:
-            graph = graph.plus(realtime_graph(self.seen))
+            graph = graph.plus(session_graph(seen))
+        if order == Order.REALTIME and seen.txns.timed:
+            graph = graph.plus(realtime_graph(seen))
         return graph
 
     def _search(
         self, model: Model, known: Graph, part: Graph, place: Ints, deadline: Deadline
     ) -> tuple[bool, list[tuple[int, int, int]]] | None:
         """Whether an order exists for the transactions of ``part`` (of all, where there are few); None if too hard."""
-        inside = np.zeros(known.nodes, np.bool_)
-        if known.nodes <= _MOST_NODES // 4:
-            inside[:] = True
-        else:
-            # Hubs of ``part`` have other numbers than those of ``known``: all of them are looked at.
+        inside = np.ones(known.txns, np.bool_)
+        if known.nodes > _MOST_NODES // 4:
             ends = np.concatenate((part.src, part.dst))
+            inside[:] = False
             inside[ends[ends < known.txns]] = True
-            near = inside[known.src] & (known.dst >= known.txns) | inside[known.dst] & (known.src >= known.txns)
-            inside[known.src[near]] = inside[known.dst[near]] = True
-        nodes = np.flatnonzero(inside)
+            # What holds among a few transactions follows from what holds among all.
+            few = replace(self.seen, committed=self.seen.committed & inside)
+            known = data_graph(few).plus(self._extra(model.order, few))
+        nodes = np.flatnonzero(np.concatenate((inside, np.ones(known.nodes - known.txns, np.bool_))))
         asked = []
-        for question in questions(self.seen, inside[: known.txns]):
+        for question in questions(self.seen, inside):
             asked.append(question)
             if len(asked) > _MOST_QUESTIONS or len(nodes) > _MOST_NODES:
                 return None
@@ -276,15 +277,8 @@ class _Judge:
             question.one, question.two = int(number[question.one]), int(number[question.two])
             question.readers_of_one = [int(number[each]) for each in question.readers_of_one]
             question.readers_of_two = [int(number[each]) for each in question.readers_of_two]
-        keep = inside[known.src] & inside[known.dst]
-        edges = list(
-            zip(
-                number[known.src[keep]].tolist(),
-                number[known.dst[keep]].tolist(),
-                known.kind[keep].tolist(),
-                strict=True,
-            )
-        )
+        src, dst = number[known.src].tolist(), number[known.dst].tolist()
+        edges = list(zip(src, dst, known.kind.tolist(), strict=True))
         every = np.concatenate((place, np.zeros(known.nodes - known.txns, np.int64)))[nodes]
         answer = search(edges, len(nodes), asked, model.rule, deadline, every)
         chosen = answer.forced if not answer.possible else answer.chosen
