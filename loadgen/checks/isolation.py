@@ -25,7 +25,7 @@ from loadgen.checks.models import MODELS, Model, Order, Rule, strongest, weaker,
 from loadgen.checks.observed import UNSEEN, Observed, observe, pack, unfit
 from loadgen.checks.orderings import guessed_order, hinted_order, ordered_by, questions, ranks_by, search
 from loadgen.checks.phenomena import phenomena
-from loadgen.checks.transactions import WRITE, Edge, Ints, Kind, Transactions
+from loadgen.checks.transactions import WRITE, Edge, Flags, Ints, Kind, Transactions
 from loadgen.checks.visibility import Hidden, Sight, forced_graph, hidden_atomic, later_hidden
 from loadgen.checks.words import edge_words, key_name, name, read_value, txn_words, value_name
 from loadgen.verdict import Verdict
@@ -37,6 +37,8 @@ _ROUNDS = 50
 """How often a guessed order of versions is mended before the answer is unknown."""
 _NAMING_S = 6.0
 """How long the smallest cycles are looked for once it is known that there are some."""
+_FEW = 500
+"""Up to so many transactions are all asked about at once."""
 _SEARCH_SHARE = 0.25
 """How much of the time left one search for an order of versions may take."""
 _MOST_QUESTIONS = 100_000
@@ -217,7 +219,8 @@ class _Judge:
         deadline = self.deadline.share(_SEARCH_SHARE)
         known = self._graph(model.order)
         hints = Graph.of(known.txns, [])
-        told = np.zeros((0, 2), np.int64)
+        # Whoever once lay on a forbidden cycle is asked about together with those who do so next.
+        involved = np.full(known.txns, known.txns <= _FEW)
         # A rw edge does not bind the order of commits under SI: only the others bend the guess.
         binding = known if model.rule == Rule.G2 else known.without(Edge.RW)
         extra = self._extra(model.order)
@@ -229,18 +232,21 @@ class _Judge:
             part = forbidden_part(ordered_by(self.seen, place).plus(extra), model.rule)
             if not len(part.src):
                 return Verdict.VALID, (), ""
-            answer = self._search(model, known, part, place, deadline)
+            ends = np.concatenate((part.src, part.dst))
+            involved[ends[ends < known.txns]] = True
+            answer = self._search(model, known, involved, place, deadline)
             if answer is None:
                 return Verdict.UNKNOWN, (), "the order of versions is not known and too many orders are possible"
             possible, edges = answer
             if not possible:
                 return Verdict.INVALID, self._name_order(model, known, edges, part), ""
+            if involved.all():
+                return Verdict.VALID, (), ""
             more = np.array([edge[:2] for edge in edges if edge[2] == Edge.WW], np.int64).reshape(-1, 2)
-            grown = np.unique(np.concatenate((told, more)), axis=0)
-            told, same = grown, len(grown) == len(told)
-            hints = Graph.of(known.txns, [(told[:, 0], told[:, 1], Edge.WW)])
-            if same:
-                break
+            hints, before = Graph.of(known.txns, [(more[:, 0], more[:, 1], Edge.WW)]), hints
+            if np.array_equal(hints.src, before.src) and np.array_equal(hints.dst, before.dst):
+                # The same answer again: the trouble lies with those that were not asked about.
+                involved[:] = True
         return Verdict.UNKNOWN, (), "the order of versions is not known and no order that fits was found"
 
     def _extra(self, order: Order, seen: Observed | None = None) -> Graph:
@@ -254,14 +260,11 @@ class _Judge:
         return graph
 
     def _search(
-        self, model: Model, known: Graph, part: Graph, place: Ints, deadline: Deadline
+        self, model: Model, known: Graph, involved: Flags, place: Ints, deadline: Deadline
     ) -> tuple[bool, list[tuple[int, int, int]]] | None:
-        """Whether an order exists for the transactions of ``part`` (of all, where there are few); None if too hard."""
-        inside = np.ones(known.txns, np.bool_)
-        if known.nodes > _MOST_NODES // 4:
-            ends = np.concatenate((part.src, part.dst))
-            inside[:] = False
-            inside[ends[ends < known.txns]] = True
+        """Whether an order exists for the transactions ``involved``; None if too hard."""
+        inside = involved
+        if not involved.all():
             # What holds among a few transactions follows from what holds among all.
             few = replace(self.seen, committed=self.seen.committed & inside)
             known = data_graph(few).plus(self._extra(model.order, few))
