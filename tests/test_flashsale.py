@@ -207,7 +207,7 @@ class TestLocustOptions:
 
     def test_csv_and_html_are_written(self, tmp_path: Path, cluster: Cluster, engine: str, dsn: dict[str, str]) -> None:
         """--csv and --html hold the ops of the run, each kind with its own row."""
-        run = run_sale(tmp_path, "--csv", "sale", "--html", "sale.html", *SHORT, environment=dsn)
+        run = run_sale(tmp_path, "--csv", "sale", "--html", "sale.html", "--processes", "2", *SHORT, environment=dsn)
 
         assert run.exit_code == 0, run
         with (tmp_path / "sale_stats.csv").open() as file:

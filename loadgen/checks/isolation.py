@@ -6,6 +6,7 @@ history is never called invalid, and what cannot be decided, for want of time or
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from loadgen.checks.models import MODELS, Model, Order, Rule, weaker
 from loadgen.checks.observed import UNSEEN, Observed, observe, pack, unfit
 from loadgen.checks.orderings import guessed_order, hinted_order, ordered_by, questions, ranks_by, search
 from loadgen.checks.phenomena import phenomena
-from loadgen.checks.transactions import WRITE, Edge, Ints, Kind, Transactions
+from loadgen.checks.transactions import WRITE, Edge, Flags, Ints, Kind, Transactions
 from loadgen.checks.visibility import Hidden, Sight, forced_graph, hidden_atomic, later_hidden
 from loadgen.checks.words import edge_words, key_name, name, read_value, txn_words, value_name
 from loadgen.verdict import Verdict
@@ -37,6 +38,8 @@ _ROUNDS = 50
 """How often a guessed order of versions is mended before the answer is unknown."""
 _NAMING_S = 6.0
 """How long the smallest cycles are looked for once it is known that there are some."""
+_FEW = 500
+"""Up to so many transactions are all asked about at once."""
 _SEARCH_SHARE = 0.25
 """How much of the time left one search for an order of versions may take."""
 _MOST_QUESTIONS = 100_000
@@ -185,7 +188,8 @@ class _Judge:
         deadline = self.deadline.share(_SEARCH_SHARE)
         known = self._graph(model.order)
         hints = Graph.of(known.txns, [])
-        told = np.zeros((0, 2), np.int64)
+        # Whoever once lay on a forbidden cycle is asked about together with those who do so next.
+        involved = np.full(known.txns, known.txns <= _FEW)
         # A rw edge does not bind the order of commits under SI: only the others bend the guess.
         binding = known if model.rule == Rule.G2 else known.without(Edge.RW)
         extra = self._extra(model.order)
@@ -197,44 +201,45 @@ class _Judge:
             part = forbidden_part(ordered_by(self.seen, place).plus(extra), model.rule)
             if not len(part.src):
                 return Verdict.VALID, (), ""
-            answer = self._search(model, known, part, place, deadline)
+            ends = np.concatenate((part.src, part.dst))
+            involved[ends[ends < known.txns]] = True
+            answer = self._search(model, known, involved, place, deadline)
             if answer is None:
                 return Verdict.UNKNOWN, (), "the order of versions is not known and too many orders are possible"
             possible, edges = answer
             if not possible:
                 return Verdict.INVALID, self._name_order(model, known, edges, part), ""
+            if involved.all():
+                return Verdict.VALID, (), ""
             more = np.array([edge[:2] for edge in edges if edge[2] == Edge.WW], np.int64).reshape(-1, 2)
-            grown = np.unique(np.concatenate((told, more)), axis=0)
-            told, same = grown, len(grown) == len(told)
-            hints = Graph.of(known.txns, [(told[:, 0], told[:, 1], Edge.WW)])
-            if same:
-                break
+            hints, before = Graph.of(known.txns, [(more[:, 0], more[:, 1], Edge.WW)]), hints
+            if np.array_equal(hints.src, before.src) and np.array_equal(hints.dst, before.dst):
+                # The same answer again: the trouble lies with those that were not asked about.
+                involved[:] = True
         return Verdict.UNKNOWN, (), "the order of versions is not known and no order that fits was found"
 
-    def _extra(self, order: Order) -> Graph:
-        graph = Graph.of(self.seen.txns.count, [])
+    def _extra(self, order: Order, seen: Observed | None = None) -> Graph:
+        """The order beyond the data that ``order`` asks for, among all transactions or those that ``seen`` counts."""
+        seen = seen or self.seen
+        graph = Graph.of(seen.txns.count, [])
         if order != Order.NONE:
-            graph = graph.plus(session_graph(self.seen))
-        if order == Order.REALTIME and self.seen.txns.timed:
-            graph = graph.plus(realtime_graph(self.seen))
+            graph = graph.plus(session_graph(seen))
+        if order == Order.REALTIME and seen.txns.timed:
+            graph = graph.plus(realtime_graph(seen))
         return graph
 
     def _search(
-        self, model: Model, known: Graph, part: Graph, place: Ints, deadline: Deadline
+        self, model: Model, known: Graph, involved: Flags, place: Ints, deadline: Deadline
     ) -> tuple[bool, list[tuple[int, int, int]]] | None:
-        """Whether an order exists for the transactions of ``part`` (of all, where there are few); None if too hard."""
-        inside = np.zeros(known.nodes, np.bool_)
-        if known.nodes <= _MOST_NODES // 4:
-            inside[:] = True
-        else:
-            # Hubs of ``part`` have other numbers than those of ``known``: all of them are looked at.
-            ends = np.concatenate((part.src, part.dst))
-            inside[ends[ends < known.txns]] = True
-            near = inside[known.src] & (known.dst >= known.txns) | inside[known.dst] & (known.src >= known.txns)
-            inside[known.src[near]] = inside[known.dst[near]] = True
-        nodes = np.flatnonzero(inside)
+        """Whether an order exists for the transactions ``involved``; None if too hard."""
+        inside = involved
+        if not involved.all():
+            # What holds among a few transactions follows from what holds among all.
+            few = replace(self.seen, committed=self.seen.committed & inside)
+            known = data_graph(few).plus(self._extra(model.order, few))
+        nodes = np.flatnonzero(np.concatenate((inside, np.ones(known.nodes - known.txns, np.bool_))))
         asked = []
-        for question in questions(self.seen, inside[: known.txns]):
+        for question in questions(self.seen, inside):
             asked.append(question)
             if len(asked) > _MOST_QUESTIONS or len(nodes) > _MOST_NODES:
                 return None
@@ -244,15 +249,8 @@ class _Judge:
             question.one, question.two = int(number[question.one]), int(number[question.two])
             question.readers_of_one = [int(number[each]) for each in question.readers_of_one]
             question.readers_of_two = [int(number[each]) for each in question.readers_of_two]
-        keep = inside[known.src] & inside[known.dst]
-        edges = list(
-            zip(
-                number[known.src[keep]].tolist(),
-                number[known.dst[keep]].tolist(),
-                known.kind[keep].tolist(),
-                strict=True,
-            )
-        )
+        src, dst = number[known.src].tolist(), number[known.dst].tolist()
+        edges = list(zip(src, dst, known.kind.tolist(), strict=True))
         every = np.concatenate((place, np.zeros(known.nodes - known.txns, np.int64)))[nodes]
         answer = search(edges, len(nodes), asked, model.rule, deadline, every)
         chosen = answer.forced if not answer.possible else answer.chosen

@@ -11,6 +11,7 @@ from typing import Any
 
 import gevent
 from locust.runners import MasterRunner
+from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadgen.clock import now_ns
 from loadgen.errors import LoadgenError
@@ -176,6 +177,9 @@ class Hosting:
 
     def on_quit(self) -> None:
         """The last thing on the terminal is our summary, below Locust's own tables."""
+        if self._environment.parsed_options.csv_prefix:
+            # Locust writes its files once a second, and not at the end: without this they would lack the last ops.
+            gevent.sleep(CSV_STATS_INTERVAL_SEC + 0.1)
         if self._report and self._web_ui is None:
             print_report(self._report)
 
