@@ -15,7 +15,7 @@ from loadgen.clusters.cluster import Cluster
 from tests.sale_runs import EndedRun, RunningSale, dsn_of, run_sale, sale, wait_gone
 
 LONG = ("--headless", "--duration", "60s", "--shape", "constant", "--peak-rate", "200", "-u", "16")
-SHORT = ("--headless", "--duration", "5s", "--shape", "constant", "--peak-rate", "200", "-u", "16")
+SHORT = ("--headless", "--duration", "4s", "--shape", "constant", "--peak-rate", "200", "-u", "16")
 JUDGED_WITHIN_S = 10.0
 GONE_WITHIN_S = 5.0
 ENGINES = pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
@@ -168,7 +168,7 @@ def test_run_whose_workers_are_all_killed_is_judged(tmp_path: Path, cluster: Clu
 
         assert run.exit_code == 1, run
         assert run.summary["verdict"] == "valid"
-        assert run.summary["died"] == ["0", "1"]
+        assert sorted(run.summary["died"]) == ["0", "1"]
         assert run.summary["client"]["cpu_seconds"] is None
         assert "VALID" in run.stdout
 

@@ -22,7 +22,7 @@ ORDER_KEYS = {
     *("per_second_mean", "per_second_peak"),
 }
 TIME_KINDS = {"order", "order_refused", "pay", "cancel", "release", "browse"}
-SHORT = ("--duration", "4s", "--peak-rate", "250", "-u", "16", "--shape", "constant")
+SHORT = ("--duration", "3s", "--peak-rate", "300", "-u", "16", "--shape", "constant")
 PRESSURE = ("--skew", "one-hot", "--shape", "closed", "-u", "32", "--isolation", "read committed")
 ENGINES = pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
 
@@ -87,7 +87,7 @@ def test_naive_sale_at_read_committed_loses_updates_and_oversells(
     tmp_path: Path, cluster: Cluster, engine: str, dsn: dict[str, str]
 ) -> None:
     """The control: what must break does, and every witness names its orders."""
-    options = ("--engine", engine, "--strategy", "naive", *PRESSURE, "--stock", "300", "--duration", "4s")
+    options = ("--engine", engine, "--strategy", "naive", *PRESSURE, "--stock", "300", "--duration", "3s")
     run = run_sale(tmp_path, *options, environment=dsn)
 
     assert run.exit_code == 4, run
@@ -106,7 +106,7 @@ def test_naive_sale_at_repeatable_read_is_valid_and_conflicts_are_retried(
 ) -> None:
     """Snapshot isolation refuses what read committed loses: each refusal is a failed try of a conflict."""
     options = ("--strategy", "naive", "--skew", "one-hot", "--shape", "closed", "-u", "32", "--stock", "300")
-    run = run_sale(tmp_path, *options, "--isolation", "Repeatable-Read", "--duration", "4s", environment=dsn)
+    run = run_sale(tmp_path, *options, "--isolation", "Repeatable-Read", "--duration", "3s", environment=dsn)
 
     assert run.exit_code == 0, run
     assert_adds_up(run)
@@ -124,7 +124,7 @@ def test_sound_strategy_sells_out_and_never_over(
     tmp_path: Path, cluster: Cluster, engine: str, dsn: dict[str, str], strategy: str
 ) -> None:
     """A stock that runs out under pressure: valid, and every unit that was not sold has a cause."""
-    options = ("--engine", engine, "--strategy", strategy, *PRESSURE, "--stock", "150", "--duration", "4s")
+    options = ("--engine", engine, "--strategy", strategy, *PRESSURE, "--stock", "150", "--duration", "3s")
     run = run_sale(tmp_path, *options, environment=dsn)
 
     assert run.exit_code == 0, run

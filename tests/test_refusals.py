@@ -39,12 +39,10 @@ def files_with(secret: str, directory: Path) -> list[Path]:
         (("--isolation", "splendid"), "--isolation 'splendid' is not one of read uncommitted, read committed,"),
         (("--skew", "zipf:-1"), "--skew 'zipf:-1' is not uniform, one-hot or zipf:S"),
         (("--shape", "square"), "--shape 'square' is not one of double11, constant, ramp, closed"),
-        (("--cluster", "cloud"), "--cluster 'cloud' is not one of embedded,"),
         (("--stock", "0"), "--stock '0' is not a whole number from 1"),
         (("--skus", "9" * 40), "is not a whole number from 1 to 1,000,000"),
         (("--peak-rate", "-5"), "--peak-rate '-5' is not a number above 0"),
         (("--peak-rate", "nan"), "--peak-rate 'nan' is not a number above 0"),
-        (("--duration", "0s"), "--duration '0s' is not a time from above 0"),
         (("--duration", "-5s"), "--duration '-5s' is not a time from above 0"),
         (("--late-limit", "99h"), "--late-limit '99h' is not a time from above 0 to 3600 s"),
         (("-t", "0"), "--run-time '0' is not a time from above 0"),
@@ -74,9 +72,7 @@ def test_option_that_cannot_be_run_is_refused_by_name(tmp_path: Path, options: t
     "dsn",
     [
         f"postgres://shop:{SECRET}@127.0.0.1:port/shop",
-        f"postgres://shop:{SECRET}@127.0.0.1:99999/shop",
         f"postgres://shop:{SECRET}%zz@127.0.0.1/shop",
-        f"postgres://shop:{SECRET}/1@127.0.0.1/shop",
         f"mysql://shop:{SECRET}@[::1/shop",
     ],
 )
@@ -210,7 +206,7 @@ class TestServer:
         self, tmp_path: Path, cluster: Cluster, engine: str, town: Any
     ) -> None:
         """While one run uses a database, a second one is refused, and the first goes on undisturbed."""
-        options = ("--engine", engine, "--shape", "constant", "--peak-rate", "50", "-u", "4", "--duration", "6s")
+        options = ("--engine", engine, "--shape", "constant", "--peak-rate", "50", "-u", "4", "--duration", "5s")
         environment = {"LOADGEN_DSN": dsn_of(cluster.address, engine)}
         (tmp_path / "second").mkdir()
         with sale(tmp_path, "--headless", *options, environment=environment) as first:

@@ -61,7 +61,11 @@ class Worker:
         self._runner.send_message(messages.ROWS, data)
 
     def closed(self, facts: dict[str, Any]) -> None:
-        """Tell the master that this process has ended in order."""
+        """Tell the master that this process has ended, and before it Locust's last statistics.
+
+        Locust itself sends those when it quits, and its master waits half a second for them: too short on a busy host.
+        """
+        self._runner._send_stats()
         self._runner.send_message(messages.CLOSED, {"run_id": self._run_id, "facts": facts})
 
     def _on_prepare(self, environment: Any, msg: Any) -> None:
