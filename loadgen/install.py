@@ -24,7 +24,6 @@ from loadgen.errors import ClusterError
 
 Say = Callable[[str], None]
 
-DEBIAN = "http://deb.debian.org/debian"
 SUITE = "sid"
 """The one suite of Debian that carries MySQL's server; its C library is newer than a stable system's."""
 KEYRINGS = (
@@ -174,7 +173,7 @@ def _private_apt(folder: Path, keyring: str) -> Mapping[str, str]:
     for name in ("lists/partial", "archives/partial"):
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
-    (folder / "sources.list").write_text(f"deb [signed-by={keyring}] {DEBIAN} {SUITE} main\n")
+    (folder / "sources.list").write_text(f"deb [signed-by={keyring}] {_mirror()} {SUITE} main\n")
     settings = {
         "Dir::Etc::SourceList": folder / "sources.list",
         "Dir::Etc::SourceParts": "/dev/null",
@@ -191,6 +190,15 @@ def _private_apt(folder: Path, keyring: str) -> Mapping[str, str]:
     }
     (folder / "apt.conf").write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
     return {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive"}
+
+
+def _mirror() -> str:
+    """The mirror that this system's own apt is set up with: it is the one that can be reached."""
+    answer = _run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], "asking apt for its Debian mirror")
+    for uri in answer.split():
+        if uri.rstrip("/").endswith("/debian"):
+            return uri
+    raise ClusterError("MySQL comes from Debian's packages, and apt here is set up with no Debian mirror")
 
 
 def _tidb(fresh: Path, _target: Path, say: Say) -> None:

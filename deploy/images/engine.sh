@@ -25,7 +25,9 @@ if ! docker compose version > /dev/null 2>&1; then
     trap 'rm -rf "$work"' EXIT
     mkdir -p "$work/lists/partial"
     keyring=$(find /usr/share/keyrings -name 'debian-archive-keyring.*' | sort | head -1)
-    echo "deb [signed-by=$keyring] http://deb.debian.org/debian sid main" > "$work/sources.list"
+    # The mirror that this system's own apt is set up with.
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 -E '/debian/?$')
+    echo "deb [signed-by=$keyring] $mirror sid main" > "$work/sources.list"
     sid=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
         -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User= -o Acquire::Languages=none)
     apt-get -q "${sid[@]}" update
