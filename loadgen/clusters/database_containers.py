@@ -100,7 +100,7 @@ class TiDBContainer(OnLoopback):
 
     def __init__(
         self,
-        image: str = "pingcap/tidb:v8.5.5",
+        image: str,
         *,
         password: str = "",
         initial_sql: str = "/initial.sql",
@@ -136,7 +136,7 @@ class OceanBaseCEContainer(OnLoopback):
 
     def __init__(
         self,
-        image: str = "oceanbase/oceanbase-ce:4.3.5-lts",
+        image: str,
         *,
         password: str = "",
         mode: str = "mini",
@@ -159,7 +159,7 @@ class SeekdbContainer(OnLoopback):
 
     def __init__(
         self,
-        image: str = "oceanbase/seekdb:latest",
+        image: str,
         *,
         password: str = "",
         startup_timeout_s: int = 180,
