@@ -64,6 +64,8 @@ class Topology:
     as it should be."""
     asked: tuple[str, ...] = ()
     """Which services are asked for it, where the entry alone can't tell."""
+    replicas: tuple[str, ...] = ()
+    """The members that serve reads only while the entry takes the writes."""
     start_within_s: int = 240
 
 
@@ -218,6 +220,7 @@ class RunCluster:
         try:
             self._compose.up(place.say)
             self.address = self._compose.address(topology.entry)
+            self.replicas = tuple(map(self._compose.address, topology.replicas))
             self._replication = self._compose.replication(self._engine)
         except BaseException:
             self.stop(keep=False)
@@ -341,15 +344,28 @@ def _oceanbase_state(query: Query) -> dict[str, Any]:
 
 
 _THREE = ("node1", "node2", "node3")
+_PAIR = ("node1", "node2")
 TOPOLOGIES: Mapping[str, Topology] = {
-    "postgres": Topology("postgres", "PostgreSQL", 3, "node1", 5432, "postgres", "postgres", _THREE, _postgres_state),
-    "mysql": Topology("mysql", "MySQL", 3, "node1", 3306, "root", "", _THREE, _mysql_state, start_within_s=300),
+    "postgres": Topology(
+        *("postgres", "PostgreSQL", 3, "node1", 5432, "postgres", "postgres", _THREE),
+        state=_postgres_state,
+        replicas=_THREE[1:],
+    ),
+    "mysql": Topology(
+        *("mysql", "MySQL", 3, "node1", 3306, "root", "", _THREE),
+        state=_mysql_state,
+        replicas=_THREE[1:],
+        start_within_s=300,
+    ),
     "tidb": Topology("tidb", "TiDB", 3, "balancer", 4000, "root", "", ("balancer",), _tidb_state, start_within_s=400),
     "oceanbase": Topology(
         "oceanbase", "OceanBase", 1, "node1", 2881, "root@test", "", ("node1",), _oceanbase_state, start_within_s=700
     ),
     "seekdb": Topology(
-        "seekdb", "seekdb", 2, "node1", 2881, "root", "", ("node1", "node2"), _seekdb_state, ("node1", "node2")
+        *("seekdb", "seekdb", 2, "node1", 2881, "root", "", _PAIR),
+        state=_seekdb_state,
+        asked=_PAIR,
+        replicas=_PAIR[1:],
     ),
 }
 

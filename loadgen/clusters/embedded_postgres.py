@@ -81,6 +81,8 @@ def start(plan: Plan, place: Place) -> "EmbeddedPostgres":
 class EmbeddedPostgres:
     """One server with its directory."""
 
+    replicas: tuple[Address, ...] = ()
+
     def __init__(
         self,
         plan: Plan,

@@ -12,6 +12,8 @@ from loadgen.plan import Plan
 class Existing:
     """The server that the plan's DSN names."""
 
+    replicas: tuple[Address, ...] = ()
+
     def __init__(self, address: Address) -> None:
         self.address = address
 
