@@ -4,6 +4,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
@@ -12,8 +13,8 @@ from loadgen import clusters, engines
 from loadgen.clock import clock_origin
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.conclusion import Conclusion
-from loadgen.engines.engine import Control, Engine, Level, level_of
-from loadgen.errors import ClusterError, LoadgenError
+from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, Engine, Level, level_of
+from loadgen.errors import ClusterError, LoadgenError, PlanError
 from loadgen.history import write_json
 from loadgen.host import hardware, versions
 from loadgen.plan import Plan, plan_from_json
@@ -29,6 +30,8 @@ RECONNECT_S = 5.0
 """How long a server that does not answer after the load is asked again."""
 QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S = 6.0, 2.0
 """The same where somebody cut the run short, and waits for the verdict."""
+REPLICATED_S = 30.0
+"""How long a replica may take to have the tables as they were prepared."""
 POLL_S = 0.1
 SHORTEST_SECRET = 3
 """A shorter password is not looked for in texts: it would be found everywhere. It is never written there by itself."""
@@ -126,22 +129,64 @@ class Conductor:
         self._cluster = cluster = clusters.start(plan, Place(logs=self._run.logs, say=self.say))
         if len(cluster.address.password) >= SHORTEST_SECRET:
             self._secrets += (cluster.address.password,)
+        replicas = self._replicas()
         self._control = control = engine.control(cluster.address, self._run_id)
         facts = control.facts()
         _check_connections(plan, facts)
         control.lock()
         self.say(f"preparing {sum(len(table.rows) for table in self._tables):,} rows in {engine.title}")
         control.prepare(self._tables)
+        for replica in replicas:
+            self._await_replica(replica)
         write_json(self._run.plan, self._resolved(workload, facts, started_s))
         if problem := point_latest(self._run):
             self.say(problem)
         return {
             "address": cluster.address.to_json(),
+            "replicas": [replica.to_json() for replica in replicas],
             "run_dir": str(self._run.path),
             "run_id": self._run_id,
             "level": self._level.name,
             "facts": facts,
         }
+
+    def _replicas(self) -> tuple[Address, ...]:
+        """Where the plan's reads go beside the writable node. Raises PlanError where they can't."""
+        assert self._cluster is not None
+        if self._plan.read_from == "primary":
+            return ()
+        if not self._level.on_replicas:
+            raise PlanError(
+                f"--read-from replica: a replica of {self._engine.title} does not run --isolation {self._level.name!r}"
+            )
+        if not self._cluster.replicas:
+            raise PlanError(
+                f"--read-from replica: this cluster ({self._plan.cluster} {self._engine.title}) has no read-only "
+                "member; --cluster compose starts one that has"
+            )
+        return self._cluster.replicas
+
+    def _await_replica(self, replica: Address) -> None:
+        """Return once the replica has the tables of this run, whole. Raises ClusterError if that takes too long."""
+        wanted = {table.name: len(table.rows) for table in self._tables}
+        deadline = time.monotonic() + REPLICATED_S
+        while True:
+            try:
+                with closing(self._engine.control(replica, self._run_id)) as control:
+                    # Marked first and filled last, so an earlier run's tables are not taken for this one's.
+                    runs = dict(control.query(f"SELECT * FROM {SCHEMA}.{META_TABLE}"))
+                    counts = {name: control.query(f"SELECT count(*) FROM {SCHEMA}.{name}")[0][0] for name in wanted}
+                lag = "" if counts == wanted and {runs.get(name) for name in wanted} == {self._run_id} else "it lags"
+            except ClusterError as error:
+                lag = str(error)
+            if not lag:
+                return
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the replica at {replica.host}:{replica.port} did not have the prepared tables within "
+                    f"{REPLICATED_S:g} s: {lag}"
+                )
+            time.sleep(POLL_S)
 
     def _resolved(self, workload: dict[str, Any], facts: dict[str, Any], started_s: float) -> dict[str, Any]:
         assert self._run is not None and self._cluster is not None
@@ -163,6 +208,7 @@ class Conductor:
             },
             "cluster": cluster,
             "address": self._cluster.address.masked(),
+            "replicas": [replica.masked() for replica in self._replicas()],
             "workload": {name: workload[name] for name in ("name", "kinds", "answers", "checks")},
             "durability": facts.get("durability", {}),
             "hardware": hardware(data if data.is_dir() else self._run.path),

@@ -17,6 +17,11 @@ class Outcome(IntEnum):
     """It was due, but no session could take it within the late limit: it was never sent."""
 
 
+def replica_of(process: int, replicas: int) -> int:
+    """Which of ``replicas`` a process reads from: they are spread evenly, and the history need not say more."""
+    return process % replicas
+
+
 class Stage(IntEnum):
     """How far a transaction had come when it failed: the same code means different things before and at COMMIT."""
 

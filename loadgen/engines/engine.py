@@ -62,6 +62,8 @@ class Level:
     set_sql: str
     statement_snapshot: bool = True
     """Whether one statement is documented to read from one snapshot (read committed and up)."""
+    on_replicas: bool = True
+    """Whether a read-only replica can run it too."""
 
 
 @dataclass(frozen=True, slots=True)
