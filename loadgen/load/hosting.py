@@ -208,7 +208,9 @@ class Hosting:
 
 def _check_reads(plan: Plan, user: type[SessionUser]) -> None:
     """Refuse to read from replicas where the mix has no read for them. Raises LoadgenError."""
-    if plan.read_from == "replica" and not any(is_single_statement(getattr(user, kind)) for kind, _ in plan.kind_weights):
+    if plan.read_from == "replica" and not any(
+        is_single_statement(getattr(user, kind)) for kind, _ in plan.kind_weights
+    ):
         raise LoadgenError(
             f"--read-from replica: no op of this run of {plan.workload} is a single read, and only those go to replicas"
         )

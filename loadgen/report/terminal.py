@@ -74,6 +74,7 @@ def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, shown: i
     _times(top, summary)
     _errors(top, summary)
     _undersell(bottom, summary)
+    _replica_reads(bottom, summary)
     _slos(bottom, summary)
     _client(bottom, summary)
     _warnings(bottom, summary)
@@ -268,6 +269,23 @@ def _undersell(page: _Page, summary: Facts) -> None:
             f"{cause} {_count(units)}" for cause, units in (undersell.get("causes") or {}).items() if units
         )
         page.add("Undersell", f"{_plural(undersell['units'], 'unit')} left although buyers were refused: {causes}")
+
+
+def _replica_reads(page: _Page, summary: Facts) -> None:
+    """How stale reads from replicas were: no violation, for a replica is documented to lag."""
+    reads = summary.get("replica_reads") or {}
+    if not reads:
+        return
+    share = f" ({reads['stale_percent']:.1f} %)" if reads["reads"] else ""
+    times = ", ".join(f"{name} {_ms(value)}" for name, value in reads["staleness_ms"].items())
+    page.add(
+        "Replicas",
+        f"{_plural(reads['reads'], 'read')} from {_plural(len(reads['by_replica']), 'replica')}: "
+        f"stale {_count(reads['stale'])}{share}{f', by ms: {times}' if reads['stale'] else ''}; against the session's "
+        f"own writes {_count(reads['read_your_writes'])}, against its earlier reads {_count(reads['monotonic_reads'])}",
+        *(f"{name.replace('_', '-')}: {witness}" for name, witness in reads["witnesses"].items()),
+        most_lines=3,
+    )
 
 
 def _slos(page: _Page, summary: Facts) -> None:
