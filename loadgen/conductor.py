@@ -50,6 +50,7 @@ class Conductor:
         self._tables: tuple[Table, ...] = ()
         self._run: RunDirectory | None = None
         self._cluster: Cluster | None = None
+        self._replicas: tuple[Address, ...] = ()
         self._control: Control | None = None
         self._run_id = ""
 
@@ -129,7 +130,7 @@ class Conductor:
         self._cluster = cluster = clusters.start(plan, Place(logs=self._run.logs, say=self.say))
         if len(cluster.address.password) >= SHORTEST_SECRET:
             self._secrets += (cluster.address.password,)
-        replicas = self._replicas()
+        self._replicas = replicas = self._read_from()
         self._control = control = engine.control(cluster.address, self._run_id)
         facts = control.facts()
         _check_connections(plan, facts)
@@ -150,7 +151,7 @@ class Conductor:
             "facts": facts,
         }
 
-    def _replicas(self) -> tuple[Address, ...]:
+    def _read_from(self) -> tuple[Address, ...]:
         """Where the plan's reads go beside the writable node. Raises PlanError where they can't."""
         assert self._cluster is not None
         if self._plan.read_from == "primary":
@@ -159,12 +160,13 @@ class Conductor:
             raise PlanError(
                 f"--read-from replica: a replica of {self._engine.title} does not run --isolation {self._level.name!r}"
             )
-        if not self._cluster.replicas:
+        replicas = self._cluster.replicas
+        if not replicas:
             raise PlanError(
                 f"--read-from replica: this cluster ({self._plan.cluster} {self._engine.title}) has no read-only "
                 "member; --cluster compose starts one that has"
             )
-        return self._cluster.replicas
+        return replicas
 
     def _await_replica(self, replica: Address) -> None:
         """Return once the replica has the tables of this run, whole. Raises ClusterError if that takes too long."""
@@ -208,7 +210,7 @@ class Conductor:
             },
             "cluster": cluster,
             "address": self._cluster.address.masked(),
-            "replicas": [replica.masked() for replica in self._replicas()],
+            "replicas": [replica.masked() for replica in self._replicas],
             "workload": {name: workload[name] for name in ("name", "kinds", "answers", "checks")},
             "durability": facts.get("durability", {}),
             "hardware": hardware(data if data.is_dir() else self._run.path),

@@ -281,8 +281,9 @@ def _replica_reads(page: _Page, summary: Facts) -> None:
     page.add(
         "Replicas",
         f"{_plural(reads['reads'], 'read')} from {_plural(len(reads['by_replica']), 'replica')}: "
-        f"stale {_count(reads['stale'])}{share}{f', by ms: {times}' if reads['stale'] else ''}; against the session's "
-        f"own writes {_count(reads['read_your_writes'])}, against its earlier reads {_count(reads['monotonic_reads'])}",
+        f"stale {_count(reads['stale'])}{share}{f', by ms: {times}' if reads['stale'] else ''}; older than the "
+        f"session's own writes {_count(reads['read_your_writes'])}, "
+        f"than its earlier reads {_count(reads['monotonic_reads'])}",
         *(f"{name.replace('_', '-')}: {witness}" for name, witness in reads["witnesses"].items()),
         most_lines=3,
     )
