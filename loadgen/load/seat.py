@@ -137,8 +137,7 @@ class Seat:
         create_future = asyncio.get_running_loop().create_future
         run = self.session.run
         for session in (self.session, self.reader):
-            if not session.connected:
-                await self._reconnect(session)
+            await self._reconnect(session)
         while not self.leaving:
             item = take()
             if item is None:
