@@ -113,7 +113,7 @@ def _session_knows(books: Books) -> tuple[Numbers, Numbers]:
     time = np.concatenate((writes.done, looks.sent))
     version = np.concatenate((writes.wrote, looks.version))
     keys = [np.concatenate((getattr(writes, name), getattr(looks, name))) for name in ("row", "session", "process")]
-    order = np.lexsort((is_look, time, *keys))
+    order = np.lexsort((time, *keys))  # stable: at one instant writes come first
     new = np.concatenate(([True], np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)))[: len(order)]
     height = np.cumsum(new) * np.int64(2 * MOST_VERSION)
     own, seen = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
