@@ -185,7 +185,7 @@ class Conductor:
                 return
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"the replica at {replica.host}:{replica.port} did not have the prepared tables within "
+                    f"the replica at {replica.socket or replica.host}:{replica.port} did not have the prepared tables within "
                     f"{REPLICATED_S:g} s: {lag}"
                 )
             time.sleep(POLL_S)

@@ -31,6 +31,8 @@ from loadgen.verdict import Finding, Verdict, overall
 EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
 SALE_ISOLATION_S = 20.0
 """How long the sale's own rows are judged for isolation: beside the ledger it is an extra, and may end unknown."""
+MOST_REPLICAS = 100
+"""A plan.json that names more was not written by a run: its replicas are not told apart."""
 FINAL_TABLES = ("stock", "orders", "purchases", "payments", "releases")
 
 
@@ -83,7 +85,8 @@ def _replica_reads(run: _Run, books: Books | None) -> dict[str, Any] | None:
     if books is None or run.plan.read_from != "replica":
         return None
     replicas = run.facts.get("replicas")
-    return replica_reads(books, max(1, len(replicas) if isinstance(replicas, list) else 1))
+    count = len(replicas) if isinstance(replicas, list) else 0
+    return replica_reads(books, count if 0 < count <= MOST_REPLICAS else 1)
 
 
 def _judge_probe(run: _Run) -> dict[str, Any]:

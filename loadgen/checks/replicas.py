@@ -10,9 +10,10 @@ Three things that replicas do not change, so that the sale's other checks hold b
   wrote a row's version x comes after whoever wrote the versions before, in every order of applying, parallel appliers
   included, for they wrote the same row. That is all that fractured-read assumes.
 - The order of writes, and their real time, is that of the writable node; no browse takes part in it.
-- What is *not* promised is one order of visibility on all nodes: PostgreSQL documents that a standby may show two
-  commits the other way round than the primary did, which to snapshot isolation is a long fork. So these reads are left
-  out where a run is judged by the isolation that its engine documents.
+- What is *not* promised is one order of visibility on all nodes. PostgreSQL's primary shows commits in the order in
+  which their backends say that they are done, its standbys in the order of the commit records; a reader on each may see
+  two of them swapped, which to snapshot isolation is a long fork. A level is documented for one node, so these reads
+  are left out where a run is judged by it.
 """
 
 from dataclasses import dataclass

@@ -26,12 +26,8 @@ class Existing:
         if len(hosts) < 2:
             return ()
         parameters = {name: value for name, value in self.address.parameters.items() if name != "target_session_attrs"}
-        return tuple(
-            filter(
-                self._is_standby,
-                (replace(self.address, host=host, port=port, parameters=parameters) for host, port in hosts),
-            )
-        )
+        members = (replace(self.address, host=host, port=port, parameters=parameters) for host, port in hosts)
+        return tuple(filter(self._is_standby, members))
 
     def _is_standby(self, member: Address) -> bool:
         with closing(self._engine.control(member, "replicas")) as control:

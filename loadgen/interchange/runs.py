@@ -62,7 +62,7 @@ def transactions_of(workload: str, plan: Plan, history: History, *, replica_read
     """
     clocks = {process.origin.boot_id for process in history.processes}
     if workload == "flashsale":
-        return sale_transactions(history, browses=replica_reads or plan.read_from == "primary")
+        return sale_transactions(history, browses=replica_reads or plan.read_from != "replica")
     if workload == "register":
         return _registers(plan, history, timed=len(clocks) <= 1)
     if workload not in KINDS:
