@@ -184,10 +184,8 @@ class Conductor:
             if not lag:
                 return
             if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"the replica at {replica.socket or replica.host}:{replica.port} did not have the prepared tables within "
-                    f"{REPLICATED_S:g} s: {lag}"
-                )
+                place = f"{replica.socket or replica.host}:{replica.port}"
+                raise ClusterError(f"the replica at {place} has no prepared tables after {REPLICATED_S:g} s: {lag}")
             time.sleep(POLL_S)
 
     def _resolved(self, workload: dict[str, Any], facts: dict[str, Any], started_s: float) -> dict[str, Any]:

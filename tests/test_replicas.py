@@ -9,7 +9,9 @@ import pytest
 
 from loadgen import clusters
 from loadgen.clusters.cluster import Cluster, Place
+from loadgen.conductor import Conductor
 from loadgen.engines import engine_of
+from loadgen.errors import ClusterError
 from loadgen.plan import Plan
 from tests.sale_runs import dsn_of, run_sale, sale
 from tests.test_refusals import refusal
@@ -35,15 +37,20 @@ def dsn_of_all(cluster: Cluster) -> str:
     return f"postgres://{address.user}:{address.password}@{members}/{address.database}"
 
 
+def pause_replay(cluster: Cluster) -> None:
+    """Let no standby apply anything any more."""
+    for replica in cluster.replicas:
+        with closing(engine_of("postgres").control(replica, "pause")) as control:
+            control.query("SELECT pg_wal_replay_pause()")
+
+
 @pytest.mark.container("postgres")
 def test_paused_replicas_are_stale_for_as_long_as_they_are_paused(tmp_path: Path, replicated: Cluster) -> None:
     """Commits go on, for a standby has flushed them; reads fall behind, also behind what their own session wrote."""
     environment = {"LOADGEN_DSN": dsn_of_all(replicated)}
     with sale(tmp_path, "--headless", *SHORT, "--duration", "5s", environment=environment) as running:
         running.wait_for_progress(1)
-        for replica in replicated.replicas:
-            with closing(engine_of("postgres").control(replica, "pause")) as control:
-                control.query("SELECT pg_wal_replay_pause()")
+        pause_replay(replicated)
         run = running.end()
 
     assert (run.exit_code, run.summary["verdict"]) == (0, "valid"), run
@@ -59,6 +66,23 @@ def test_paused_replicas_are_stale_for_as_long_as_they_are_paused(tmp_path: Path
     assert "though the same session had written version" in reads["witnesses"]["read_your_writes"]
     assert set(run.summary["violations"].values()) == {0}
     assert "reads from 2 replicas: stale" in run.told
+
+
+@pytest.mark.container("postgres")
+def test_replica_that_does_not_follow_is_refused_before_the_load(
+    tmp_path: Path, replicated: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads of tables that are not there yet, or of another run's, would be no reads of this run."""
+    monkeypatch.setattr("loadgen.conductor.REPLICATED_S", 1.0)
+    plan = Plan(cluster="existing", dsn=dsn_of_all(replicated), read_from="replica", run_dir=str(tmp_path / "run"))
+    table = {"name": "t", "create": "CREATE TABLE t (id INT PRIMARY KEY)", "final": {"id": "int32"}, "rows": [[1]]}
+    workload = {"name": "flashsale", "kinds": [], "answers": [], "checks": [], "tables": [table]}
+    pause_replay(replicated)
+
+    with closing(Conductor(lambda _: None)) as conductor, pytest.raises(ClusterError) as refused:
+        conductor.start({"plan": {**plan.to_json(), "dsn": plan.dsn}, "workload": workload})
+
+    assert f":{replicated.replicas[0].port} has no prepared tables after 1 s" in str(refused.value)
 
 
 @pytest.mark.container("postgres")
