@@ -13,6 +13,7 @@ from loadgen import clusters, engines
 from loadgen.clock import clock_origin
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.conclusion import Conclusion
+from loadgen.engines.address import members_of
 from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, Engine, Level, level_of
 from loadgen.errors import ClusterError, LoadgenError, PlanError
 from loadgen.history import write_json
@@ -28,6 +29,8 @@ QUIESCE_S = 20.0
 """How long the run's sessions may take to end."""
 RECONNECT_S = 5.0
 """How long a server that does not answer after the load is asked again."""
+FAILOVER_S = 30.0
+"""The same where another member may take over: MySQL's group needs 21 s to elect a primary, by default."""
 QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S = 6.0, 2.0
 """The same where somebody cut the run short, and waits for the verdict."""
 REPLICATED_S = 30.0
@@ -221,6 +224,10 @@ class Conductor:
         """The tables as they are once every session of the run is gone. Raises ClusterError if that never comes."""
         self.say("waiting for the last sessions to end")
         limit_s, reconnect_s = QUIESCE_S, RECONNECT_S
+        if self._several:
+            # It is to the node that took the writes at the begin: what that one has now may be old.
+            self._close_control()
+            reconnect_s = FAILOVER_S
         if cut_short:
             limit_s, reconnect_s = QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S
         deadline = time.monotonic() + limit_s
@@ -244,14 +251,37 @@ class Conductor:
         """The control connection, opened again if it was lost. Raises ClusterError if that takes too long."""
         deadline = time.monotonic() + within_s
         while self._control is None:
-            assert self._cluster is not None
             try:
-                self._control = self._engine.control(self._cluster.address, self._run_id)
+                self._control = self._opened()
             except ClusterError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_S)
         return self._control
+
+    def _opened(self) -> Control:
+        """A control connection; of several members to the first that commits a write. Raises the last one's error."""
+        assert self._cluster is not None
+        problem: ClusterError | None = None
+        for member in members_of(self._cluster.address):
+            try:
+                control = self._engine.control(member, self._run_id)
+                try:
+                    if self._several:
+                        control.prove_writable()
+                    return control
+                except ClusterError:
+                    control.close()
+                    raise
+            except ClusterError as error:
+                problem = error
+        assert problem is not None
+        raise problem
+
+    @property
+    def _several(self) -> bool:
+        """Whether another member may take the writes over."""
+        return self._cluster is not None and len(members_of(self._cluster.address)) > 1
 
     def _close_control(self) -> None:
         control, self._control = self._control, None

@@ -259,7 +259,7 @@ def _engine(run: _Run) -> dict[str, Any]:
         "edition": engine.get("edition", ""),
         "version": engine.get("version", ""),
         "cluster": run.plan.cluster,
-        "nodes": run.plan.nodes,
+        "nodes": _mapping(run.facts.get("cluster")).get("nodes", run.plan.nodes),
         "isolation": engine.get("level", run.plan.isolation),
     }
 

@@ -52,7 +52,12 @@ OPTIONS = (
         "(default: embedded, or existing with --dsn)",
         CLUSTERS,
     ),
-    Option("nodes", "1", "how many nodes the cluster has"),
+    Option(
+        "nodes",
+        "1",
+        "how many nodes the cluster has: 1 to 5 for an embedded postgres, the first with the others as its synchronous "
+        "standbys; a compose cluster has as many as its file says",
+    ),
     Option(
         "dsn",
         "",

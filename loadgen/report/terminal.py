@@ -142,11 +142,13 @@ def _what_ran(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     plan, engine = plan_facts.get("plan") or {}, plan_facts.get("engine") or {}
     cluster = (summary.get("engine") or {}).get("cluster") or plan.get("cluster", "")
     nodes = (summary.get("engine") or {}).get("nodes") or plan.get("nodes", 1)
+    replication = (plan_facts.get("cluster") or {}).get("replication") or {}
+    replicated = f" ({replication['kind']})" if replication.get("kind") else ""
     title = engine_title(summary, plan_facts)
     level = engine.get("level") or (summary.get("engine") or {}).get("isolation") or ""
     asked = "as asked" if plan.get("isolation") else "its default"
     means = f", documented as {engine['means']}" if engine.get("means") else ""
-    page.add("Engine", f"{title}, {cluster}, {_plural(int(nodes), 'node')}; {level} ({asked}{means})")
+    page.add("Engine", f"{title}, {cluster}, {_plural(int(nodes), 'node')}{replicated}; {level} ({asked}{means})")
     durability = plan_facts.get("durability") or {}
     if told := ", ".join(f"{name}={durability[name]}" for name in WANTED_DURABILITY if durability.get(name)):
         page.add("", f"durability: {told}", most_lines=1)
