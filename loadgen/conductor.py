@@ -167,7 +167,7 @@ class Conductor:
         if not replicas:
             raise PlanError(
                 f"--read-from replica: this cluster ({self._plan.cluster} {self._engine.title}) has no read-only "
-                "member; --cluster compose starts one that has"
+                "member; --nodes 3 with an embedded PostgreSQL has, and --cluster compose"
             )
         return replicas
 

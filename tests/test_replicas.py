@@ -1,6 +1,5 @@
 """Reads from replicas on real servers: one whose replay is paused is certainly stale, and that is no violation."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +10,7 @@ from loadgen import clusters
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.conductor import Conductor
 from loadgen.engines import engine_of
+from loadgen.engines.address import members_of
 from loadgen.errors import ClusterError
 from loadgen.plan import Plan
 from tests.sale_runs import dsn_of, run_sale, sale
@@ -25,16 +25,16 @@ def replicated(tmp_path: Path) -> Iterator[Cluster]:
     """PostgreSQL, a primary and two standbys."""
     logs = tmp_path / "cluster" / "logs"
     logs.mkdir(parents=True)
-    cluster = clusters.start(Plan(cluster="compose"), Place(logs=logs, say=lambda _: None))
+    cluster = clusters.start(Plan(nodes=3), Place(logs=logs, say=lambda _: None))
     yield cluster
     cluster.stop(keep=False)
 
 
 def dsn_of_all(cluster: Cluster) -> str:
     """A DSN that names every member."""
-    address = cluster.replicas[0]
-    members = ",".join(cluster.facts()["members"].values())
-    return f"postgres://{address.user}:{address.password}@{members}/{address.database}"
+    address, members = cluster.replicas[0], members_of(cluster.address)
+    sockets, ports = (",".join(str(getattr(member, name)) for member in members) for name in ("socket", "port"))
+    return f"postgres://{address.user}:{address.password}@/{address.database}?host={sockets}&port={ports}"
 
 
 def pause_replay(cluster: Cluster) -> None:
@@ -44,7 +44,7 @@ def pause_replay(cluster: Cluster) -> None:
             control.query("SELECT pg_wal_replay_pause()")
 
 
-@pytest.mark.container("postgres")
+@pytest.mark.server("postgres")
 def test_paused_replicas_are_stale_for_as_long_as_they_are_paused(tmp_path: Path, replicated: Cluster) -> None:
     """Commits go on, for a standby has flushed them; reads fall behind, also behind what their own session wrote."""
     environment = {"LOADGEN_DSN": dsn_of_all(replicated)}
@@ -68,7 +68,7 @@ def test_paused_replicas_are_stale_for_as_long_as_they_are_paused(tmp_path: Path
     assert "reads from 2 replicas: stale" in run.told
 
 
-@pytest.mark.container("postgres")
+@pytest.mark.server("postgres")
 def test_replica_that_does_not_follow_is_refused_before_the_load(
     tmp_path: Path, replicated: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,12 +85,10 @@ def test_replica_that_does_not_follow_is_refused_before_the_load(
     assert f":{replicated.replicas[0].port} has no prepared tables after 1 s" in str(refused.value)
 
 
-@pytest.mark.container("postgres")
+@pytest.mark.server("postgres")
 def test_run_reads_from_the_standbys_of_its_own_cluster(tmp_path: Path) -> None:
     """Two load processes share the replicas, and every browse counts."""
-    images = {name: value for name, value in os.environ.items() if name.startswith("LOADGEN_IMAGE_")}
-    options = ("--cluster", "compose", "--duration", "2s", "--processes", "2")
-    run = run_sale(tmp_path, *SHORT, *options, environment=images)
+    run = run_sale(tmp_path, *SHORT, "--nodes", "3", "--duration", "2s", "--processes", "2")
 
     assert (run.exit_code, run.summary["verdict"]) == (0, "valid"), run
     assert all(one["reads"] > 0 for one in run.summary["replica_reads"]["by_replica"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from loadgen.clusters.cluster import Place
 from loadgen.engines import engine_of
-from loadgen.engines.address import hosts_of, parse_dsn
+from loadgen.engines.address import members_of, parse_dsn
 from loadgen.engines.engine import Address, Engine
 from loadgen.plan import Plan
 
@@ -22,12 +22,11 @@ class Existing:
     @property
     def replicas(self) -> tuple[Address, ...]:
         """Those of a PostgreSQL DSN's several hosts that are standbys now. Raises ClusterError if one is not there."""
-        hosts = hosts_of(self.address) if self._engine.wire == "postgres" else []
-        if len(hosts) < 2:
+        members = members_of(self.address)
+        if len(members) < 2 or self._engine.wire != "postgres":
             return ()
         parameters = {name: value for name, value in self.address.parameters.items() if name != "target_session_attrs"}
-        members = (replace(self.address, host=host, port=port, parameters=parameters) for host, port in hosts)
-        return tuple(filter(self._is_standby, members))
+        return tuple(filter(self._is_standby, (replace(member, parameters=parameters) for member in members)))
 
     def _is_standby(self, member: Address) -> bool:
         with closing(self._engine.control(member, "replicas")) as control:
