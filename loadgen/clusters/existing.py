@@ -21,16 +21,16 @@ class Existing:
 
     @property
     def replicas(self) -> tuple[Address, ...]:
-        """Those of a PostgreSQL DSN's several hosts that are standbys now. Raises ClusterError if one is not there."""
+        """Those of a DSN's several hosts that take no writes now. Raises ClusterError if one is not there."""
         members = members_of(self.address)
-        if len(members) < 2 or self._engine.wire != "postgres":
+        if len(members) < 2:
             return ()
         parameters = {name: value for name, value in self.address.parameters.items() if name != "target_session_attrs"}
-        return tuple(filter(self._is_standby, (replace(member, parameters=parameters) for member in members)))
+        return tuple(filter(self._is_read_only, (replace(member, parameters=parameters) for member in members)))
 
-    def _is_standby(self, member: Address) -> bool:
+    def _is_read_only(self, member: Address) -> bool:
         with closing(self._engine.control(member, "replicas")) as control:
-            return bool(control.query("SELECT pg_is_in_recovery()")[0][0])
+            return control.read_only()
 
     def facts(self) -> dict[str, Any]:
         """Where it is and as whom, without secrets."""

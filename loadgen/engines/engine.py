@@ -121,6 +121,9 @@ class Control(Protocol):
     def sessions(self) -> int:
         """How many sessions of this run's load the server still knows."""
 
+    def read_only(self) -> bool:
+        """Whether this node says that it takes no writes: a replica. One that is lost says nothing: ClusterError."""
+
     def prove_writable(self) -> None:
         """Commit a write to our table of marks: a node that was the primary, and does not know yet, can't.
 

@@ -147,6 +147,15 @@ class MysqlControl:
         """How many sessions in our database, other than this one, the server still knows."""
         return len(self._sessions())
 
+    def read_only(self) -> bool:
+        """Whether it refuses writes, by its answer or by its refusal to answer (see mysql_writable)."""
+        try:
+            return not takes_writes(self._once(self._dialect.ask_writable))
+        except pymysql.MySQLError as error:
+            if _errno(error) in _LOST:
+                raise self._refusal(error) from error
+            return True
+
     def prove_writable(self) -> None:
         """Commit a write, which a member without its group's majority can't."""
         _limit_reads(self._connection, PROOF_LIMIT_S)

@@ -93,6 +93,10 @@ class PostgresControl:
         )
         return int(rows[0][0])
 
+    def read_only(self) -> bool:
+        """Whether it is a standby."""
+        return bool(self.query("SELECT pg_is_in_recovery()")[0][0])
+
     def prove_writable(self) -> None:
         """Commit a write, which a primary without its synchronous standbys can't."""
         proof = f"UPDATE {SCHEMA}.{META_TABLE} SET run_id = run_id WHERE name = '{META_TABLE}'"
