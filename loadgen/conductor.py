@@ -4,6 +4,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
@@ -12,8 +13,9 @@ from loadgen import clusters, engines
 from loadgen.clock import clock_origin
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.conclusion import Conclusion
-from loadgen.engines.engine import Control, Engine, Level, level_of
-from loadgen.errors import ClusterError, LoadgenError
+from loadgen.engines.address import members_of
+from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, Engine, Level, level_of
+from loadgen.errors import ClusterError, LoadgenError, PlanError
 from loadgen.history import write_json
 from loadgen.host import hardware, versions
 from loadgen.plan import Plan, plan_from_json
@@ -27,8 +29,12 @@ QUIESCE_S = 20.0
 """How long the run's sessions may take to end."""
 RECONNECT_S = 5.0
 """How long a server that does not answer after the load is asked again."""
+FAILOVER_S = 30.0
+"""The same where another member may take over: MySQL's group needs 21 s to elect a primary, by default."""
 QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S = 6.0, 2.0
 """The same where somebody cut the run short, and waits for the verdict."""
+REPLICATED_S = 30.0
+"""How long a replica may take to have the tables as they were prepared."""
 POLL_S = 0.1
 SHORTEST_SECRET = 3
 """A shorter password is not looked for in texts: it would be found everywhere. It is never written there by itself."""
@@ -47,6 +53,7 @@ class Conductor:
         self._tables: tuple[Table, ...] = ()
         self._run: RunDirectory | None = None
         self._cluster: Cluster | None = None
+        self._replicas: tuple[Address, ...] = ()
         self._control: Control | None = None
         self._run_id = ""
 
@@ -126,22 +133,63 @@ class Conductor:
         self._cluster = cluster = clusters.start(plan, Place(logs=self._run.logs, say=self.say))
         if len(cluster.address.password) >= SHORTEST_SECRET:
             self._secrets += (cluster.address.password,)
+        self._replicas = replicas = self._read_from()
         self._control = control = engine.control(cluster.address, self._run_id)
         facts = control.facts()
         _check_connections(plan, facts)
         control.lock()
         self.say(f"preparing {sum(len(table.rows) for table in self._tables):,} rows in {engine.title}")
         control.prepare(self._tables)
+        for replica in replicas:
+            self._await_replica(replica)
         write_json(self._run.plan, self._resolved(workload, facts, started_s))
         if problem := point_latest(self._run):
             self.say(problem)
         return {
             "address": cluster.address.to_json(),
+            "replicas": [replica.to_json() for replica in replicas],
             "run_dir": str(self._run.path),
             "run_id": self._run_id,
             "level": self._level.name,
             "facts": facts,
         }
+
+    def _read_from(self) -> tuple[Address, ...]:
+        """Where the plan's reads go beside the writable node. Raises PlanError where they can't."""
+        assert self._cluster is not None
+        if self._plan.read_from == "primary":
+            return ()
+        if not self._level.on_replicas:
+            raise PlanError(
+                f"--read-from replica: a replica of {self._engine.title} does not run --isolation {self._level.name!r}"
+            )
+        replicas = self._cluster.replicas
+        if not replicas:
+            raise PlanError(
+                f"--read-from replica: this cluster ({self._plan.cluster} {self._engine.title}) has no read-only "
+                "member; --nodes 3 with an embedded PostgreSQL has, and --cluster compose"
+            )
+        return replicas
+
+    def _await_replica(self, replica: Address) -> None:
+        """Return once the replica has the tables of this run, whole. Raises ClusterError if that takes too long."""
+        wanted = {table.name: len(table.rows) for table in self._tables}
+        deadline = time.monotonic() + REPLICATED_S
+        while True:
+            try:
+                with closing(self._engine.control(replica, self._run_id)) as control:
+                    # Marked first and filled last, so an earlier run's tables are not taken for this one's.
+                    runs = dict(control.query(f"SELECT * FROM {SCHEMA}.{META_TABLE}"))
+                    counts = {name: control.query(f"SELECT count(*) FROM {SCHEMA}.{name}")[0][0] for name in wanted}
+                lag = "" if counts == wanted and {runs.get(name) for name in wanted} == {self._run_id} else "it lags"
+            except ClusterError as error:
+                lag = str(error)
+            if not lag:
+                return
+            if time.monotonic() > deadline:
+                place = f"{replica.socket or replica.host}:{replica.port}"
+                raise ClusterError(f"the replica at {place} has no prepared tables after {REPLICATED_S:g} s: {lag}")
+            time.sleep(POLL_S)
 
     def _resolved(self, workload: dict[str, Any], facts: dict[str, Any], started_s: float) -> dict[str, Any]:
         assert self._run is not None and self._cluster is not None
@@ -163,6 +211,7 @@ class Conductor:
             },
             "cluster": cluster,
             "address": self._cluster.address.masked(),
+            "replicas": [replica.masked() for replica in self._replicas],
             "workload": {name: workload[name] for name in ("name", "kinds", "answers", "checks")},
             "durability": facts.get("durability", {}),
             "hardware": hardware(data if data.is_dir() else self._run.path),
@@ -175,6 +224,10 @@ class Conductor:
         """The tables as they are once every session of the run is gone. Raises ClusterError if that never comes."""
         self.say("waiting for the last sessions to end")
         limit_s, reconnect_s = QUIESCE_S, RECONNECT_S
+        if self._several:
+            # It is to the node that took the writes at the begin: what that one has now may be old.
+            self._close_control()
+            reconnect_s = FAILOVER_S
         if cut_short:
             limit_s, reconnect_s = QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S
         deadline = time.monotonic() + limit_s
@@ -198,14 +251,37 @@ class Conductor:
         """The control connection, opened again if it was lost. Raises ClusterError if that takes too long."""
         deadline = time.monotonic() + within_s
         while self._control is None:
-            assert self._cluster is not None
             try:
-                self._control = self._engine.control(self._cluster.address, self._run_id)
+                self._control = self._opened()
             except ClusterError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_S)
         return self._control
+
+    def _opened(self) -> Control:
+        """A control connection; of several members to the first that commits a write. Raises the last one's error."""
+        assert self._cluster is not None
+        problem: ClusterError | None = None
+        for member in members_of(self._cluster.address):
+            try:
+                control = self._engine.control(member, self._run_id)
+                try:
+                    if self._several:
+                        control.prove_writable()
+                    return control
+                except ClusterError:
+                    control.close()
+                    raise
+            except ClusterError as error:
+                problem = error
+        assert problem is not None
+        raise problem
+
+    @property
+    def _several(self) -> bool:
+        """Whether another member may take the writes over."""
+        return self._cluster is not None and len(members_of(self._cluster.address)) > 1
 
     def _close_control(self) -> None:
         control, self._control = self._control, None

@@ -2,8 +2,8 @@
 
 ``summary.json`` holds what ``judge`` answers. Its stable keys: ``verdict complete started_utc duration_s engine orders
 response_time_ms service_time_ms undersell errors violations checks slo client warnings seed``. Beside them:
-``cut_short died error`` (how the run ended), ``acknowledged`` (answered ops of any kind) and ``unknown`` (why the
-verdict is unknown, where it is).
+``cut_short died error`` (how the run ended), ``acknowledged`` (answered ops of any kind), ``unknown`` (why the verdict
+is unknown, where it is) and ``replica_reads`` (what browses of replicas saw; null without ``--read-from replica``).
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any
 from loadgen.checks.asked import Contradiction
 from loadgen.checks.books import Books, open_books
 from loadgen.checks.catalogue import CHECKS, run_checks
+from loadgen.checks.replicas import replica_reads
 from loadgen.checks.undersell import UNKNOWN, undersell
 from loadgen.errors import PlanError, StoreError
 from loadgen.history import History, read_history
@@ -30,6 +31,8 @@ from loadgen.verdict import Finding, Verdict, overall
 EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
 SALE_ISOLATION_S = 20.0
 """How long the sale's own rows are judged for isolation: beside the ledger it is an extra, and may end unknown."""
+MOST_REPLICAS = 100
+"""A plan.json that names more was not written by a run: its replicas are not told apart."""
 FINAL_TABLES = ("stock", "orders", "purchases", "payments", "releases")
 
 
@@ -72,8 +75,18 @@ def judge(run_dir: Path) -> dict[str, Any]:
         **_figures(run, books),
         "isolation": promise.to_json(_documented(run)),
         "undersell": left,
+        "replica_reads": _replica_reads(run, books),
         "warnings": run.warnings,
     }
+
+
+def _replica_reads(run: _Run, books: Books | None) -> dict[str, Any] | None:
+    """What reads from replicas saw; None where there were none, or nothing can be said of them."""
+    if books is None or run.plan.read_from != "replica":
+        return None
+    replicas = run.facts.get("replicas")
+    count = len(replicas) if isinstance(replicas, list) else 0
+    return replica_reads(books, count if 0 < count <= MOST_REPLICAS else 1)
 
 
 def _judge_probe(run: _Run) -> dict[str, Any]:
@@ -246,7 +259,7 @@ def _engine(run: _Run) -> dict[str, Any]:
         "edition": engine.get("edition", ""),
         "version": engine.get("version", ""),
         "cluster": run.plan.cluster,
-        "nodes": run.plan.nodes,
+        "nodes": _mapping(run.facts.get("cluster")).get("nodes", run.plan.nodes),
         "isolation": engine.get("level", run.plan.isolation),
     }
 

@@ -1,7 +1,13 @@
 """What one thing that a shopper asked for is called, how it can end, and what it did to versioned rows."""
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Process = TypeVar("Process", int, NDArray[np.int64])
+"""The number of a process, or many."""
 
 
 class Outcome(IntEnum):
@@ -15,6 +21,11 @@ class Outcome(IntEnum):
     """Nobody knows whether it happened."""
     SKIPPED = 3
     """It was due, but no session could take it within the late limit: it was never sent."""
+
+
+def replica_of(process: Process, replicas: int) -> Process:
+    """Which of ``replicas`` a process reads from: they are spread evenly, and the history need not say more."""
+    return process % replicas
 
 
 class Stage(IntEnum):

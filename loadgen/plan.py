@@ -12,6 +12,7 @@ ENGINES = ("postgres", "mysql", "tidb", "oceanbase")
 CLUSTERS = ("embedded", "container", "compose", "existing")
 STRATEGIES = ("naive", "pessimistic", "optimistic", "atomic", "bucketed")
 SHAPES = ("double11", "constant", "ramp", "closed")
+READ_FROM = ("primary", "replica")
 ISOLATIONS = ("read uncommitted", "read committed", "repeatable read", "serializable")
 
 # Bounds: each keeps a mistyped number from becoming a run that cannot end or fit. They are far above what one
@@ -73,6 +74,7 @@ class Plan:
     dsn: str = field(default="", repr=False)
     strategy: str = "atomic"
     isolation: str = ""
+    read_from: str = "primary"
     skus: int = 100
     stock: int = 1000
     skew: str = "zipf:0.99"
@@ -109,6 +111,8 @@ DEFAULTS = Plan()
 def plan_from_json(values: Mapping[str, Any]) -> Plan:
     """The plan that ``to_json`` wrote (with its DSN still masked). Raises PlanError on anything else."""
     try:
+        # A run of an older version read from the primary, and its plan does not say so.
+        values = {"read_from": DEFAULTS.read_from, **values}
         known = {name: values[name] for name in Plan.__dataclass_fields__}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
@@ -147,6 +151,7 @@ def parse_plan(options: Mapping[str, Any]) -> Plan:
         dsn=dsn,
         strategy=strategy,
         isolation=parse_isolation(str(given.get("isolation", ""))),
+        read_from=_choice(given, "read_from", READ_FROM, DEFAULTS.read_from),
         skus=_integer(given, "skus", DEFAULTS.skus, 1, MAX_SKUS),
         stock=_integer(given, "stock", DEFAULTS.stock, 1, MAX_STOCK),
         skew=parse_skew(str(given.get("skew", DEFAULTS.skew))),

@@ -23,6 +23,8 @@ from loadgen.errors import LoadgenError
 
 EXIT_OWN_ERROR = 1
 EXIT_SET_UP = 2
+LOOK_EVERY_S = 0.2
+"""How often the main thread looks for a signal while it waits for a message."""
 STOP_GRACE_S = 1.0
 """How long the main thread may take to notice that the load side is gone, before this process stops without it."""
 STOPPING_S = 10.0
@@ -97,7 +99,10 @@ class Line:
 
     def receive(self) -> dict[str, Any]:
         """The next message."""
-        return self._inbox.get()
+        # A signal that comes just before the wait, or goes to the other thread, does not end it: so it ends by itself.
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._inbox.get(timeout=LOOK_EVERY_S)
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one message. Raises Abandoned if nobody is there to read it."""

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from loadgen.clusters.binaries import cache_folder
 from loadgen.clusters.compose import TOPOLOGIES, ComposeCluster, image_environment, topology_of
 from loadgen.engines import engine_of
+from loadgen.engines.address import members_of
 from loadgen.engines.engine import Address
 from loadgen.errors import ClusterError, LoadgenError, PlanError
 from loadgen.install import Say, tell
@@ -97,7 +98,7 @@ def up(engine: str, *, say: Say, port: int = 0) -> str:
     if file.is_file():
         with suppress(ClusterError):
             standing = _cluster(_read(file))
-            dsn = _dsn(engine, standing.address(standing.topology.entry))
+            dsn = _dsn(engine, standing.entry())
             say(f"{engine} is standing already: `loadgen down {engine}` removes it")
             return dsn
         down(engine, say=say)
@@ -122,7 +123,7 @@ def up(engine: str, *, say: Say, port: int = 0) -> str:
     try:
         cluster.up(say)
         cluster.replication(engine_of(engine))
-        return _dsn(engine, cluster.address(cluster.topology.entry))
+        return _dsn(engine, cluster.entry())
     except BaseException:
         cluster.down()
         file.unlink()
@@ -151,7 +152,7 @@ def status() -> list[dict[str, Any]]:
         one: dict[str, Any] = {"engine": engine, "started_utc": state["started_utc"], "dsn": "", "replication": {}}
         try:
             cluster = _cluster(state)
-            one["dsn"] = _dsn(engine, cluster.address(cluster.topology.entry))
+            one["dsn"] = _dsn(engine, cluster.entry())
             one["replication"] = cluster.state(engine_of(engine))
             one["state"] = "up" if one["replication"]["complete"] else "up, but not complete"
         except LoadgenError as error:
@@ -170,7 +171,8 @@ def _cluster(state: Mapping[str, Any]) -> ComposeCluster:
 def _dsn(engine: str, address: Address) -> str:
     scheme = "postgres" if engine == "postgres" else "mysql"
     secret = quote(address.password, safe="")
-    return f"{scheme}://{quote(address.user, safe='')}:{secret}@{address.host}:{address.port}/{address.database}"
+    hosts = ",".join(f"{member.host}:{member.port}" for member in members_of(address))
+    return f"{scheme}://{quote(address.user, safe='')}:{secret}@{hosts}/{address.database}"
 
 
 def _state_file(engine: str) -> Path:

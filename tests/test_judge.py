@@ -86,6 +86,19 @@ def test_summary_has_the_stable_keys_and_every_check(tmp_path: Path) -> None:
     assert exit_code(summary) == 0
 
 
+def test_reads_from_replicas_are_summed_up_where_there_were_any(tmp_path: Path) -> None:
+    """By replica, as plan.json lists them; without --read-from replica there is nothing to say."""
+    directory = store(tmp_path, a_run(read_from="replica"))
+    facts = json.loads((directory / "plan.json").read_text())
+    write_json(directory / "plan.json", {**facts, "replicas": [{"port": 1}, {"port": 2}]})
+
+    reads = judge(directory)["replica_reads"]
+
+    assert reads["reads"] == sum(one["reads"] for one in reads["by_replica"]) > 0
+    assert (reads["stale"], len(reads["by_replica"])) == (0, 2)
+    assert judge(store(tmp_path / "primary", a_run()))["replica_reads"] is None
+
+
 def test_violation_is_invalid_with_a_witness_and_beats_everything(tmp_path: Path) -> None:
     """Exit 4, though a process died, an objective is missed, and a stream is torn."""
     run = a_run(slo=parse_slos("order.p99<=0.001ms"))

@@ -14,6 +14,7 @@ from loadgen.plan import Slo, masked_dsn, parse_duration, parse_plan, parse_slos
         ({"engine": "oracle"}, "--engine 'oracle' is not one of postgres"),
         ({"strategy": "lucky"}, "--strategy 'lucky' is not one of naive"),
         ({"isolation": "sometimes"}, "--isolation 'sometimes' is not one of read uncommitted"),
+        ({"read_from": "mars"}, "--read-from 'mars' is not one of primary, replica"),
         ({"skew": "zipf:-1"}, "--skew 'zipf:-1' is not uniform"),
         ({"skew": "zipf:nan"}, "--skew"),
         ({"skew": "hot"}, "--skew 'hot'"),
@@ -116,6 +117,14 @@ def test_slo_units_become_milliseconds_and_percent() -> None:
         ("placed_per_second", ">=", 500.0),
         ("skipped", "<=", 1.0),
     ]
+
+
+def test_plan_of_an_older_version_read_from_the_primary() -> None:
+    """A run that was stored before replicas were read from can still be judged."""
+    stored = parse_plan({}).to_json()
+    del stored["read_from"]
+
+    assert plan_from_json(stored) == parse_plan({"read_from": "primary"})
 
 
 @pytest.mark.parametrize(("value", "met"), [(200.0, True), (200.1, False), (None, False), (float("nan"), False)])

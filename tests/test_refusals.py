@@ -52,6 +52,8 @@ def files_with(secret: str, directory: Path) -> list[Path]:
         (("--cluster", "existing"), "--cluster existing needs --dsn"),
         (("--dsn", "nonsense"), "--dsn must begin with postgres:// or mysql://"),
         (("--engine", "mysql", "--dsn", f"postgres://u:{SECRET}@h/d"), "--engine mysql is reached by a mysql:// DSN"),
+        (("--read-from", "moon"), "--read-from 'moon' is not one of primary, replica"),
+        (("--read-from", "replica", "--tags", "order"), "no op of this run of flashsale is a single read"),
         (("--tags", "haggle"), "no task is left"),
         (("--tags", "pay"), "nothing would arrive: --tags or --exclude-tags leave pay, which only follow orders"),
         (("-u", "2", "--processes", "3"), "-u 2 leaves some of the 3 load processes without a session"),

@@ -14,8 +14,8 @@ from loadgen.history import Columns, History, LoadProcess
 from loadgen.op import Outcome
 
 
-def sale_transactions(history: History) -> Transactions:
-    """The ops of ``history`` that touched rows, as transactions of kind VERSIONED.
+def sale_transactions(history: History, *, browses: bool = True) -> Transactions:
+    """The ops of ``history`` that touched rows, as transactions of kind VERSIONED, with their ``browses`` or without.
 
     A number that was handed out and has no completion touched nobody knows what: it is left out, and the versions
     that it may have written are gaps that the judge passes over.
@@ -30,7 +30,7 @@ def sale_transactions(history: History) -> Transactions:
     columns = {name: np.concatenate([part[name] for part in parts]) for name in ("number", "sent", "done", "outcome")}
     order = np.argsort(columns["sent"], kind="stable")
     outcome = columns["outcome"][order].astype(np.uint8)
-    mops = _micro_operations(parts, order)
+    mops = _micro_operations(parts, order, browses=browses)
     unsure = outcome[mops["txn"]] == Outcome.INFO
     txns = Transactions(
         kind=Kind.VERSIONED,
@@ -53,7 +53,9 @@ def sale_transactions(history: History) -> Transactions:
     return txns
 
 
-def _micro_operations(parts: Sequence[Columns], order: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+def _micro_operations(
+    parts: Sequence[Columns], order: NDArray[np.int64], *, browses: bool
+) -> dict[str, NDArray[np.int64]]:
     """``txn``, ``act``, ``key`` and ``value`` of every read and write, by transaction in ``order``.
 
     A touch is up to two micro-operations: a read, then a write. Reads are told only by those who got an answer.
@@ -66,7 +68,8 @@ def _micro_operations(parts: Sequence[Columns], order: NDArray[np.int64]) -> dic
     turn = np.empty(len(order), np.int64)
     turn[order] = np.arange(len(order))
     owner = turn[np.repeat(np.arange(len(touches)), touches)]
-    reads, writes = np.flatnonzero(read >= 0), np.flatnonzero(wrote >= 0)
+    # Who orders and reads a row also writes it: only a browse reads and does not.
+    reads, writes = np.flatnonzero((read >= 0) & (browses | (wrote >= 0))), np.flatnonzero(wrote >= 0)
     mops = {
         "txn": np.concatenate((owner[reads], owner[writes])),
         "act": np.concatenate((np.full(len(reads), READ), np.full(len(writes), WRITE))),

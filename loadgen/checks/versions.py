@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from loadgen.checks.account import Versions
 from loadgen.checks.asked import Fate
 from loadgen.checks.books import Books, ending_named, found, order_named, row_named, write_named
-from loadgen.checks.writes import write_key
+from loadgen.checks.writes import acknowledged_first, write_key
 from loadgen.sale import Kind, State
 from loadgen.verdict import Finding
 
@@ -103,24 +103,18 @@ def real_time_order(books: Books) -> Finding:
     boot = np.asarray(books.times.boots)[writes.process]
     # Ordered by row, clock and version already, unless there is more than one clock.
     order = np.lexsort((writes.wrote, writes.row, boot)) if len(set(books.times.boots)) > 1 else np.arange(len(boot))
-    row, wrote = writes.row[order], writes.wrote[order]
+    row, wrote, done = writes.row[order], writes.wrote[order], writes.done[order]
     starts = np.concatenate(([True], (row[1:] != row[:-1]) | (boot[order][1:] != boot[order][:-1])))
-    by_done = np.argsort(writes.done[order], kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[by_done] = np.arange(len(order))
-    # Each group gets ranks of its own, above those of the groups before it: then a minimum over all that follows is
-    # one within the group, as long as there is a larger version in it.
-    height = (np.cumsum(starts) - 1) * np.int64(len(order))
-    least = np.minimum.accumulate((height + rank)[::-1])[::-1]
+    group = np.cumsum(starts)
     # The first position after each one that has another version, or is of another group.
     new = np.concatenate((starts[1:] | (wrote[1:] != wrote[:-1]), [True]))
     after = np.minimum.accumulate(np.where(new, np.arange(1, len(order) + 1), len(order))[::-1])[::-1]
     inside = after < len(order)
-    inside[inside] = height[after[inside]] == height[inside]
-    sent = np.searchsorted(writes.done[order][by_done], writes.sent[order], side="left")
+    inside[inside] = group[after[inside]] == group[inside]
     late = np.flatnonzero(inside)
-    late = late[least[after[late]] - height[late] < sent[late]]
-    earlier = by_done[least[after[late]] - height[late]]
+    earlier = acknowledged_first(starts, done)[after[late]]
+    reversed_pairs = done[earlier] < writes.sent[order][late]
+    late, earlier = late[reversed_pairs], earlier[reversed_pairs]
     return found(
         "real-time-order",
         (np.arange(len(late)), lambda index: _reversed(books, int(order[earlier[index]]), int(order[late[index]]))),

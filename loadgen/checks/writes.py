@@ -31,6 +31,8 @@ class Writes:
     """The position among the numbers asked."""
     kind: NDArray[np.uint8]
     process: NDArray[np.int32]
+    """Which load process told of it."""
+    session: NDArray[np.int64]
     sent: NDArray[np.int64]
     done: NDArray[np.int64]
 
@@ -42,6 +44,10 @@ class Looks:
     who: NDArray[np.int64]
     row: NDArray[np.int64]
     version: NDArray[np.int64]
+    process: NDArray[np.int32]
+    """Which load process told of it."""
+    session: NDArray[np.int64]
+    sent: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ def read_writes(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> W
 
 def read_looks(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> Looks:
     """All rows seen by browses. Raises Contradiction for a row of a SKU that the browse did not ask for."""
-    return _gather(Looks, processes, lambda _, process: _looks(process, asked, plan))
+    return _gather(Looks, processes, lambda index, process: _looks(index, process, asked, plan))
 
 
 def read_refusals(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> Refusals:
@@ -77,6 +83,18 @@ def read_refusals(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) ->
 def write_key(row: NDArray[np.int64], version: NDArray[np.int64]) -> NDArray[np.int64]:
     """A row and one of its versions as one number."""
     return row * (2 * MOST_VERSION) + version
+
+
+def acknowledged_first(starts: NDArray[np.bool_], done: NDArray[np.int64]) -> NDArray[np.int64]:
+    """By position: which one from there to the end of its group was done first. ``starts`` marks groups' beginnings."""
+    by_done = np.argsort(done, kind="stable")
+    rank = np.empty(len(done), dtype=np.int64)
+    rank[by_done] = np.arange(len(done))
+    # Each group gets ranks of its own, above those of the groups before it: then a minimum over all that follows is
+    # one within the group.
+    height = (np.cumsum(starts) - 1) * np.int64(len(done))
+    least = np.minimum.accumulate((height + rank)[::-1])[::-1]
+    return np.asarray(by_done[least - height])
 
 
 def _writes(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tuple[NDArray[Any], ...]:
@@ -97,21 +115,23 @@ def _writes(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tuple
         raise Contradiction(f"op {asked.number[whose[wrong][0]]} says that it wrote what is not one of its rows")
     source = np.repeat(chosen, counts)
     by = np.full(len(whose), index, dtype=np.int32)
-    ended = (ops[name][source] for name in ("sent", "done"))
+    ended = (ops[name][source].astype(np.int64) for name in ("process", "sent", "done"))
     return write_key(row, version), row, read, version, whose, ops["kind"][source], by, *ended
 
 
-def _looks(process: LoadProcess, asked: Asked, plan: Plan) -> tuple[NDArray[Any], ...]:
+def _looks(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tuple[NDArray[Any], ...]:
     ops = process.ops
     chosen = np.flatnonzero((ops["answer"] == Answer.SEEN) & (ops["outcome"] == Outcome.OK))
     at, _, counts = _touches(ops, chosen)
-    whose = np.repeat(asked.index.find(ops["number"][chosen]), counts)
+    source = np.repeat(chosen, counts)
+    whose = asked.index.find(ops["number"][source])
     row, version = ops["touched_row"][at], ops["touched_read"][at]
     sku = row // plan.buckets
     wrong = ((sku != asked.sku_a[whose]) & (sku != asked.sku_b[whose])) | (version < 0) | (version > MOST_VERSION)
     if wrong.any():
         raise Contradiction(f"browse {asked.number[whose[wrong][0]]} saw what it did not look at")
-    return whose, row, version
+    by = np.full(len(whose), index, dtype=np.int32)
+    return whose, row, version, by, *(ops[name][source].astype(np.int64) for name in ("process", "sent"))
 
 
 def _refusals(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tuple[NDArray[Any], ...]:

@@ -22,7 +22,11 @@ class Cluster(Protocol):
 
     @property
     def address(self) -> Address:
-        """Where the load goes."""
+        """Where the load goes: every member that may take writes, now or after a failover."""
+
+    @property
+    def replicas(self) -> tuple[Address, ...]:
+        """The members that serve reads only while the cluster is as it was started, each by itself; often none."""
 
     def facts(self) -> dict[str, Any]:
         """What ``plan.json`` says of it: provider, nodes, where the data is, how a person connects by hand."""

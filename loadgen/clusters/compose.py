@@ -7,7 +7,6 @@ ports of 127.0.0.1, with a random password. What the servers say of their replic
 import os
 import secrets
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -30,18 +29,23 @@ from loadgen.clusters.daemon import (
 )
 from loadgen.clusters.guard import Guard
 from loadgen.clusters.images import PREFIX, image_of, image_variables
+from loadgen.clusters.replication import (
+    complete_state,
+    mysql_state,
+    oceanbase_state,
+    postgres_state,
+    seekdb_state,
+    tidb_state,
+)
 from loadgen.engines import engine_of
+from loadgen.engines.address import joined
 from loadgen.engines.engine import Address, Engine
 from loadgen.errors import ClusterError, PlanError
 from loadgen.plan import Plan
 
 SPARE_CONNECTIONS = 50
 """Connections beside the load's: control, auditors, the cluster's own, and a person who looks on."""
-STATE_WITHIN_S = 60.0
-POLL_S = 0.5
 DOWN_WITHIN_S = 120.0
-
-Query = Callable[[str], list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Topology:
     as it should be."""
     asked: tuple[str, ...] = ()
     """Which services are asked for it, where the entry alone can't tell."""
+    replicas: tuple[str, ...] = ()
+    """The members that serve reads only while the entry takes the writes."""
     start_within_s: int = 240
 
 
@@ -118,27 +124,28 @@ class ComposeCluster:
         port = self.port_of(service)
         return Address(host=LOOPBACK, port=port, user=topology.user, password=password, database=topology.database)
 
+    def entry(self) -> Address:
+        """Where the load goes: every running member that may take writes, now or after a failover.
+
+        Raises ClusterError if none runs.
+        """
+        found = []
+        for service in (self.topology.entry, *self.topology.replicas):
+            with suppress(ClusterError):
+                found.append(self.address(service))
+        return joined(found) if found else self.address(self.topology.entry)
+
     def replication(self, engine: Engine) -> dict[str, Any]:
         """What the servers say of their replication, once it is complete. Raises ClusterError if it never is."""
-        deadline = time.monotonic() + STATE_WITHIN_S
-        while True:
-            problem, state = "", {}
-            try:
-                state = self.state(engine)
-            except ClusterError as error:
-                problem = str(error)
-            if state.get("complete"):
-                return state
-            if time.monotonic() > deadline:
-                raise ClusterError(f"{self.topology.title} is not replicated as it should be: {problem or state}")
-            time.sleep(POLL_S)
+        return complete_state(lambda: self.state(engine), self.topology.title)
 
     def state(self, engine: Engine) -> dict[str, Any]:
         """What the servers say of their replication now. Raises ClusterError if one does not answer."""
+        addresses = [self.address(service) for service in self.topology.asked] or [self.entry()]
         with ExitStack() as open_ones:
             queries = []
-            for service in self.topology.asked or (self.topology.entry,):
-                control = engine.control(self.address(service), "state")
+            for address in addresses:
+                control = engine.control(address, "state")
                 open_ones.callback(control.close)
                 queries.append(control.query)
             return self.topology.state(*queries)
@@ -217,7 +224,8 @@ class RunCluster:
         self._guard = Guard(run, place.logs)
         try:
             self._compose.up(place.say)
-            self.address = self._compose.address(topology.entry)
+            self.replicas = tuple(map(self._compose.address, topology.replicas))
+            self.address = self._compose.entry()
             self._replication = self._compose.replication(self._engine)
         except BaseException:
             self.stop(keep=False)
@@ -278,78 +286,29 @@ def image_environment(engine: str) -> dict[str, str]:
     return images
 
 
-def _postgres_state(query: Query) -> dict[str, Any]:
-    standbys = query(
-        "SELECT application_name, state, sync_state FROM pg_stat_replication WHERE backend_start IS NOT NULL ORDER BY 1"
-    )
-    names = str(query("SHOW synchronous_standby_names")[0][0])
-    streaming = [name for name, state, sync in standbys if state == "streaming" and sync in ("quorum", "sync")]
-    return {
-        "kind": "synchronous standbys",
-        "synchronous_standby_names": names,
-        "synchronous_commit": str(query("SHOW synchronous_commit")[0][0]),
-        "standbys": [{"name": name, "state": state, "sync_state": sync} for name, state, sync in standbys],
-        "complete": len(streaming) == 2 and bool(names),
-    }
-
-
-def _mysql_state(query: Query) -> dict[str, Any]:
-    members = query(
-        "SELECT member_host, member_state, member_role, member_version "
-        "FROM performance_schema.replication_group_members ORDER BY 1"
-    )
-    settings = ("consistency", "member_expel_timeout", "single_primary_mode", "exit_state_action")
-    row = query(f"SELECT {', '.join(f'@@group_replication_{name}' for name in settings)}")[0]
-    return {
-        "kind": "group replication, one primary",
-        "members": [
-            {"name": name, "state": state, "role": role, "version": version} for name, state, role, version in members
-        ],
-        "settings": {f"group_replication_{name}": str(value) for name, value in zip(settings, row, strict=True)},
-        "complete": sum(state == "ONLINE" for _, state, _, _ in members) == 3,
-    }
-
-
-def _tidb_state(query: Query) -> dict[str, Any]:
-    stores = query("SELECT address, store_state_name FROM information_schema.tikv_store_status ORDER BY 1")
-    servers = query("SELECT type, instance, version FROM information_schema.cluster_info ORDER BY 1, 2")
-    return {
-        "kind": "Raft, three replicas",
-        "stores": [{"name": name, "state": state} for name, state in stores],
-        "servers": [{"type": kind, "name": name, "version": version} for kind, name, version in servers],
-        "complete": sum(state == "Up" for _, state in stores) == 3,
-    }
-
-
-def _seekdb_state(*queries: Query) -> dict[str, Any]:
-    rows = [query("SELECT role, sync_scn FROM oceanbase.V$OB_SERVER_STAT")[0] for query in queries]
-    members = [{"name": f"node{n}", "role": str(row[0]), "sync_scn": int(row[1])} for n, row in enumerate(rows, 1)]
-    return {
-        "kind": "primary and standby, asynchronous: what was acknowledged last is lost with the primary",
-        "members": members,
-        "complete": [member["role"] for member in members] == ["PRIMARY", "STANDBY"],
-    }
-
-
-def _oceanbase_state(query: Query) -> dict[str, Any]:
-    servers = query("SELECT DISTINCT svr_ip, role FROM oceanbase.DBA_OB_TABLET_REPLICAS ORDER BY 1, 2 LIMIT 10")
-    return {
-        "kind": "one server, one replica",
-        "servers": [{"name": name, "role": role} for name, role in servers],
-        "complete": True,
-    }
-
-
 _THREE = ("node1", "node2", "node3")
+_PAIR = ("node1", "node2")
 TOPOLOGIES: Mapping[str, Topology] = {
-    "postgres": Topology("postgres", "PostgreSQL", 3, "node1", 5432, "postgres", "postgres", _THREE, _postgres_state),
-    "mysql": Topology("mysql", "MySQL", 3, "node1", 3306, "root", "", _THREE, _mysql_state, start_within_s=300),
-    "tidb": Topology("tidb", "TiDB", 3, "balancer", 4000, "root", "", ("balancer",), _tidb_state, start_within_s=400),
+    "postgres": Topology(
+        *("postgres", "PostgreSQL", 3, "node1", 5432, "postgres", "postgres", _THREE),
+        state=postgres_state,
+        replicas=_THREE[1:],
+    ),
+    "mysql": Topology(
+        *("mysql", "MySQL", 3, "node1", 3306, "root", "", _THREE),
+        state=mysql_state,
+        replicas=_THREE[1:],
+        start_within_s=300,
+    ),
+    "tidb": Topology("tidb", "TiDB", 3, "balancer", 4000, "root", "", ("balancer",), tidb_state, start_within_s=400),
     "oceanbase": Topology(
-        "oceanbase", "OceanBase", 1, "node1", 2881, "root@test", "", ("node1",), _oceanbase_state, start_within_s=700
+        "oceanbase", "OceanBase", 1, "node1", 2881, "root@test", "", ("node1",), oceanbase_state, start_within_s=700
     ),
     "seekdb": Topology(
-        "seekdb", "seekdb", 2, "node1", 2881, "root", "", ("node1", "node2"), _seekdb_state, ("node1", "node2")
+        *("seekdb", "seekdb", 2, "node1", 2881, "root", "", _PAIR),
+        state=seekdb_state,
+        asked=_PAIR,
+        replicas=_PAIR[1:],
     ),
 }
 

@@ -69,6 +69,8 @@ def start(plan: Plan, place: Place) -> Cluster:
 class ContainerCluster:
     """One server in one container."""
 
+    replicas: tuple[Address, ...] = ()
+
     def __init__(self, plan: Plan, place: Place, engine: Engine) -> None:
         """Start it and wait for the first login. Raises ClusterError; leaves nothing then."""
         self._plan = plan

@@ -2,6 +2,7 @@
 
 from loadgen.clusters import embedded_mysql, embedded_postgres, embedded_seekdb, embedded_tidb
 from loadgen.clusters.cluster import Cluster, Place, Provider
+from loadgen.clusters.embedded_postgres import MOST_NODES
 from loadgen.errors import PlanError
 from loadgen.plan import Plan
 
@@ -20,6 +21,8 @@ def start(plan: Plan, place: Place) -> Cluster:
         raise PlanError(
             f"--cluster embedded has no {plan.engine} server (only {', '.join(SERVERS)}): name one by --dsn"
         )
-    if plan.nodes != 1:
-        raise PlanError(f"--nodes {plan.nodes}: --cluster embedded starts one node")
+    most = MOST_NODES if plan.engine == "postgres" else 1
+    if plan.nodes > most:
+        nodes = "one node" if most == 1 else f"at most {most} nodes"
+        raise PlanError(f"--nodes {plan.nodes}: --cluster embedded starts {nodes} of {plan.engine}")
     return server(plan, place)

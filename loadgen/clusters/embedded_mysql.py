@@ -49,6 +49,8 @@ def settings(plan: Plan) -> dict[str, str]:
 class EmbeddedMysql:
     """One running MySQL server and its directory."""
 
+    replicas: tuple[Address, ...] = ()
+
     def __init__(self, plan: Plan, place: Place, engine: Engine) -> None:
         """Start the server and wait until it answers. Raises ClusterError; leaves nothing then."""
         self._plan = plan

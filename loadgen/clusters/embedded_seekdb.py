@@ -40,6 +40,8 @@ PARAMETERS = ("log_disk_size=2G", "datafile_size=64M", "datafile_maxsize=20G", "
 class EmbeddedSeekdb:
     """One running seekdb server and its directory."""
 
+    replicas: tuple[Address, ...] = ()
+
     def __init__(self, plan: Plan, place: Place, engine: Engine) -> None:
         """Start the server and wait until it answers. Raises ClusterError; leaves nothing then."""
         self._plan = plan

@@ -32,6 +32,8 @@ KEEPING = ((signal.SIGTERM, 20.0),)
 class EmbeddedTidb:
     """One running TiDB server and its directory."""
 
+    replicas: tuple[Address, ...] = ()
+
     def __init__(self, plan: Plan, place: Place, engine: Engine) -> None:
         """Start the server and wait until it answers. Raises ClusterError; leaves nothing then."""
         self._plan = plan

@@ -1,19 +1,36 @@
 """A cluster that is there already, named by a DSN: nothing is started, and nothing is stopped."""
 
 import os
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from loadgen.clusters.cluster import Place
-from loadgen.engines.address import parse_dsn
-from loadgen.engines.engine import Address
+from loadgen.engines import engine_of
+from loadgen.engines.address import members_of, parse_dsn
+from loadgen.engines.engine import Address, Engine
 from loadgen.plan import Plan
 
 
 class Existing:
     """The server that the plan's DSN names."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, engine: Engine) -> None:
         self.address = address
+        self._engine = engine
+
+    @property
+    def replicas(self) -> tuple[Address, ...]:
+        """Those of a DSN's several hosts that take no writes now. Raises ClusterError if one is not there."""
+        members = members_of(self.address)
+        if len(members) < 2:
+            return ()
+        parameters = {name: value for name, value in self.address.parameters.items() if name != "target_session_attrs"}
+        return tuple(filter(self._is_read_only, (replace(member, parameters=parameters) for member in members)))
+
+    def _is_read_only(self, member: Address) -> bool:
+        with closing(self._engine.control(member, "replicas")) as control:
+            return control.read_only()
 
     def facts(self) -> dict[str, Any]:
         """Where it is and as whom, without secrets."""
@@ -27,4 +44,4 @@ class Existing:
 
 def start(plan: Plan, place: Place) -> Existing:  # noqa: ARG001
     """The cluster of ``plan``'s DSN. Raises PlanError for one that is malformed."""
-    return Existing(parse_dsn(plan.dsn, os.environ))
+    return Existing(parse_dsn(plan.dsn, os.environ), engine_of(plan.engine))

@@ -5,11 +5,13 @@ A DSN carries a password, so no message here holds any of its parts but those th
 
 import getpass
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
-from loadgen.engines.engine import Address
+from loadgen.engines.engine import CONNECT_TIMEOUT_S, Address
 from loadgen.errors import PlanError
 from loadgen.plan import masked_dsn
 
@@ -20,6 +22,10 @@ _EXAMPLES = {
     "mysql": "mysql://user:password@host:3306/",
 }
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%a-z]+)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[^:]*))?")
+_PLACE = re.compile(r"(.+?):(\d+)(?:,|$)")
+"""One of several hosts with its port; the path of a socket may hold a comma."""
+SHORTEST_TURN_S = 0.2
+"""What the last of several hosts gets where those before it took more than their share."""
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -52,7 +58,7 @@ def parse_dsn(dsn: str, environ: Mapping[str, str]) -> Address:
     database = parameters.pop("dbname", parameters.pop("database", unquote(path)))
     if wire == "mysql":
         socket = parameters.pop("unix_socket", parameters.pop("socket", ""))
-        host, port = _one_host(dsn, hosts)
+        host, port = _mysql(dsn, hosts, socket)
         password = password or environ.get("MYSQL_PWD", "")
         return Address(host, port, user or _login_name(environ), password, database, socket, parameters)
     named = parameters.pop("host", "")
@@ -77,14 +83,48 @@ def shown(dsn: str) -> str:
 
 
 def hosts_of(address: Address) -> list[tuple[str, int]]:
-    """The hosts of a PostgreSQL address that may name several, each with its port, in order."""
+    """The hosts of an address that may name several, each with its port, in order; one with a / is a unix socket's."""
     if "," not in address.host:
         return [(address.host, address.port)]
-    found = []
-    for part in address.host.split(","):
-        host, _, port = part.rpartition(":")
-        found.append((host.strip("[]"), int(port)))
-    return found
+    return [(host.strip("[]"), int(port)) for host, port in _PLACE.findall(address.host)]
+
+
+def members_of(address: Address) -> tuple[Address, ...]:
+    """The hosts of an address, each as an address of its own, in order."""
+    if "," not in address.host:
+        return (address,)
+    return tuple(
+        replace(address, host="", port=port, socket=host)
+        if host.startswith("/")
+        else replace(address, host=host, port=port)
+        for host, port in hosts_of(address)
+    )
+
+
+def joined(members: Sequence[Address]) -> Address:
+    """One address that names the hosts of all ``members``, which differ in nothing else."""
+    if len(members) == 1:
+        return members[0]
+    places = [(member.socket or member.host, member.port) for member in members]
+    return replace(members[0], host=_text(places), port=0, socket="")
+
+
+def in_turn(address: Address) -> Iterator[tuple[Address, float]]:
+    """The hosts of an address as a connection tries them: each by itself, and how many seconds it may take.
+
+    That is its share of what is left of CONNECT_TIMEOUT_S, so that a frozen host leaves time for those behind it.
+    """
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    members = members_of(address)
+    for tried, member in enumerate(members):
+        yield member, max(deadline - time.monotonic(), SHORTEST_TURN_S) / (len(members) - tried)
+
+
+def _mysql(dsn: str, text: str, socket: str) -> tuple[str, int]:
+    places = [(host, port or DEFAULT_PORTS["mysql"]) for host, port in _hosts(dsn, "mysql", text, unquoted=False)]
+    if socket and len(places) > 1:
+        raise _malformed(dsn, "mysql", "it names several hosts and a unix socket")
+    return places[0] if len(places) == 1 else (_text(places), 0)
 
 
 def _postgres(hosts: list[tuple[str, int]], ports: list[int], user: str, parameters: Mapping[str, str]) -> Address:
@@ -92,8 +132,7 @@ def _postgres(hosts: list[tuple[str, int]], ports: list[int], user: str, paramet
     places = [(host, port or default) for (host, port), default in zip(hosts, given, strict=True)]
     host, port = places[0]
     if len(places) > 1:
-        host = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places)
-        return Address(host, 0, user, parameters=parameters)
+        return Address(_text(places), 0, user, parameters=parameters)
     if host.startswith("/"):
         return Address("", port, user, socket=host, parameters=parameters)
     return Address(host, port, user, parameters=parameters)
@@ -110,17 +149,14 @@ def _hosts(dsn: str, wire: str, text: str, *, unquoted: bool) -> list[tuple[str,
             raise _malformed(dsn, wire, "a host in it is not name:port or [IPv6]:port")
         host = match["six"] or (match["name"] if unquoted else unquote(match["name"]))
         found.append((host or "127.0.0.1", _port(dsn, wire, match["port"] or "0")))
-    if len(found) > 1 and any(host.startswith("/") for host, _ in found):
-        raise _malformed(dsn, wire, "a unix socket can't be one of several hosts")
     return found
 
 
-def _one_host(dsn: str, text: str) -> tuple[str, int]:
-    hosts = _hosts(dsn, "mysql", text, unquoted=False)
-    if len(hosts) > 1:
-        raise _malformed(dsn, "mysql", "it names several hosts, which only a postgres:// DSN may")
-    host, port = hosts[0]
-    return host, port or DEFAULT_PORTS["mysql"]
+def _text(places: Sequence[tuple[str, int]]) -> str:
+    """Several hosts, each with its port, as ``Address.host`` names them."""
+    return ",".join(
+        f"[{host}]:{port}" if ":" in host and not host.startswith("/") else f"{host}:{port}" for host, port in places
+    )
 
 
 def _ports(dsn: str, text: str) -> list[int]:

@@ -23,11 +23,16 @@ LOCK_TIMEOUT_S = 2
 STATEMENT_TIMEOUT_S = 5
 """How long a statement may take in all. A COMMIT that times out is ``info``."""
 CONNECT_TIMEOUT_S = 5
+PROOF_LIMIT_S = 5
+"""How long the write may take that proves a node to be the primary: one without its peers would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a server is reached. ``socket`` is a unix socket (PostgreSQL: its directory) and beats ``host``.
+
+    ``host`` may name several, each with its port (``db1:5432,db2:5432``; a path is a socket): members of one cluster,
+    of which a connection takes the first that takes writes.
 
     ``parameters`` are the DSN's others (TLS and so on), passed on to the driver as they are.
     """
@@ -62,6 +67,8 @@ class Level:
     set_sql: str
     statement_snapshot: bool = True
     """Whether one statement is documented to read from one snapshot (read committed and up)."""
+    on_replicas: bool = True
+    """Whether a read-only replica can run it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,15 @@ class Control(Protocol):
 
     def sessions(self) -> int:
         """How many sessions of this run's load the server still knows."""
+
+    def read_only(self) -> bool:
+        """Whether this node says that it takes no writes: a replica. One that is lost says nothing: ClusterError."""
+
+    def prove_writable(self) -> None:
+        """Commit a write to our table of marks: a node that was the primary, and does not know yet, can't.
+
+        Raises ClusterError, within PROOF_LIMIT_S or a few times that.
+        """
 
     def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
         """All tables, read in one snapshot transaction: ``{table: columns}``."""

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Address, Control, Failure, Level
-from loadgen.engines.mysql_outcomes import COMMON, OTHER, UNAVAILABLE, Rule, Rules
+from loadgen.engines.mysql_outcomes import COMMON, ELSEWHERE, OTHER, Rule, Rules
 from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
+from loadgen.engines.mysql_writable import ASK_MYSQL
 from loadgen.op import Stage
 
 RULES: Rules = {
@@ -12,11 +13,12 @@ RULES: Rules = {
     # Group Replication. The certification's refusal is clear; the hook's error is not: such transactions were seen on
     # the new primary afterwards.
     3101: Rule("conflict", retry=True, refusal=True),
-    3100: UNAVAILABLE,
+    3100: ELSEWHERE,
     1180: OTHER,  # error during commit
     1402: OTHER,
-    3098: UNAVAILABLE,
-    3796: UNAVAILABLE,
+    3098: ELSEWHERE,  # this member is not in the group, or not in its majority
+    3796: ELSEWHERE,
+    3032: ELSEWHERE,  # offline mode: what a member does that was expelled
     1114: Rule("resource", retry=True),  # the table is full
     1206: Rule("resource", retry=True),  # too many locks
     1614: Rule("conflict", retry=True),
@@ -56,7 +58,7 @@ class Mysql:
 
     async def connect(self, address: Address, level: Level) -> MysqlConnection:
         """Open one load connection in our database, at ``level``, with explicit timeouts."""
-        return await connect(address, (timeouts_sql(), level.set_sql))
+        return await connect(address, (timeouts_sql(), level.set_sql), ASK_MYSQL)
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection."""

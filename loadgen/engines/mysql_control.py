@@ -14,8 +14,10 @@ import uvloop
 from numpy.typing import NDArray
 from pymysql.constants import CR, ER
 
-from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, SCHEMA, Address
+from loadgen.engines.address import in_turn
+from loadgen.engines.engine import META_TABLE, PROOF_LIMIT_S, SCHEMA, Address
 from loadgen.engines.mysql_tls import tls_context
+from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
 from loadgen.errors import ClusterError
 from loadgen.workload import Table
 
@@ -67,6 +69,8 @@ class Dialect:
     """Settings of the control connection: nothing that it does may run into a limit meant for the load."""
     snapshot: tuple[str, ...]
     """The statements that begin a transaction whose reads all see one snapshot."""
+    ask_writable: str
+    """What tells which of several hosts takes writes (see mysql_writable)."""
     processlist: str = "information_schema.processlist"
     """The table of the sessions of every node that takes part."""
 
@@ -77,6 +81,8 @@ class MysqlControl:
     def __init__(self, address: Address, run_id: str, dialect: Dialect) -> None:
         """Connect. Raises ClusterError with what to do."""
         self._address = address
+        self._member = address
+        """The one of its hosts that the connection is to."""
         self._run_id = run_id
         self._dialect = dialect
         self._holder: pymysql.Connection[Any] | None = None
@@ -141,6 +147,21 @@ class MysqlControl:
         """How many sessions in our database, other than this one, the server still knows."""
         return len(self._sessions())
 
+    def read_only(self) -> bool:
+        """Whether it refuses writes, by its answer or by its refusal to answer (see mysql_writable)."""
+        try:
+            return not takes_writes(self._once(self._dialect.ask_writable))
+        except pymysql.MySQLError as error:
+            if _errno(error) in _LOST:
+                raise self._refusal(error) from error
+            return True
+
+    def prove_writable(self) -> None:
+        """Commit a write, which a member without its group's majority can't."""
+        _limit_reads(self._connection, PROOF_LIMIT_S)
+        self.query(f"REPLACE INTO {_META} (name, run) VALUES ('{META_TABLE}', UUID())")
+        _limit_reads(self._connection, READ_TIMEOUT_S)
+
     def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
         """All tables, read in one snapshot transaction on a connection of its own: ``{table: columns}``."""
         # Here rather than above: the load's driver is not needed before, and not at all where no run is made.
@@ -148,7 +169,7 @@ class MysqlControl:
 
         set_up = (*self._dialect.set_up, *self._dialect.snapshot)
         try:
-            return uvloop.run(read_tables(self._address, PROGRAM, set_up, tables, silence_s=READ_TIMEOUT_S))
+            return uvloop.run(read_tables(self._member, PROGRAM, set_up, tables, silence_s=READ_TIMEOUT_S))
         except ERRORS as error:
             raise self._refusal(error) from error
 
@@ -175,37 +196,53 @@ class MysqlControl:
     @property
     def _where(self) -> str:
         address = self._address
-        return f"{self._dialect.title} at {address.socket or f'{address.host}:{address.port or 3306}'}"
+        place = address.host if "," in address.host else f"{address.host}:{address.port or 3306}"
+        return f"{self._dialect.title} at {address.socket or place}"
 
     def _connected(self) -> "pymysql.Connection[Any]":
-        address = self._address
+        """A connection; of several hosts to the first that takes writes."""
+        problem: Exception | None = None
+        for member, within_s in in_turn(self._address):
+            try:
+                connection = self._opened(member, within_s)
+            except (pymysql.MySQLError, OSError, RuntimeError) as error:
+                problem = error
+            else:
+                self._member = member
+                return connection
+        assert problem is not None
+        raise self._refusal(problem) from problem
+
+    def _opened(self, address: Address, within_s: float) -> "pymysql.Connection[Any]":
         tls = None if address.socket else tls_context(address.parameters)
-        try:
-            connection = pymysql.connect(
-                host=address.host,
-                port=address.port or 3306,
-                unix_socket=address.socket or None,
-                user=address.user or None,
-                # As bytes: the driver would take text for Latin-1.
-                password=address.password.encode(),
-                database=address.database or None,
-                autocommit=True,
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=READ_TIMEOUT_S,
-                write_timeout=READ_TIMEOUT_S,
-                program_name=PROGRAM,
-                ssl=tls,
-                ssl_disabled=tls is None,
-            )
-        except (pymysql.MySQLError, OSError, RuntimeError) as error:
-            raise self._refusal(error) from error
+        connection = pymysql.connect(
+            host=address.host,
+            port=address.port or 3306,
+            unix_socket=address.socket or None,
+            user=address.user or None,
+            # As bytes: the driver would take text for Latin-1.
+            password=address.password.encode(),
+            database=address.database or None,
+            autocommit=True,
+            connect_timeout=within_s,
+            read_timeout=within_s,  # a frozen host takes the connection, and never says a word
+            write_timeout=READ_TIMEOUT_S,
+            program_name=PROGRAM,
+            ssl=tls,
+            ssl_disabled=tls is None,
+        )
         try:
             with connection.cursor() as cursor:
+                if address is not self._address:
+                    cursor.execute(self._dialect.ask_writable)
+                    if not takes_writes(cursor.fetchall()):
+                        raise pymysql.OperationalError(READ_ONLY, "none of these hosts takes writes")
                 for sql in self._dialect.set_up:
                     cursor.execute(sql)
-        except (pymysql.MySQLError, OSError) as error:
+            _limit_reads(connection, READ_TIMEOUT_S)
+        except BaseException:
             connection.close()
-            raise self._refusal(error) from error
+            raise
         return connection
 
     def _once(self, sql: str) -> list[tuple[Any, ...]]:
@@ -305,6 +342,11 @@ class MysqlControl:
         else:
             advice = f"answered {errno or type(error).__name__}: {what}"
         return ClusterError(f"{self._where} {advice}")
+
+
+def _limit_reads(connection: "pymysql.Connection[Any]", within_s: float) -> None:
+    # There is no public way to change it once the login is done.
+    connection._read_timeout = within_s  # type: ignore[attr-defined]
 
 
 def _errno(error: BaseException) -> int:

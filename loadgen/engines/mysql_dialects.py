@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from loadgen.engines.mysql_control import Dialect, Query, Server
+from loadgen.engines.mysql_writable import ASK_MYSQL, ASK_OCEANBASE, ASK_TIDB
 from loadgen.errors import ClusterError
 
 _FOREVER_S = 7 * 24 * 3600
@@ -102,6 +103,7 @@ def _parameters(query: Query, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 OCEANBASE = Dialect(
+    ask_writable=ASK_OCEANBASE,
     title="OceanBase",
     look=look_at_oceanbase,
     set_up=(
@@ -111,12 +113,14 @@ OCEANBASE = Dialect(
     snapshot=_READ_AT_ONCE,
 )
 MYSQL = Dialect(
+    ask_writable=ASK_MYSQL,
     title="MySQL",
     look=look_at_mysql,
     set_up=(f"SET SESSION wait_timeout = {_FOREVER_S}, net_write_timeout = 600, lock_wait_timeout = 30",),
     snapshot=_READ_AT_ONCE,
 )
 TIDB = Dialect(
+    ask_writable=ASK_TIDB,
     title="TiDB",
     look=look_at_tidb,
     set_up=(f"SET SESSION wait_timeout = {_FOREVER_S}, max_execution_time = 0",),

@@ -18,9 +18,11 @@ from asyncmy.cursors import SSCursor
 from asyncmy.errors import MySQLError, OperationalError
 from numpy.typing import NDArray
 
+from loadgen.engines.address import in_turn
 from loadgen.engines.engine import CONNECT_TIMEOUT_S, SCHEMA, Address, Failure
 from loadgen.engines.mysql_outcomes import Rules, broken, outcome_of
 from loadgen.engines.mysql_tls import tls_context
+from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
 from loadgen.engines.watchdog import watchdog
 from loadgen.op import Stage
 from loadgen.workload import Call, Result, Statement, Table
@@ -179,13 +181,21 @@ class MysqlConnection(asyncio.Protocol):
         return (statement.mysql % tuple(literals[index] for index in statement.mysql_order)).encode()
 
 
-async def connect(address: Address, set_up: Sequence[str]) -> MysqlConnection:
+async def connect(address: Address, set_up: Sequence[str], ask_writable: str) -> MysqlConnection:
     """Open a load connection in our database, and run the statements ``set_up`` on it, all within the connect limit.
 
-    Raises the driver's errors and TimeoutError.
+    Of several hosts it is the first that takes writes, by its answer to ``ask_writable`` (see mysql_writable). Raises
+    the driver's errors and TimeoutError: those of the last host.
     """
-    driver = await asyncio.wait_for(_opened(address, PROGRAM, set_up), CONNECT_TIMEOUT_S)
-    return MysqlConnection(driver)
+    problem: Exception | None = None
+    for member, within_s in in_turn(address):
+        question = "" if member is address else ask_writable
+        try:
+            return MysqlConnection(await asyncio.wait_for(_opened(member, PROGRAM, set_up, question), within_s))
+        except Exception as error:  # noqa: BLE001 - the next host may take it
+            problem = error
+    assert problem is not None
+    raise problem
 
 
 async def read_tables(
@@ -195,7 +205,7 @@ async def read_tables(
 
     PyMySQL takes nine times as long for it. Raises ERRORS, also where the server is silent for ``silence_s``.
     """
-    driver = await asyncio.wait_for(_opened(address, program, set_up, silence_s), CONNECT_TIMEOUT_S)
+    driver = await asyncio.wait_for(_opened(address, program, set_up, silence_s=silence_s), CONNECT_TIMEOUT_S)
     try:
         return {table.name: await _columns(driver, table) for table in tables}
     finally:
@@ -210,7 +220,9 @@ def classify(rules: Rules, error: BaseException, stage: Stage) -> Failure:
     return broken(error, stage)
 
 
-async def _opened(address: Address, program: str, set_up: Sequence[str], silence_s: float | None = None) -> Driver:
+async def _opened(
+    address: Address, program: str, set_up: Sequence[str], ask_writable: str = "", silence_s: float | None = None
+) -> Driver:
     options: dict[str, Any] = {"unix_socket": address.socket} if address.socket else {"host": address.host}
     driver: Driver = await asyncmy.connect(
         **options,
@@ -226,6 +238,11 @@ async def _opened(address: Address, program: str, set_up: Sequence[str], silence
         ssl=None if address.socket else tls_context(address.parameters),
     )
     try:
+        if ask_writable:
+            async with driver.cursor() as cursor:
+                await cursor.execute(ask_writable)
+                if not takes_writes(await cursor.fetchall()):
+                    raise OperationalError(READ_ONLY, "this node is read-only")
         for sql in set_up:
             await driver.query(sql)
     except BaseException:

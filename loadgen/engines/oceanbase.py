@@ -17,6 +17,7 @@ from loadgen.engines.mysql_outcomes import (
     Rules,
 )
 from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
+from loadgen.engines.mysql_writable import ASK_OCEANBASE
 from loadgen.op import Stage
 
 TRANSACTION_TIMEOUT_S = 6 * STATEMENT_TIMEOUT_S
@@ -92,7 +93,7 @@ class OceanBase:
 
     async def connect(self, address: Address, level: Level) -> MysqlConnection:
         """Open one load connection in our database, at ``level``, with explicit timeouts."""
-        return await connect(address, (timeouts_sql(), level.set_sql))
+        return await connect(address, (timeouts_sql(), level.set_sql), ASK_OCEANBASE)
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, SCHEMA, Address
+from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, PROOF_LIMIT_S, SCHEMA, Address
 from loadgen.engines.postgres_copy import read_table
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, error_facts, open_connection
 from loadgen.errors import ClusterError
@@ -92,6 +92,15 @@ class PostgresControl:
             f"WHERE application_name = '{LOAD_NAME}' AND datname = current_database()"
         )
         return int(rows[0][0])
+
+    def read_only(self) -> bool:
+        """Whether it is a standby."""
+        return bool(self.query("SELECT pg_is_in_recovery()")[0][0])
+
+    def prove_writable(self) -> None:
+        """Commit a write, which a primary without its synchronous standbys can't."""
+        proof = f"UPDATE {SCHEMA}.{META_TABLE} SET run_id = run_id WHERE name = '{META_TABLE}'"
+        self._run(self._connection.execute(proof), PROOF_LIMIT_S)
 
     def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
         """All tables, as one snapshot has them."""

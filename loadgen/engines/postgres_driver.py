@@ -9,9 +9,8 @@ from urllib.parse import urlencode
 
 import asyncpg
 
-from loadgen.engines.address import hosts_of
+from loadgen.engines.address import in_turn
 from loadgen.engines.engine import (
-    CONNECT_TIMEOUT_S,
     LOCK_TIMEOUT_S,
     SCHEMA,
     STATEMENT_TIMEOUT_S,
@@ -41,6 +40,8 @@ LOST = "08006"
 """The code of a connection that the server ended without saying why."""
 ROLLED_BACK = "25P02"
 """The code of a COMMIT that the server answered with ROLLBACK, because the transaction had already failed."""
+READ_ONLY = "25006"
+"""The code of a server that takes no writes."""
 UNCONFIRMED = "01000"
 """The code of a COMMIT that came with a warning: a wait for a synchronous standby that was cut short ends in one."""
 
@@ -82,24 +83,25 @@ class ErrorFacts(NamedTuple):
 
 
 async def open_connection(address: Address, name: str, settings: Mapping[str, str]) -> Any:
-    """An asyncpg connection to the first of the address's hosts that takes it, each one given its own time.
+    """An asyncpg connection; of several hosts to the first that takes writes, unless the address says otherwise.
 
-    ``settings`` are the session's server settings. Raises asyncpg's errors, OSError or TimeoutError.
+    ``settings`` are the session's server settings. Raises asyncpg's errors, OSError or TimeoutError: the last host's.
     """
     parameters = {key: value for key, value in address.parameters.items() if key not in _LIBPQ_ONLY}
     dsn = "postgres://?" + urlencode(parameters) if parameters else None
-    hosts = [(address.socket, address.port)] if address.socket else hosts_of(address)
+    wanted = None if "," not in address.host or "target_session_attrs" in parameters else "read-write"
     problem: Exception | None = None
-    for host, port in hosts:
+    for member, within_s in in_turn(address):
         try:
             return await asyncpg.connect(
                 dsn,
-                host=host,
-                port=port or 5432,
+                host=member.socket or member.host,
+                port=member.port or 5432,
                 user=address.user or None,
                 password=address.password or None,
                 database=address.database or None,
-                timeout=CONNECT_TIMEOUT_S,
+                timeout=within_s,
+                target_session_attrs=wanted,
                 # jit would compile plans of single rows; the settings are sent with the start-up, so they cost nothing.
                 server_settings={"application_name": name, "jit": "off", **settings},
             )
@@ -213,6 +215,8 @@ def error_facts(error: BaseException) -> ErrorFacts:
         return ErrorFacts(ROLLED_BACK, ROLLED_BACK, "COMMIT was answered with ROLLBACK")
     if isinstance(error, UnconfirmedCommitError):
         return ErrorFacts(UNCONFIRMED, UNCONFIRMED, "COMMIT was answered with a warning")
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return ErrorFacts(READ_ONLY, READ_ONLY, "the server is read-only: not, or no longer, the primary", lost=True)
     if isinstance(error, OSError) and not isinstance(error, TimeoutError) and error.errno:
         return ErrorFacts("", errno.errorcode.get(error.errno, "OSError"), os.strerror(error.errno), lost=True)
     # A value that does not fit its parameter was never sent; after all others nobody knows what was.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Address, Control, Failure, Level
 from loadgen.engines.mysql_outcomes import COMMON, LOST, RESOURCE, TIMEOUT, UNAVAILABLE, Rule, Rules
 from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
+from loadgen.engines.mysql_writable import ASK_TIDB
 from loadgen.op import Stage
 
 _WRITE_CONFLICT = Rule("conflict", retry=True, refusal=True)
@@ -63,7 +64,7 @@ class Tidb:
 
     async def connect(self, address: Address, level: Level) -> MysqlConnection:
         """Open one load connection in our database, at ``level``, with explicit timeouts."""
-        return await connect(address, (settings_sql(), level.set_sql))
+        return await connect(address, (settings_sql(), level.set_sql), ASK_TIDB)
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection."""

@@ -55,11 +55,14 @@ def read_run(run_dir: Path) -> tuple[str, Plan, History]:
         raise StoreError(f"{run_dir} is not a run of loadgen: {error}") from error
 
 
-def transactions_of(workload: str, plan: Plan, history: History) -> Transactions:
-    """The transactions of a run: versioned rows of the sale, lists or registers of a probe. Raises StoreError."""
+def transactions_of(workload: str, plan: Plan, history: History, *, replica_reads: bool = True) -> Transactions:
+    """The transactions of a run: versioned rows of the sale, lists or registers of a probe. Raises StoreError.
+
+    Without ``replica_reads`` only those of the writable node.
+    """
     clocks = {process.origin.boot_id for process in history.processes}
     if workload == "flashsale":
-        return sale_transactions(history)
+        return sale_transactions(history, browses=replica_reads or plan.read_from != "replica")
     if workload == "register":
         return _registers(plan, history, timed=len(clocks) <= 1)
     if workload not in KINDS:

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 import gevent
 
 from loadgen.clock import NS_PER_S, ClockOrigin, clock_origin, now_ns
-from loadgen.engines.engine import Address
 from loadgen.load import messages
 from loadgen.load.hand import CONNECT_LIMIT_S, Hand
 from loadgen.load.head import Head
@@ -44,8 +43,8 @@ class LocalCrew:
         """Make the hand."""
         head.open("0", clock_origin())
         self._head = head
-        address = Address(**head.ready["address"])
-        self._hand = Hand(head.plan, head.workload, address, (0, 1), self, self._environment.stats)
+        servers = messages.servers(head.ready)
+        self._hand = Hand(head.plan, head.workload, *servers, (0, 1), self, self._environment.stats)
         self._environment.hand = self._hand
 
     def connected(self, sessions: int) -> str:
@@ -113,6 +112,7 @@ class RemoteCrew:
                 "run_id": head.ready["run_id"],
                 "plan": head.plan.to_json(),
                 "address": head.ready["address"],
+                "replicas": head.ready["replicas"],
                 "share": [int(name), len(clients)],
             }
             self._runner.send_message(messages.PREPARE, message, client)

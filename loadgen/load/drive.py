@@ -19,7 +19,7 @@ from loadgen.load.client import ClientMeter
 from loadgen.load.due import DueQueue, Item
 from loadgen.load.loop import LoopThread
 from loadgen.load.seat import TRY_LIMIT_NS, Seat, Shared, skipped
-from loadgen.op import Completion
+from loadgen.op import Completion, replica_of
 from loadgen.plan import Plan
 from loadgen.shapes import is_closed
 from loadgen.workload import Invoked, Workload
@@ -35,7 +35,8 @@ class Drive:
     """The sessions of one load process, and what becomes due for them.
 
     Made and used from any thread; the work is done on ``thread``'s loop. ``share`` is ``(index, count)`` among the
-    run's load processes. Numbers must be supplied ahead of the arrivals; without one an arrival waits.
+    run's load processes. Where there are ``replicas``, bodies of one read run there. Numbers must be supplied ahead of
+    the arrivals; without one an arrival waits.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Drive:
         address: Address,
         thread: LoopThread,
         *,
+        replicas: Sequence[Address] = (),
         share: tuple[int, int] = (0, 1),
         clock: Callable[[], int] = now_ns,
     ) -> None:
@@ -56,7 +58,7 @@ class Drive:
         self._rows: list[Completion] = []
         self._tries: list[Completion] = []
         self._due = self._due_queue(plan, workload, index, count)
-        self._shared = self._what_seats_share(plan, workload, engine, address, index)
+        self._shared = self._what_seats_share(plan, workload, engine, (address, *replicas), index)
         self._processes = count
         self._next_process = index
         self._seats: dict[int, Seat] = {}
@@ -107,7 +109,7 @@ class Drive:
     @property
     def connected(self) -> int:
         """How many sessions have a connection."""
-        return sum(seat.session.connected for seat in list(self._seats.values()))
+        return sum(seat.connected for seat in list(self._seats.values()))
 
     @property
     def connect_failures(self) -> list[Failure]:
@@ -184,8 +186,15 @@ class Drive:
             meter=self._meter,
         )
 
-    def _what_seats_share(self, plan: Plan, workload: Workload, engine: Engine, address: Address, index: int) -> Shared:
+    def _what_seats_share(
+        self, plan: Plan, workload: Workload, engine: Engine, addresses: Sequence[Address], index: int
+    ) -> Shared:
         level = level_of(engine, plan.isolation)
+        address, *replicas = addresses
+
+        def new_reader(process: int) -> Session | None:
+            return Session(engine, replicas[replica_of(process, len(replicas))], level) if replicas else None
+
         return Shared(
             due=self._due,
             rows=self._rows,
@@ -194,6 +203,7 @@ class Drive:
             late_ns=int(plan.late_limit_s * NS_PER_S),
             followed_on=int(workload.followed_on),
             new_session=lambda: Session(engine, address, level),
+            new_reader=new_reader,
             new_process=self._new_process,
             jitter=Random(f"{plan.seed}/{index}"),
         )
@@ -256,7 +266,7 @@ class Drive:
             self._tasks[seat].cancel()
 
     def _cut(self, seat: Seat) -> None:
-        self._thread.submit(seat.session.close())
+        self._thread.submit(seat.close())
 
     async def _cut_all(self) -> None:
         in_flight = [seat for seat in self._tasks if seat.item is not None]

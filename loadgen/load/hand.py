@@ -47,13 +47,21 @@ class Hand:
     """One load process's part of one run."""
 
     def __init__(
-        self, plan: Plan, workload: Workload, address: Address, share: tuple[int, int], link: Link, stats: Any
+        self,
+        plan: Plan,
+        workload: Workload,
+        address: Address,
+        replicas: Sequence[Address],
+        share: tuple[int, int],
+        link: Link,
+        stats: Any,
     ) -> None:
         self.plan = plan
         self.workload = workload
         self._link = link
         self._thread = LoopThread()
-        self.drive = Drive(plan, workload, engine_of(plan.engine), address, self._thread, share=share)
+        engine = engine_of(plan.engine)
+        self.drive = Drive(plan, workload, engine, address, self._thread, replicas=replicas, share=share)
         self._locust = LocustView(workload, stats)
         arrivals = 1 if plan.shape == "closed" else plan.peak_rate / share[1] * AHEAD_S * 2
         self._ahead = CLOSED_AHEAD if plan.shape == "closed" else max(2 * BLOCK, int(arrivals))

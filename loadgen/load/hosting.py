@@ -20,7 +20,7 @@ from loadgen.load.head import Head, print_progress, print_report
 from loadgen.load.options import plan_of
 from loadgen.load.user import SessionUser, kind_weights
 from loadgen.plan import Plan
-from loadgen.workload import Workload
+from loadgen.workload import Workload, is_single_statement
 
 DRAIN_S = 8.0
 """How long ops in flight may take at the end of a whole run: longer than any statement may."""
@@ -84,6 +84,7 @@ class Hosting:
         options = {**vars(self._environment.parsed_options), **changes, "dsn": self._dsn}
         plan, self._cut_s = plan_of(options, kind_weights(classes[0]), workload.name)
         _check_mix(plan, workload)
+        _check_reads(plan, classes[0])
         # Of workers that are started by hand, as many as are awaited, or are there already.
         load_processes = max(self._environment.parsed_options.expect_workers, getattr(self._runner, "worker_count", 1))
         if plan.sessions < load_processes:
@@ -203,6 +204,16 @@ class Hosting:
         if plan.run_dir and self._runs:
             return plan.with_(run_dir=f"{plan.run_dir.rstrip('/')}-{self._runs + 1}")
         return plan
+
+
+def _check_reads(plan: Plan, user: type[SessionUser]) -> None:
+    """Refuse to read from replicas where the mix has no read for them. Raises LoadgenError."""
+    if plan.read_from == "replica" and not any(
+        is_single_statement(getattr(user, kind)) for kind, _ in plan.kind_weights
+    ):
+        raise LoadgenError(
+            f"--read-from replica: no op of this run of {plan.workload} is a single read, and only those go to replicas"
+        )
 
 
 def _check_mix(plan: Plan, workload: Workload) -> None:

@@ -1,9 +1,11 @@
 """What master and workers say to each other, as Locust messages. Each names its run: a late one is dropped."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from loadgen.engines.engine import Address
 from loadgen.history import OPS_SCHEMA
 
 PREPARE = "loadgen.prepare"
@@ -24,6 +26,11 @@ STOP = "loadgen.stop"
 """To a worker: stop, and give everything back."""
 CLOSED = "loadgen.closed"
 """To the master: this worker has ended in order."""
+
+
+def servers(data: Mapping[str, Any]) -> tuple[Address, tuple[Address, ...]]:
+    """The writable node, and the replicas that serve reads, as ``data`` names them."""
+    return Address(**data["address"]), tuple(Address(**replica) for replica in data["replicas"])
 
 
 def packed(batch: Any) -> bytes:

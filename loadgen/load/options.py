@@ -19,6 +19,7 @@ from loadgen.plan import (
     DEFAULTS,
     ENGINES,
     MAX_DURATION_S,
+    READ_FROM,
     SHAPES,
     STRATEGIES,
     Plan,
@@ -51,7 +52,12 @@ OPTIONS = (
         "(default: embedded, or existing with --dsn)",
         CLUSTERS,
     ),
-    Option("nodes", "1", "how many nodes the cluster has"),
+    Option(
+        "nodes",
+        "1",
+        "how many nodes the cluster has: 1 to 5 for an embedded postgres, the first with the others as its synchronous "
+        "standbys; a compose cluster has as many as its file says",
+    ),
     Option(
         "dsn",
         "",
@@ -69,6 +75,14 @@ OPTIONS = (
         STRATEGIES,
     ),
     Option("isolation", "", "isolation level, such as 'read committed' (default: the engine's own default)"),
+    Option(
+        "read_from",
+        DEFAULTS.read_from,
+        "where a session's browses go: primary, or replica: over a second connection to a read-only member of the "
+        "cluster, which may lag behind. Stale reads are then counted, with their age, and reads that are older than "
+        "what the session itself has written or seen",
+        READ_FROM,
+    ),
     Option("skus", str(DEFAULTS.skus), "how many SKUs are on sale"),
     Option("stock", str(DEFAULTS.stock), "units of each SKU at the start"),
     Option("skew", DEFAULTS.skew, "which SKUs are wanted: uniform, zipf:S (S such as 0.8, 0.99, 1.2) or one-hot"),

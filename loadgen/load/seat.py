@@ -46,6 +46,8 @@ class Shared:
     late_ns: int
     followed_on: int
     new_session: Callable[[], Session]
+    new_reader: Callable[[int], Session | None]
+    """A process's connection to its replica; None where it reads on the writable node."""
     new_process: Callable[[], int]
     jitter: Random
     errors: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -59,12 +61,15 @@ class Shared:
 
 
 class Seat:
-    """One session: at most one transaction at a time. ``bodies`` are indexed by kind; None is not in the mix."""
+    """One session: at most one transaction at a time. ``bodies`` are indexed by kind; None is not in the mix.
+
+    Single reads go over ``reader``: a second connection, to a replica, or the same one.
+    """
 
     def __init__(self, shared: Shared, bodies: Sequence[Any]) -> None:
         self.shared = shared
-        self.session = shared.new_session()
         self.process = shared.new_process()
+        self._open_sessions()
         self.bodies = [None if body is None else (body, is_single_statement(body)) for body in bodies]
         self.leaving = False
         self.connect_failure: Failure | None = None
@@ -81,9 +86,23 @@ class Seat:
         """Take and run what is due until the seat is left. Only a bug of ours raises."""
         try:
             while not await self._work_until_cut():
-                self.session = self.shared.new_session()
+                self._open_sessions()
         finally:
-            await self.session.close()
+            await self.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether all its connections are there."""
+        return self.session.connected and self.reader.connected
+
+    async def close(self) -> None:
+        """Drop its connections, whatever runs on them."""
+        await self.session.close()
+        await self.reader.close()
+
+    def _open_sessions(self) -> None:
+        self.session = self.shared.new_session()
+        self.reader = self.shared.new_reader(self.process) or self.session
 
     async def _work_until_cut(self) -> bool:
         """Whether the seat was left in order; else its session has to be replaced."""
@@ -116,10 +135,9 @@ class Seat:
         )
         take, idle, skip, new_row, bodies = due.take, due.idle, self._skip, _new_row, self.bodies
         create_future = asyncio.get_running_loop().create_future
-        session = self.session
-        run = session.run
-        if not session.connected:
-            await self._reconnect()
+        run = self.session.run
+        for session in (self.session, self.reader):
+            await self._reconnect(session)
         while not self.leaving:
             item = take()
             if item is None:
@@ -135,10 +153,11 @@ class Seat:
                 continue
             body, single = bodies[kind]  # type: ignore[misc]  # what is not in the mix is never due
             self.item, self._sent, self.try_began, self._tries = item, sent, sent, 1
-            outcome, answer, touched, stage, failure = await run(body(op), single_statement=single)
+            tried = await (self.reader.run if single else run)(body(op), single_statement=single)
+            outcome, answer, touched, stage, failure = tried
             code = ""
             if failure is not None:
-                tried = await self._try_again(item, Try(outcome, answer, touched, stage, failure))
+                tried = await self._try_again(item, tried)
                 outcome, answer, touched, stage, failure = tried
                 code = "" if failure is None else failure.code
             done = clock()
@@ -155,6 +174,7 @@ class Seat:
         """Try ``item`` again, each time in a new transaction, for as long as that is right; the last try."""
         shared = self.shared
         body, single = self.bodies[item[2]]  # type: ignore[misc]
+        session = self.reader if single else self.session
         while (failure := tried.failure) is not None:
             shared.note(failure)
             if not self._may_try_again(tried, failure):
@@ -165,7 +185,7 @@ class Seat:
             await asyncio.sleep(shared.jitter.uniform(0.0, longest_s))
             self._tries += 1
             self.try_began = shared.clock()
-            tried = await self.session.run(body(item[3]), single_statement=single)
+            tried = await session.run(body(item[3]), single_statement=single)
         return tried
 
     def _may_try_again(self, tried: Try, failure: Failure) -> bool:
@@ -184,15 +204,19 @@ class Seat:
         if outcome == Outcome.INFO:
             # What it asked for may still happen, beside whatever this session does next: that is another process.
             self.process = self.shared.new_process()
+            if self.reader is not self.session:
+                # The process names the replica. Like a replica that was lost, it is connected by the next read.
+                await self.reader.close()
+                self.reader = self.shared.new_reader(self.process) or self.session
         if not self.session.connected:
-            await self._reconnect()
+            await self._reconnect(self.session)
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, session: Session) -> None:
         """Open the connection, with growing pauses; each attempt that fails makes at most one due op fail with it."""
         shared = self.shared
         pause_s = FIRST_RECONNECT_S
         while not self.leaving:
-            failure = self.connect_failure = await self._connect()
+            failure = self.connect_failure = await self._connect(session)
             if failure is None:
                 return
             shared.note(failure)
@@ -202,9 +226,9 @@ class Seat:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_RECONNECT_S)
 
-    async def _connect(self) -> Failure | None:
+    async def _connect(self, session: Session) -> Failure | None:
         try:
-            return await asyncio.wait_for(self.session.connect(), CONNECT_TIMEOUT_S + 1)
+            return await asyncio.wait_for(session.connect(), CONNECT_TIMEOUT_S + 1)
         except TimeoutError:
             return Failure(
                 Outcome.FAIL, "connect-timeout", "connection", drop=True, sample="no answer to the connection"

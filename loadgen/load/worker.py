@@ -6,7 +6,6 @@ from typing import Any
 import gevent
 
 from loadgen.clock import NS_PER_S, clock_origin, now_ns
-from loadgen.engines.engine import Address
 from loadgen.load import messages
 from loadgen.load.hand import Hand
 from loadgen.load.user import SessionUser
@@ -77,8 +76,8 @@ class Worker:
         # Before any other word: the master opens this process's history, with the clock that its times are of.
         self._runner.send_message(messages.MUSTERED, {"run_id": self._run_id, "origin": asdict(clock_origin())})
         index, count = msg.data["share"]
-        address = Address(**msg.data["address"])
-        environment.hand = Hand(plan, workload, address, (index, count), self, environment.stats)
+        servers = messages.servers(msg.data)
+        environment.hand = Hand(plan, workload, *servers, (index, count), self, environment.stats)
 
     def _on_spawning_complete(self, user_count: int) -> None:
         del user_count  # The master's count is that of all workers.

@@ -74,6 +74,7 @@ def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, shown: i
     _times(top, summary)
     _errors(top, summary)
     _undersell(bottom, summary)
+    _replica_reads(bottom, summary)
     _slos(bottom, summary)
     _client(bottom, summary)
     _warnings(bottom, summary)
@@ -141,11 +142,13 @@ def _what_ran(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     plan, engine = plan_facts.get("plan") or {}, plan_facts.get("engine") or {}
     cluster = (summary.get("engine") or {}).get("cluster") or plan.get("cluster", "")
     nodes = (summary.get("engine") or {}).get("nodes") or plan.get("nodes", 1)
+    replication = (plan_facts.get("cluster") or {}).get("replication") or {}
+    replicated = f" ({replication['kind']})" if replication.get("kind") else ""
     title = engine_title(summary, plan_facts)
     level = engine.get("level") or (summary.get("engine") or {}).get("isolation") or ""
     asked = "as asked" if plan.get("isolation") else "its default"
     means = f", documented as {engine['means']}" if engine.get("means") else ""
-    page.add("Engine", f"{title}, {cluster}, {_plural(int(nodes), 'node')}; {level} ({asked}{means})")
+    page.add("Engine", f"{title}, {cluster}, {_plural(int(nodes), 'node')}{replicated}; {level} ({asked}{means})")
     durability = plan_facts.get("durability") or {}
     if told := ", ".join(f"{name}={durability[name]}" for name in WANTED_DURABILITY if durability.get(name)):
         page.add("", f"durability: {told}", most_lines=1)
@@ -268,6 +271,24 @@ def _undersell(page: _Page, summary: Facts) -> None:
             f"{cause} {_count(units)}" for cause, units in (undersell.get("causes") or {}).items() if units
         )
         page.add("Undersell", f"{_plural(undersell['units'], 'unit')} left although buyers were refused: {causes}")
+
+
+def _replica_reads(page: _Page, summary: Facts) -> None:
+    """How stale reads from replicas were: no violation, for a replica is documented to lag."""
+    reads = summary.get("replica_reads") or {}
+    if not reads:
+        return
+    share = f" ({reads['stale_percent']:.1f} %)" if reads["reads"] else ""
+    times = ", ".join(f"{name} {_ms(value)}" for name, value in reads["staleness_ms"].items())
+    page.add(
+        "Replicas",
+        f"{_plural(reads['reads'], 'read')} from {_plural(len(reads['by_replica']), 'replica')}: "
+        f"stale {_count(reads['stale'])}{share}{f', by ms: {times}' if reads['stale'] else ''}; older than the "
+        f"session's own writes {_count(reads['read_your_writes'])}, "
+        f"than its earlier reads {_count(reads['monotonic_reads'])}",
+        *(f"{name.replace('_', '-')}: {witness}" for name, witness in reads["witnesses"].items()),
+        most_lines=3,
+    )
 
 
 def _slos(page: _Page, summary: Facts) -> None:

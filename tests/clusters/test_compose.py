@@ -3,16 +3,20 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loadgen.clusters.binaries import deploy_folder
-from loadgen.clusters.cluster import Place
+from loadgen.clusters.cluster import Cluster, Place
 from loadgen.clusters.compose import TOPOLOGIES, start
 from loadgen.clusters.daemon import RUN_LABEL, docker_client
 from loadgen.clusters.images import image_of
+from loadgen.engines import engine_of
+from loadgen.engines.address import members_of
+from loadgen.engines.engine import Address
 from loadgen.errors import ClusterError, PlanError
 from loadgen.plan import Plan
 
@@ -45,6 +49,16 @@ def left_by(client: Any, place: Place) -> list[str]:
     return [name for name, labels in things if labels[RUN_LABEL].startswith(run)]
 
 
+def read_only_members(cluster: Cluster, engine: str) -> list[Address]:
+    """Those of a cluster's members that say of themselves that they take no writes."""
+    found = []
+    for member in (*members_of(cluster.address), *cluster.replicas):
+        with closing(engine_of(engine).control(member, "test")) as control:
+            if control.read_only() and member not in found:
+                found.append(member)
+    return found
+
+
 def test_number_of_nodes_that_the_file_has_not_is_refused(place: Place) -> None:
     """The message says how many there are."""
     with pytest.raises(PlanError, match="starts 3 nodes of PostgreSQL"):
@@ -70,6 +84,7 @@ def test_postgres_has_two_synchronous_standbys_and_leaves_nothing(place: Place, 
         facts = cluster.facts()
         assert facts["nodes"] == 3
         assert [standby["sync_state"] for standby in facts["replication"]["standbys"]] == ["quorum", "quorum"]
+        assert read_only_members(cluster, "postgres") == list(cluster.replicas)
     finally:
         cluster.stop(keep=False)
     assert left_by(client, place) == []
@@ -84,6 +99,7 @@ def test_mysql_group_has_three_members_and_one_primary(place: Place, client: Any
         members = cluster.facts()["replication"]["members"]
         assert [member["state"] for member in members] == ["ONLINE"] * 3
         assert [member["name"] for member in members if member["role"] == "PRIMARY"] == ["node1"]
+        assert read_only_members(cluster, "mysql") == list(cluster.replicas)
     finally:
         cluster.stop(keep=False)
     assert left_by(client, place) == []
@@ -99,6 +115,7 @@ def test_seekdb_pair_says_that_it_is_asynchronous(place: Place, client: Any) -> 
         replication = cluster.facts()["replication"]
         assert [member["role"] for member in replication["members"]] == ["PRIMARY", "STANDBY"]
         assert "asynchronous" in replication["kind"]
+        assert read_only_members(cluster, "oceanbase") == list(cluster.replicas)
     finally:
         cluster.stop(keep=False)
     assert left_by(client, place) == []

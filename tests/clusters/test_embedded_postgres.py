@@ -188,10 +188,11 @@ def test_package_that_is_missing_is_named(place: Place, monkeypatch: pytest.Monk
         start(PLAN, place)
 
 
-def test_more_nodes_than_one_are_refused(place: Place) -> None:
+@pytest.mark.parametrize(("engine", "nodes"), [("postgres", 6), ("mysql", 3), ("tidb", 2), ("oceanbase", 2)])
+def test_more_nodes_than_there_can_be_are_refused(place: Place, engine: str, nodes: int) -> None:
     """A single server is no cluster, and none is pretended."""
-    with pytest.raises(PlanError, match="--nodes 3"):
-        clusters.start(PLAN.with_(nodes=3), place)
+    with pytest.raises(PlanError, match=f"--nodes {nodes}: --cluster embedded starts .+ of {engine}"):
+        clusters.start(PLAN.with_(engine=engine, nodes=nodes), place)
 
 
 def test_engine_without_an_embedded_server_is_refused(place: Place) -> None:

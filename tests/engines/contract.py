@@ -8,8 +8,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ import pytest
 import uvloop
 
 from loadgen import sale
+from loadgen.engines.address import joined
 from loadgen.engines.engine import LOCK_TIMEOUT_S, Address, Connection, Control, Engine, level_of
 from loadgen.engines.session import Session, Try
 from loadgen.errors import ClusterError
@@ -96,6 +97,21 @@ class EngineContract:
         control.close()
         second.lock()
         second.close()
+
+    def test_host_that_is_gone_is_passed_over(
+        self, server: Server, control: Control, tables: tuple[Table, ...]
+    ) -> None:
+        """Of several hosts both kinds of connection take the one that takes writes, and it can prove that it does."""
+        control.lock()
+        nobody = replace(server.address, host="127.0.0.1", port=1, socket="")
+        address = joined([nobody, server.address])
+
+        with closing(server.engine.control(address, "contract")) as other:
+            other.prove_writable()
+            assert other.final_reads(tables)["releases"]["id"].size == 0
+        with sessions_in_steps(Server(server.engine, address), 2) as (_, sessions):
+            assert all(session.connected for session in sessions)
+            assert control.sessions() == 2
 
     def test_prepare_makes_our_tables_anew(self, control: Control, tables: tuple[Table, ...]) -> None:
         """Nothing of an earlier run is left."""

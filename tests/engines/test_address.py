@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.engines.address import hosts_of, parse_dsn, shown
-from loadgen.engines.engine import Address
+from loadgen.engines.address import hosts_of, in_turn, joined, members_of, parse_dsn, shown
+from loadgen.engines.engine import CONNECT_TIMEOUT_S, Address
 from loadgen.errors import PlanError
 
 ENVIRON = {"USER": "me"}
@@ -23,6 +23,7 @@ GOOD = [
     ("postgres://u@a:1,b:2/db", Address("a:1,b:2", 0, "u", "", "db")),
     ("postgres://u@a,b/db?port=7", Address("a:7,b:7", 0, "u", "", "db")),
     ("postgres://u@/db?host=/run/pg&port=7", Address("", 7, "u", "", "db", "/run/pg")),
+    ("postgres://u@/db?host=/run/a,/run/a,b&port=7,8,9", Address("/run/a:7,/run/a:8,b:9", 0, "u", "", "db")),
     ("postgres://u@%2Frun%2Fpg/db", Address("", 5432, "u", "", "db", "/run/pg")),
     (
         "postgres://u@h/db?sslmode=verify-full&sslrootcert=/ca.pem",
@@ -31,6 +32,7 @@ GOOD = [
     ("postgres://h/?user=a&password=b&dbname=c", Address("h", 5432, "a", "b", "c")),
     ("mysql://u:p@h:3307/db", Address("h", 3307, "u", "p", "db")),
     ("mysql://u@h/", Address("h", 3306, "u")),
+    ("mysql://u:p@a:1,b,[::1]:3/db", Address("a:1,b:3306,[::1]:3", 0, "u", "p", "db")),
     ("mysql://root@sys#one:p#w@h:2881/", Address("h", 2881, "root@sys#one", "p#w")),
     ("mysql://root@localhost/?unix_socket=/s.sock", Address("localhost", 3306, "root", socket="/s.sock")),
 ]
@@ -60,8 +62,8 @@ BAD = [
     "postgres://u:SECRET",
     "postgres://u:SECRET%00@h/db",
     "postgres://u:SECRET@a,b/db?port=1,2,3",
-    "postgres://u:SECRET@%2Frun,b/db",
-    "mysql://u:SECRET@a,b/db",
+    "mysql://u:SECRET@a,b/db?unix_socket=/run/s",
+    "mysql://u:SECRET@a,b:port/db",
     "mysql://u:SECRET@h:port/db",
 ]
 
@@ -155,3 +157,31 @@ def test_hosts_of_an_address_are_in_its_order() -> None:
 
     assert hosts_of(address) == [("a", 1), ("::2", 3), ("c", 5432)]
     assert hosts_of(parse_dsn("postgres://u@a:1/db", {})) == [("a", 1)]
+
+
+def test_members_of_an_address_are_what_it_was_joined_from() -> None:
+    """Each host by itself, with all the rest; a unix socket, whatever is in its path, is one again."""
+    same = {"user": "u", "password": "p", "database": "d", "parameters": {"sslmode": "require"}}
+    members = (
+        Address("a", 1, **same),
+        Address("::2", 3, **same),
+        Address("", 5432, socket="/tmp/a,b", **same),
+        Address("", 5433, socket="/tmp/a,b", **same),
+    )
+
+    assert members_of(joined(members)) == members
+    assert members_of(joined(members[:1])) == members[:1]
+    assert members_of(joined(members[2:3])) == members[2:3]
+
+
+def test_hosts_that_are_tried_in_turn_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that answers at once leaves its share to the others; one that is frozen takes no more than its own."""
+    now = [100.0]
+    monkeypatch.setattr("loadgen.engines.address.time.monotonic", lambda: now[0])
+    turns = in_turn(parse_dsn("mysql://u@a,b,c/", {}))
+
+    assert next(turns)[1] == pytest.approx(CONNECT_TIMEOUT_S / 3)
+    now[0] += CONNECT_TIMEOUT_S / 3
+    assert next(turns) == (Address("b", 3306, "u"), pytest.approx(CONNECT_TIMEOUT_S / 3))
+    assert next(turns)[1] == pytest.approx(CONNECT_TIMEOUT_S * 2 / 3)
+    assert [host for host, _ in in_turn(Address("a", 1))] == [Address("a", 1)]

@@ -14,8 +14,10 @@ from loadgen.op import Outcome, Stage
         (3101, Outcome.FAIL, Outcome.FAIL, True, False),  # certification failed
         (1205, Outcome.FAIL, Outcome.INFO, True, False),
         (3572, Outcome.FAIL, Outcome.INFO, True, False),
-        (3100, Outcome.FAIL, Outcome.INFO, True, False),  # such transactions were seen to be committed
+        (3100, Outcome.FAIL, Outcome.INFO, True, True),  # such transactions were seen to be committed
         (1290, Outcome.FAIL, Outcome.INFO, True, True),  # super read-only
+        (3032, Outcome.FAIL, Outcome.INFO, True, True),  # a member that was expelled is offline
+        (3098, Outcome.FAIL, Outcome.INFO, True, True),
         (1040, Outcome.FAIL, Outcome.INFO, True, True),
         (1317, Outcome.FAIL, Outcome.INFO, True, False),
         (3024, Outcome.FAIL, Outcome.INFO, True, False),

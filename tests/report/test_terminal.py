@@ -164,6 +164,20 @@ def test_a_missed_objective_comes_before_the_met_ones_and_beside_valid() -> None
     assert report.index("✗ placed_per_second>=500: 198.3 /s") < report.index("✓ order.p99<=200ms: 22.1 ms")
 
 
+def test_stale_reads_of_replicas_are_told_and_are_no_violation() -> None:
+    """How many, how old, and the stalest one in words; a run without replicas has no such line."""
+    one = {"reads": 40, "stale": 3, "stale_percent": 7.5, "staleness_ms": {"p50": 1.25, "p99": 30.0, "max": 30.0}}
+    more = {"read_your_writes": 2, "monotonic_reads": 0, "witnesses": {"stale": "browse 7 saw SKU 3 at version 9"}}
+
+    report = rendered(replica_reads={**one, **more, "by_replica": [one]})
+
+    assert report.startswith("VALID")
+    assert "40 reads from 1 replica: stale 3 (7.5 %), by ms: p50 1.2, p99 30.0, max 30.0; older than the" in report
+    assert "own writes 2, than its earlier reads 0" in report
+    assert "stale: browse 7 saw SKU 3 at version 9" in report
+    assert "Replicas" not in rendered(replica_reads=None)
+
+
 def test_a_saturated_client_is_blamed() -> None:
     """A figure that the client limited says so."""
     client = {"cpu_seconds": 50.0, "cpu_us_per_order": 141.2, "saturated_seconds": 12, "peak_rss_mb": 151}
