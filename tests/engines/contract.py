@@ -193,7 +193,7 @@ class EngineContract:
         )
         tables = flashsale.tables(plan)
         control.prepare(tables)
-        tries = self.with_sessions(server, 8, lambda sessions: self.sell(plan, sessions, orders(plan, 80)))
+        tries = self.with_sessions(server, 8, lambda sessions: self.sell(plan, sessions, orders(plan, 40)))
         read = control.final_reads(tables)
         self.check_books(plan, read)
 

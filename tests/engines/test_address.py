@@ -55,7 +55,9 @@ BAD = [
     "postgres://u:SECRET@[::1/db",
     "postgres://u:SECRET@h/db?sslmode",
     "postgres://u:SECRET%@h/db",
+    "postgres://u:SECRET%zz@h/db",
     "postgres://u:SEC/RET@h/db",
+    "postgres://u:SECRET/1@h/db",
     "postgres://u:SEC?RET@h/db",
     "postgres://u:SECRET",
     "postgres://u:SECRET%00@h/db",
@@ -63,6 +65,7 @@ BAD = [
     "postgres://u:SECRET@%2Frun,b/db",
     "mysql://u:SECRET@a,b/db",
     "mysql://u:SECRET@h:port/db",
+    "mysql://u:SECRET@[::1/db",
 ]
 
 
