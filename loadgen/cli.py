@@ -144,6 +144,8 @@ def list_runs(options: argparse.Namespace) -> int:
 
 def _line(run: RunDirectory) -> tuple[str, ...]:
     """A run's line; of a broken run, what can be said of it."""
+    if run.logs.is_dir() and not run.plan.exists():
+        return ("-", "-", "-", "-", "-", "not started", "-", "-", f"{run.path}: {run.logs} tells why")
     try:
         plan_facts = read_json(run.plan)
         plan, started = plan_facts["plan"], str(plan_facts["started_utc"])[:19].replace("T", " ")

@@ -62,7 +62,7 @@ def run_up(options: Namespace) -> int:
 
 def run_down(options: Namespace) -> int:
     """``loadgen down``: the exit code."""
-    engines = options.engine or [engine for engine in ENGINES if _state_file(engine).is_file()]
+    engines = options.engine or [engine for engine in ENGINES if _stands(engine)]
     for engine in engines:
         if engine not in ENGINES:
             raise PlanError(f"down {engine!r}: it is one of {', '.join(ENGINES)}")
@@ -94,7 +94,7 @@ def run_status(options: Namespace) -> int:
 def up(engine: str, *, say: Say, port: int = 0) -> str:
     """Start the standing cluster of ``engine``, or find it running; its DSN. Raises ClusterError, leaving nothing."""
     file = _state_file(engine)
-    if file.is_file():
+    if _stands(engine):
         with suppress(ClusterError):
             standing = _cluster(_read(file))
             dsn = _dsn(engine, standing.address(standing.topology.entry))
@@ -132,7 +132,7 @@ def up(engine: str, *, say: Say, port: int = 0) -> str:
 def down(engine: str, *, say: Say) -> None:
     """Remove the standing cluster of ``engine`` with its data. Idempotent. Raises ClusterError."""
     file = _state_file(engine)
-    if not file.is_file():
+    if not _stands(engine):
         say(f"{engine} is not standing")
         return
     _cluster(_read(file)).down()
@@ -144,10 +144,9 @@ def status() -> list[dict[str, Any]]:
     """Every standing cluster: ``engine``, ``state``, ``started_utc``, ``dsn``, ``replication``."""
     found = []
     for engine in ENGINES:
-        file = _state_file(engine)
-        if not file.is_file():
+        if not _stands(engine):
             continue
-        state = _read(file)
+        state = _read(_state_file(engine))
         one: dict[str, Any] = {"engine": engine, "started_utc": state["started_utc"], "dsn": "", "replication": {}}
         try:
             cluster = _cluster(state)
@@ -171,6 +170,10 @@ def _dsn(engine: str, address: Address) -> str:
     scheme = "postgres" if engine == "postgres" else "mysql"
     secret = quote(address.password, safe="")
     return f"{scheme}://{quote(address.user, safe='')}:{secret}@{address.host}:{address.port}/{address.database}"
+
+
+def _stands(engine: str) -> bool:
+    return os.path.isfile(_state_file(engine))  # False, not an error, where the folder may not be entered
 
 
 def _state_file(engine: str) -> Path:

@@ -188,7 +188,11 @@ class ComposeCluster:
         if "unknown command" in output or "is not a docker command" in output or "unknown flag" in output:
             return "this docker has no compose plugin (version 2.24 or newer): install docker-compose-plugin"
         if "registry" in output or "pull" in output.lower() or "no such image" in output.lower():
-            return f"an image is not here and cannot be pulled: {_last(output)}; deploy/images/build.sh builds others"
+            problem = next((line for line in reversed(output.splitlines()) if "rror" in line), _last(output)).strip()
+            return (
+                f"an image is not here and cannot be pulled ({problem}): name others by {PREFIX}*, or build them from "
+                "packages: deploy/images/build.sh"
+            )
         return f"starting {self.topology.title}: {explained(_last(output))}"
 
 
