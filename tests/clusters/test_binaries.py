@@ -60,7 +60,7 @@ def test_user_without_a_home_folder_is_told_which_variable_names_another(monkeyp
     for name in ("HOME", "XDG_CACHE_HOME", "LOADGEN_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54_321)
-    with pytest.raises(ClusterError, match="no home folder.*LOADGEN_CACHE"):
+    with pytest.raises(ClusterError, match=r"no home folder.*LOADGEN_CACHE"):
         cache_folder()
 
 
