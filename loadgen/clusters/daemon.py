@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from loadgen.clusters.process import filesystem_of
+from loadgen.clusters.process import filesystem_of, one_line
 from loadgen.errors import ClusterError
 
 RUN_LABEL = "loadgen.run"
@@ -98,7 +98,7 @@ def last_log_lines(container: Any) -> str:
     """The last lines that a container wrote, on one line."""
     with suppress(Exception):  # this is for a message about another error
         text = container.logs(tail=LAST_LINES).decode(errors="replace")
-        return " | ".join(line.strip() for line in text.splitlines() if line.strip())
+        return one_line(text.splitlines())
     return "its log cannot be read"
 
 
