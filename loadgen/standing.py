@@ -10,13 +10,14 @@ import secrets
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from loadgen.clusters.binaries import cache_folder
+from loadgen.clusters.binaries import cache_folder, is_file
 from loadgen.clusters.compose import TOPOLOGIES, ComposeCluster, image_environment, topology_of
+from loadgen.clusters.container import memory_limit
+from loadgen.clusters.daemon import RUN_LABEL
 from loadgen.engines import engine_of
 from loadgen.engines.address import members_of
 from loadgen.engines.engine import Address
@@ -27,6 +28,8 @@ from loadgen.plan import ENGINES
 CONNECTIONS = 300
 """How many connections a standing server takes: it can't know the sessions of the runs to come."""
 PORTS_MOST = 3
+STATE = {"project", "run", "folder", "started_utc", "environment"}
+"""What the file of a standing cluster holds."""
 
 
 def add_up_arguments(parser: ArgumentParser) -> None:
@@ -63,7 +66,7 @@ def run_up(options: Namespace) -> int:
 
 def run_down(options: Namespace) -> int:
     """``loadgen down``: the exit code."""
-    engines = options.engine or [engine for engine in ENGINES if _state_file(engine).is_file()]
+    engines = options.engine or [engine for engine in ENGINES if is_file(_state_file(engine))]
     for engine in engines:
         if engine not in ENGINES:
             raise PlanError(f"down {engine!r}: it is one of {', '.join(ENGINES)}")
@@ -80,11 +83,10 @@ def run_status(options: Namespace) -> int:
         tell(json.dumps(found, indent=2))
         return 0
     for one in found:
-        tell(f"{one['engine']}: {one['state']}, up since {one['started_utc']}")
-        tell(f"  {one['dsn']}")
         replication = one["replication"]
-        if replication:
-            tell(f"  {replication['kind']}")
+        tell(f"{one['engine']}, started {one['started_utc']}: {one['state']}")
+        for line in filter(None, (one["dsn"], replication.get("kind"))):
+            tell(f"  {line}")
         for member in replication.get("members") or replication.get("standbys") or replication.get("stores") or []:
             tell("  " + "  ".join(str(value) for value in member.values()))
     if not found:
@@ -93,31 +95,20 @@ def run_status(options: Namespace) -> int:
 
 
 def up(engine: str, *, say: Say, port: int = 0) -> str:
-    """Start the standing cluster of ``engine``, or find it running; its DSN. Raises ClusterError, leaving nothing."""
-    file = _state_file(engine)
-    if file.is_file():
-        with suppress(ClusterError):
-            standing = _cluster(_read(file))
-            dsn = _dsn(engine, standing.entry())
-            say(f"{engine} is standing already: `loadgen down {engine}` removes it")
-            return dsn
-        down(engine, say=say)
+    """Start the standing cluster of ``engine``, or find it running; its DSN. Raises ClusterError, leaving nothing.
+
+    One that stands but does not answer is never removed: its data may be wanted.
+    """
     if port and not 1 <= port <= 65535 - PORTS_MOST:
         raise ClusterError(f"--port {port} is not from 1 to {65535 - PORTS_MOST}")
-    numbers = range(1, PORTS_MOST + 1)
-    state = {
-        "project": f"loadgen-standing-{engine}",
-        "run": f"standing-{engine}",
-        "folder": topology_of(engine).folder,
-        "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "environment": {
-            **image_environment(engine),
-            # 32 characters are the most that MySQL takes for a replication user.
-            "LOADGEN_PASSWORD": secrets.token_hex(16),
-            "LOADGEN_CONNECTIONS": str(CONNECTIONS),
-            **({f"LOADGEN_PORT_{number}": str(port + number - 1) for number in numbers} if port else {}),
-        },
-    }
+    memory_limit("")  # refused now, if it is wrong, rather than by compose
+    file = _state_file(engine)
+    if is_file(file):
+        standing = _cluster(_read(file))
+        if standing.is_there():
+            return _dsn_of_standing(engine, standing, say)
+        down(engine, say=say)
+    state = _fresh_state(engine, port)
     cluster = _cluster(state)
     _write(file, state)
     try:
@@ -133,7 +124,7 @@ def up(engine: str, *, say: Say, port: int = 0) -> str:
 def down(engine: str, *, say: Say) -> None:
     """Remove the standing cluster of ``engine`` with its data. Idempotent. Raises ClusterError."""
     file = _state_file(engine)
-    if not file.is_file():
+    if not is_file(file):
         say(f"{engine} is not standing")
         return
     _cluster(_read(file)).down()
@@ -146,11 +137,12 @@ def status() -> list[dict[str, Any]]:
     found = []
     for engine in ENGINES:
         file = _state_file(engine)
-        if not file.is_file():
+        if not is_file(file):
             continue
-        state = _read(file)
-        one: dict[str, Any] = {"engine": engine, "started_utc": state["started_utc"], "dsn": "", "replication": {}}
+        one: dict[str, Any] = {"engine": engine, "started_utc": "?", "dsn": "", "replication": {}}
         try:
+            state = _read(file)
+            one["started_utc"] = state["started_utc"]
             cluster = _cluster(state)
             one["dsn"] = _dsn(engine, cluster.entry())
             one["replication"] = cluster.state(engine_of(engine))
@@ -159,6 +151,37 @@ def status() -> list[dict[str, Any]]:
             one["state"] = f"not as it should be: {error}"
         found.append(one)
     return found
+
+
+def _dsn_of_standing(engine: str, standing: ComposeCluster, say: Say) -> str:
+    try:
+        dsn = _dsn(engine, standing.entry())
+    except ClusterError as error:
+        raise ClusterError(
+            f"{error} `docker compose --project-name {standing.project} start` starts it again with its data; "
+            f"`loadgen down {engine}` removes both"
+        ) from error
+    say(f"{engine} is standing already: `loadgen down {engine}` removes it")
+    return dsn
+
+
+def _fresh_state(engine: str, port: int) -> dict[str, Any]:
+    # Another user of this machine may have one too.
+    identity = f"standing-{engine}-{secrets.token_hex(4)}"
+    numbers = range(1, PORTS_MOST + 1)
+    return {
+        "project": f"loadgen-{identity}",
+        "run": identity,
+        "folder": topology_of(engine).folder,
+        "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "environment": {
+            **image_environment(engine),
+            # 32 characters are the most that MySQL takes for a replication user.
+            "LOADGEN_PASSWORD": secrets.token_hex(16),
+            "LOADGEN_CONNECTIONS": str(CONNECTIONS),
+            **({f"LOADGEN_PORT_{number}": str(port + number - 1) for number in numbers} if port else {}),
+        },
+    }
 
 
 def _cluster(state: Mapping[str, Any]) -> ComposeCluster:
@@ -181,11 +204,16 @@ def _state_file(engine: str) -> Path:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        values = json.loads(file.read_text())
-        assert isinstance(values, dict)
-        return values
-    except (OSError, ValueError, AssertionError) as error:
-        raise ClusterError(f"{file} does not say what is standing: {error}; remove it, and see `docker ps`") from error
+        values: dict[str, Any] = json.loads(file.read_text())
+        if values.keys() >= STATE and values["folder"] in TOPOLOGIES:
+            return values
+        problem = "it lacks what it should hold"
+    except (OSError, ValueError, AttributeError) as error:
+        problem = str(error)
+    raise ClusterError(
+        f"{file} does not say what is standing ({problem}): remove the file, and by hand what it stood for "
+        f"(`docker ps --filter label={RUN_LABEL}`)"
+    )
 
 
 def _write(file: Path, state: Mapping[str, Any]) -> None:

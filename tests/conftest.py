@@ -91,6 +91,18 @@ def postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clust
 
 
 @pytest.fixture(scope="session")
+def mysql_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One embedded MySQL for the whole session."""
+    yield from _embedded("mysql", tmp_path_factory.mktemp("mysql-logs"))
+
+
+@pytest.fixture(scope="session")
+def tidb_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One embedded TiDB (unistore) for the whole session."""
+    yield from _embedded("tidb", tmp_path_factory.mktemp("tidb-logs"))
+
+
+@pytest.fixture(scope="session")
 def oceanbase_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One embedded OceanBase (seekdb) for the whole session."""
     yield from _embedded("oceanbase", tmp_path_factory.mktemp("oceanbase-logs"))

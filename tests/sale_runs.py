@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import psutil
 
+from loadgen.clusters.binaries import SERVER_BINARIES
 from loadgen.engines.engine import Address
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +27,9 @@ END_WITHIN_S = 90.0
 """How long a run of a few seconds may take in all on a busy machine."""
 POLL_S = 0.02
 FORGOTTEN = ("LOADGEN_", "LOCUST_", "PG", "MYSQL_")
-"""Variables that begin so would change what a run does: none of the caller's reach it."""
+"""Variables that begin so would change what a run does: none of the caller's reach it,"""
+KEPT = ("LOADGEN_CACHE", *(server.variable for server in SERVER_BINARIES.values()))
+"""but for those that say where the servers' programs are."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ class RunningSale:
     ) -> None:
         self._cwd = cwd
         self._options = options
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(FORGOTTEN)}
+        inherited = {
+            name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(FORGOTTEN)
+        }
 
         def prepare() -> None:
             # A test suite may itself be a background job, whose children ignore SIGINT.

@@ -137,16 +137,18 @@ def test_list_has_a_line_for_every_run_also_for_broken_ones(
     (run.parent / "empty").mkdir()
     (run.parent / "strange").mkdir()
     (run.parent / "strange" / "plan.json").write_text('{"plan": []}')
+    (run.parent / "refused" / "logs").mkdir(parents=True)
     (run.parent / "latest").symlink_to(run.name)
 
     assert main(["list", str(run.parent)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     first = lines[1].split()
     assert first[:2] == ["2025-01-01", "00:00:00"]
     assert "PostgreSQL 18.6" in lines[1]
     assert first[-4:] == ["invalid", "12.5", "3", str(run)]
     assert sum("broken" in line for line in lines) == 3
+    assert sum("not started" in line and "logs tells why" in line for line in lines) == 1
 
 
 def test_list_of_a_directory_without_runs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,29 @@ def test_bare_machine_gets_help_and_exit_0(tmp_path: Path) -> None:
         assert said in result.stdout
 
 
+def test_what_can_run_without_anything_is_said(tmp_path: Path) -> None:
+    """A server of one's own needs nothing; nor does a server's program that is here need what would install it."""
+    server = tmp_path / "tidb-server"
+    server.write_text("#!/bin/sh\necho 'Release Version: v8'\n")
+    server.chmod(0o755)
+
+    result = doctor(tmp_path, LOADGEN_TIDB_SERVER=str(server))
+
+    assert "can run now: any server that --dsn names" in result.stdout
+    assert "--engine tidb" in result.stdout
+    assert "install Go" not in result.stdout
+
+
+def test_folder_that_cannot_be_written_to_is_a_finding(tmp_path: Path) -> None:
+    """The folder of installed servers, when it is no folder."""
+    (tmp_path / "cache").write_text("")
+
+    result = doctor(tmp_path, LOADGEN_CACHE=str(tmp_path / "cache" / "below"))
+
+    assert result.returncode == 0
+    assert "no  cache folder" in result.stdout
+
+
 def test_wrong_variable_is_a_finding_not_a_failure(tmp_path: Path) -> None:
     """A variable that names no program shows as what is wrong with that engine."""
     result = doctor(tmp_path, LOADGEN_MYSQLD="/nowhere/mysqld")

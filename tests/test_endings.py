@@ -12,13 +12,14 @@ import psutil
 import pytest
 
 from loadgen.clusters.cluster import Cluster
+from loadgen.plan import ENGINES
 from tests.sale_runs import EndedRun, RunningSale, dsn_of, run_sale, sale, wait_gone
 
 LONG = ("--headless", "--duration", "60s", "--shape", "constant", "--peak-rate", "200", "-u", "16")
 SHORT = ("--headless", "--duration", "4s", "--shape", "constant", "--peak-rate", "200", "-u", "16")
 JUDGED_WITHIN_S = 10.0
 GONE_WITHIN_S = 5.0
-ENGINES = pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
+EVERY_ENGINE = pytest.mark.parametrize("engine", ENGINES)
 
 
 def assert_nothing_left(run: RunningSale, processes: list[psutil.Process], within_s: float = GONE_WITHIN_S) -> None:
@@ -74,8 +75,8 @@ def ignore_interrupts() -> None:
     ("engine", "number", "send", "options", "before_exec"),
     [
         ("postgres", signal.SIGINT, to_the_group, (), None),
-        ("oceanbase", signal.SIGTERM, to_the_process, (), None),
-        ("postgres", signal.SIGINT, to_the_process, (), ignore_interrupts),
+        ("mysql", signal.SIGTERM, to_the_process, (), None),
+        ("tidb", signal.SIGINT, to_the_process, (), ignore_interrupts),
         ("oceanbase", signal.SIGINT, to_the_group, ("--processes", "2"), None),
         ("postgres", signal.SIGTERM, to_the_process, ("--processes", "2"), ignore_interrupts),
     ],
@@ -124,7 +125,7 @@ def test_second_signal_ends_at_once(tmp_path: Path, engine: str, number: int) ->
 
 
 @pytest.mark.server
-@ENGINES
+@EVERY_ENGINE
 def test_signal_while_the_server_starts_leaves_nothing(tmp_path: Path, engine: str) -> None:
     """An interrupt before the load has begun: no verdict, no server."""
     with sale(tmp_path, *LONG, "--engine", engine) as running:
@@ -180,7 +181,7 @@ def workers(running: RunningSale) -> list[psutil.Process]:
 
 
 @pytest.mark.server
-@ENGINES
+@EVERY_ENGINE
 def test_killed_load_leaves_no_server(tmp_path: Path, engine: str) -> None:
     """SIGKILL of Locust gives nobody a chance to clean up, and yet the server goes with it."""
     with sale(tmp_path, *LONG, "--engine", engine) as running:
@@ -221,7 +222,7 @@ def test_killed_conductor_ends_in_our_own_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-@ENGINES
+@EVERY_ENGINE
 def test_killed_server_is_judged_as_unknown(tmp_path: Path, engine: str) -> None:
     """Without final reads nothing is valid: the ops after the kill fail, the verdict is unknown, nothing stays."""
     with sale(tmp_path, *SHORT, "--engine", engine) as running:

@@ -1,5 +1,6 @@
 """What a user gets wrong before the load starts: one line that says what and why, exit code 2, and nothing touched."""
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from loadgen.clusters.cluster import Cluster
 from loadgen.engines import engine_of
+from loadgen.plan import ENGINES
 from tests.sale_runs import EndedRun, dsn_of, run_sale, sale
 
 SECRET = "Vr3mdling-und-geh3im"
@@ -35,22 +37,11 @@ def files_with(secret: str, directory: Path) -> list[Path]:
     ("options", "expected"),
     [
         (("--engine", "oracle"), "--engine 'oracle' is not one of postgres, mysql, tidb, oceanbase"),
-        (("--strategy", "hopeful"), "--strategy 'hopeful' is not one of naive,"),
         (("--isolation", "splendid"), "--isolation 'splendid' is not one of read uncommitted, read committed,"),
-        (("--skew", "zipf:-1"), "--skew 'zipf:-1' is not uniform, one-hot or zipf:S"),
-        (("--shape", "square"), "--shape 'square' is not one of double11, constant, ramp, closed"),
-        (("--stock", "0"), "--stock '0' is not a whole number from 1"),
-        (("--skus", "9" * 40), "is not a whole number from 1 to 1,000,000"),
-        (("--peak-rate", "-5"), "--peak-rate '-5' is not a number above 0"),
-        (("--peak-rate", "nan"), "--peak-rate 'nan' is not a number above 0"),
         (("--duration", "-5s"), "--duration '-5s' is not a time from above 0"),
-        (("--late-limit", "99h"), "--late-limit '99h' is not a time from above 0 to 3600 s"),
         (("-t", "0"), "--run-time '0' is not a time from above 0"),
         (("-u", "0"), "-u '0' is not a whole number from 1 to 10,000"),
-        (("--slo", "order.p99<=fast"), "--slo 'order.p99<=fast' is not an objective such as"),
-        (("--buckets", "4"), "--buckets 4 splits each SKU into rows, which only --strategy bucketed can sell from"),
         (("--cluster", "existing"), "--cluster existing needs --dsn"),
-        (("--dsn", "nonsense"), "--dsn must begin with postgres:// or mysql://"),
         (("--engine", "mysql", "--dsn", f"postgres://u:{SECRET}@h/d"), "--engine mysql is reached by a mysql:// DSN"),
         (("--read-from", "moon"), "--read-from 'moon' is not one of primary, replica"),
         (("--read-from", "replica", "--tags", "order"), "no op of this run of flashsale is a single read"),
@@ -61,7 +52,10 @@ def files_with(secret: str, directory: Path) -> list[Path]:
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
 )
 def test_option_that_cannot_be_run_is_refused_by_name(tmp_path: Path, options: tuple[str, ...], expected: str) -> None:
-    """An option that is wrong is named with its value and what would be right, and no server is started."""
+    """An option that is wrong is named with its value and what would be right, and no server is started.
+
+    One of each way to be wrong: what every option refuses is tried on the plan itself, in tests/test_plan.py.
+    """
     run = run_sale(tmp_path, *options)
 
     assert expected in refusal(run)
@@ -70,24 +64,16 @@ def test_option_that_cannot_be_run_is_refused_by_name(tmp_path: Path, options: t
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 
 
-@pytest.mark.parametrize(
-    "dsn",
-    [
-        f"postgres://shop:{SECRET}@127.0.0.1:port/shop",
-        f"postgres://shop:{SECRET}%zz@127.0.0.1/shop",
-        f"mysql://shop:{SECRET}@[::1/shop",
-    ],
-)
-def test_malformed_dsn_is_refused_without_its_password(tmp_path: Path, dsn: str) -> None:
-    """A DSN that cannot be read is told back with its password masked."""
-    run = run_sale(tmp_path, environment={"LOADGEN_DSN": dsn})
+def test_malformed_dsn_is_refused_without_its_password(tmp_path: Path) -> None:
+    """A DSN that cannot be read is told back with its password masked (tests/engines/test_address.py has them all)."""
+    run = run_sale(tmp_path, environment={"LOADGEN_DSN": f"postgres://shop:{SECRET}/1@127.0.0.1:99999/shop"})
 
     assert "malformed" in refusal(run)
     assert SECRET not in run.told
     assert not files_with(SECRET, tmp_path)
 
 
-@pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_server_that_is_not_there_is_refused_with_its_place(tmp_path: Path, engine: str) -> None:
     """A DSN of a port where nobody listens: the line says where, and what to check."""
     with socket.socket() as unheard:
@@ -137,7 +123,7 @@ def town(cluster: Cluster, engine: str) -> Iterator[Any]:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
+@pytest.mark.parametrize("engine", ENGINES)
 class TestServer:
     """Refusals by a real server, or because of what is on it."""
 
@@ -208,12 +194,13 @@ class TestServer:
         self, tmp_path: Path, cluster: Cluster, engine: str, town: Any
     ) -> None:
         """While one run uses a database, a second one is refused, and the first goes on undisturbed."""
-        options = ("--engine", engine, "--shape", "constant", "--peak-rate", "50", "-u", "4", "--duration", "5s")
+        options = ("--engine", engine, "--shape", "constant", "--peak-rate", "50", "-u", "4", "--duration", "60s")
         environment = {"LOADGEN_DSN": dsn_of(cluster.address, engine)}
         (tmp_path / "second").mkdir()
         with sale(tmp_path, "--headless", *options, environment=environment) as first:
             first.wait_for_progress()
             second = run_sale(tmp_path / "second", *options, environment=environment)
+            first.process.send_signal(signal.SIGINT)  # not before: a busy machine starts a run slowly
             ended = first.end()
 
         assert "another run is using" in refusal(second)

@@ -22,7 +22,7 @@ from loadgen.clusters.cluster import Cluster
 from loadgen.engines.engine import Address, Control
 from loadgen.history import HistoryWriter, ops_batch
 from loadgen.op import Completion, Outcome
-from loadgen.plan import Plan
+from loadgen.plan import ENGINES, Plan
 from loadgen.sale import Answer, Kind
 
 GONE_WITHIN_S = 5.0
@@ -207,7 +207,7 @@ def dsn_of(address: Address, password: str | None = None) -> str:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_run_with_one_order_is_valid_and_leaves_nothing_but_its_directory(
     engine: str, conduct: Callable[..., Conductor], workload: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -263,7 +263,7 @@ def test_an_order_that_vanished_exits_4_and_keeps_the_server_s_data(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_end_of_its_input_stops_the_servers(
     engine: str, conduct: Callable[..., Conductor], workload: dict[str, Any]
 ) -> None:
@@ -279,7 +279,7 @@ def test_the_end_of_its_input_stops_the_servers(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_end_of_its_input_while_a_server_is_starting_stops_it(
     engine: str, conduct: Callable[..., Conductor], workload: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -299,7 +299,7 @@ def test_the_end_of_its_input_while_a_server_is_starting_stops_it(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_sigkill_of_the_conductor_takes_the_servers_with_it(
     engine: str, conduct: Callable[..., Conductor], workload: dict[str, Any]
 ) -> None:

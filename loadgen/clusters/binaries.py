@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +30,19 @@ TEMPLATE = "template"
 
 
 def cache_folder() -> Path:
-    """Where installed servers live: ``LOADGEN_CACHE``, or ``loadgen`` in the user's cache folder."""
-    if named := os.environ.get("LOADGEN_CACHE"):
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "loadgen"
+    """Where installed servers live: LOADGEN_CACHE, or ``loadgen`` in the user's cache folder. Raises ClusterError."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(os.environ.get("LOADGEN_CACHE") or f"{base}/loadgen").expanduser()
+    except RuntimeError as error:  # no HOME and no entry in /etc/passwd, as in a container under any user's number
+        raise ClusterError("this user has no home folder to keep servers in: name a folder by LOADGEN_CACHE") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file for this user: where a folder on the way may not be entered, there is none."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def deploy_folder() -> Path:
@@ -54,13 +63,13 @@ def find_binary(server: ServerBinary) -> Path | None:
     """The program's path, None if it is nowhere. Raises ClusterError if the variable names something else."""
     if named := os.environ.get(server.variable):
         path = Path(named).expanduser()
-        if not (path.is_file() and os.access(path, os.X_OK)):
+        if not (is_file(path) and os.access(path, os.X_OK)):
             raise ClusterError(f"{server.variable}={named} is not a program that can be run")
         return path.absolute()
     if found := shutil.which(server.program):
         return Path(found)
     cached = cached_binary(server)
-    return cached if cached.is_file() else None
+    return cached if is_file(cached) else None
 
 
 def need_binary(server: ServerBinary) -> Path:

@@ -7,7 +7,7 @@ ports of 127.0.0.1, with a random password. What the servers say of their replic
 import os
 import secrets
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,11 @@ class ComposeCluster:
         with docker_errors(f"stopping {self.topology.title}"):
             remove_run(self._client, self.run)
 
+    def is_there(self) -> bool:
+        """Whether any container of it exists, running or not."""
+        with docker_errors(f"looking for {self.topology.title}"):
+            return bool(self._client.containers.list(all=True, filters=of_run(self.run)))
+
     def halt(self) -> None:
         """Stop its containers and keep them."""
         self._compose("stop", within_s=DOWN_WITHIN_S)
@@ -189,14 +194,18 @@ class ComposeCluster:
                 state = container.attrs["State"]
                 healthy = state.get("Health", {}).get("Status", "healthy") == "healthy"
                 if state["Status"] == "exited" or (state["Status"] == "running" and not healthy):
-                    limit = f"{container.attrs['HostConfig']['Memory'] / 2**30:g}g"
+                    limit = f"{container.attrs['HostConfig']['Memory'] >> 20}m"
                     service = container.labels.get("com.docker.compose.service", container.name)
                     return why_ended(container, f"{self.topology.title}'s {service}", limit)
         if "unknown command" in output or "is not a docker command" in output or "unknown flag" in output:
             return "this docker has no compose plugin (version 2.24 or newer): install docker-compose-plugin"
+        problem = _problem(output)
         if "registry" in output or "pull" in output.lower() or "no such image" in output.lower():
-            return f"an image is not here and cannot be pulled: {_last(output)}; deploy/images/build.sh builds others"
-        return f"starting {self.topology.title}: {explained(_last(output))}"
+            return (
+                f"an image is not here and cannot be pulled ({problem}): name others by {PREFIX}*, or build them from "
+                "packages: deploy/images/build.sh"
+            )
+        return f"starting {self.topology.title}: {explained(problem)}"
 
 
 class RunCluster:
@@ -313,6 +322,8 @@ TOPOLOGIES: Mapping[str, Topology] = {
 }
 
 
-def _last(text: str, lines: int = 3) -> str:
-    words: Sequence[str] = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join(words[-lines:])
+def _problem(output: str) -> str:
+    """What went wrong, of all that compose printed: its last error, or the last lines where it names none."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith("error")]
+    return errors[-1].removeprefix("Error response from daemon: ") if errors else " | ".join(lines[-3:])

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from loadgen.clusters.process import filesystem_of
+from loadgen.clusters.process import filesystem_of, one_line
 from loadgen.errors import ClusterError
 
 RUN_LABEL = "loadgen.run"
@@ -35,7 +35,7 @@ def docker_client() -> Any:
         client.ping()
     except DockerException as error:
         raise ClusterError(
-            f"Docker does not answer ({_reason(error)}): start it (`systemctl start docker`, or `dockerd` as root), "
+            f"Docker does not answer ({(reason := _reason(error))}): {_remedy(reason)}, "
             "or use --cluster embedded; `loadgen doctor` tells what else is missing"
         ) from error
     return client
@@ -58,8 +58,6 @@ def explained(reason: str) -> str:
         return f"{reason} (another server has the port: stop it, or choose another port)"
     if "no space left on device" in reason:
         return f"{reason} (`docker system df` tells what fills the disk)"
-    if "permission denied" in reason.lower() and "docker.sock" in reason:
-        return f"{reason} (your user is not in the group docker)"
     return reason
 
 
@@ -100,7 +98,7 @@ def last_log_lines(container: Any) -> str:
     """The last lines that a container wrote, on one line."""
     with suppress(Exception):  # this is for a message about another error
         text = container.logs(tail=LAST_LINES).decode(errors="replace")
-        return " | ".join(line.strip() for line in text.splitlines() if line.strip())
+        return one_line(text.splitlines())
     return "its log cannot be read"
 
 
@@ -148,6 +146,12 @@ def engine_facts(client: Any) -> dict[str, Any]:
         "storage_driver": information.get("Driver", ""),
         "filesystem": filesystem_of(root) if root.is_dir() else "unknown",
     }
+
+
+def _remedy(reason: str) -> str:
+    if "Permission denied" in reason:
+        return "it runs, but not for your user: `sudo usermod -aG docker $USER` and log in again"
+    return "start it (`systemctl start docker`, or `dockerd` as root)"
 
 
 def _reason(error: BaseException) -> str:

@@ -20,6 +20,8 @@ from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 from loadgen.clusters.daemon import LOOPBACK
 
 POLL_S = 0.1
+START_WITHIN_S = 120
+"""Said here, lest testcontainers' own variables, made for another project on this machine, decide it."""
 
 
 class RunningUntil(WaitStrategy):
@@ -81,7 +83,7 @@ class Postgres(OnLoopback, PostgresContainer):
 
     def _connect(self) -> None:
         query = f"PGPASSWORD='{self.password}' psql -h 127.0.0.1 -U {self.username} -d {self.dbname} -c 'SELECT 1'"
-        RunningUntil(lambda: self.succeeds(query)).wait_until_ready(self)
+        RunningUntil(lambda: self.succeeds(query)).with_startup_timeout(START_WITHIN_S).wait_until_ready(self)
 
 
 class MySql(OnLoopback, MySqlContainer):
@@ -89,7 +91,8 @@ class MySql(OnLoopback, MySqlContainer):
 
     def _connect(self) -> None:
         ready = re.compile(self.wait_strategy_check_string, flags=re.DOTALL | re.MULTILINE)
-        LogMessageWaitStrategy(ready).with_poll_interval(POLL_S).wait_until_ready(self)
+        waiting = LogMessageWaitStrategy(ready).with_startup_timeout(START_WITHIN_S).with_poll_interval(POLL_S)
+        waiting.wait_until_ready(self)
 
 
 class TiDBContainer(OnLoopback):
@@ -117,7 +120,7 @@ class TiDBContainer(OnLoopback):
             statement = f"ALTER USER 'root'@'%' IDENTIFIED BY '{quoted}';\n"
             self.with_copy_into_container(statement.encode(), initial_sql, 0o600)
             self.with_command(["-L", "warn", "--initialize-sql-file", initial_sql])
-        self.waiting_for(RunningUntil(self._has_status))
+        self.waiting_for(RunningUntil(self._has_status).with_startup_timeout(START_WITHIN_S))
 
     def _has_status(self) -> bool:
         with suppress(OSError):

@@ -111,7 +111,13 @@ class EmbeddedMysql:
         data = self._directory.path / "data"
         template = self._program.parent / TEMPLATE
         if template.is_dir():
-            shutil.copytree(template, data)
+            try:
+                shutil.copytree(template, data)
+            except OSError as error:
+                raise ClusterError(
+                    f"cannot make MySQL's data in {data} ({shutil.disk_usage(data.parent).free >> 20} MB are free): "
+                    "set TMPDIR to a directory that has more"
+                ) from error
             if self._account is not None:
                 for path in (data, *data.rglob("*")):
                     os.chown(path, self._account.uid, self._account.gid)

@@ -30,6 +30,9 @@ KEPT_MOST = 3
 ACCOUNTS = ("postgres", "nobody", "daemon")
 """Whom root runs a server as that refuses root: the first that exists. The password and the 0700 directory keep
 others out, so it need not be an account of its own; one without an entry in passwd would not do (initdb asks)."""
+LAST_BYTES = 8192
+LINE_LENGTH = 240
+"""How much of a log a message shows: that of its end, and that of each line."""
 _LOCK, _KEPT = "in-use", "kept"
 _PR_SET_PDEATHSIG = 1
 
@@ -153,10 +156,18 @@ class ServerProcess:
 def last_words(log: Path, lines: int = 5) -> str:
     """The last lines of a log on one line, or where to look for them."""
     try:
-        text = log.read_bytes()[-4096:].decode(errors="replace").strip().splitlines()[-lines:]
+        written = log.read_bytes()
     except OSError:
-        text = []
-    return " | ".join(line.strip() for line in text) or f"see {log}"
+        written = b""
+    text = written[-LAST_BYTES:].decode(errors="replace").strip().splitlines()
+    whole = text[1:] if len(written) > LAST_BYTES and len(text) > 1 else text
+    return one_line(whole[-lines:]) or f"see {log}"
+
+
+def one_line(lines: Iterable[str]) -> str:
+    """Lines of a log on one line, each no longer than a person reads: some servers print stacks, or all settings."""
+    words = [line.strip() for line in lines if line.strip()]
+    return " | ".join(line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]} ..." for line in words)
 
 
 def reachable(path: Path, account: Account | None) -> bool:

@@ -52,6 +52,7 @@ def export_run(run_dir: Path, style: str, out: TextIO) -> int:
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen export``."""
+    parser.description = "Write a run's history as Elle's operation maps, for Elle itself or another checker."
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
     parser.add_argument("--format", choices=STYLES, default=STYLES[0], help="operation maps as JSON or EDN, one a line")
     parser.add_argument("-o", "--output", type=Path, help="write to this new file (default: standard output)")

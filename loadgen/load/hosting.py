@@ -4,6 +4,7 @@ Locust starts and stops the users. A run is prepared before that, begun when eve
 when its schedule is over, or earlier by a signal, a click on Stop, or a history that cannot be written.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ from loadgen.load.options import plan_of
 from loadgen.load.user import SessionUser, kind_weights
 from loadgen.plan import Plan
 from loadgen.workload import Workload, is_single_statement
+
+logger = logging.getLogger("loadgen")
 
 DRAIN_S = 8.0
 """How long ops in flight may take at the end of a whole run: longer than any statement may."""
@@ -140,6 +143,9 @@ class Hosting:
             self._report = ending.report
             if self._web_ui is not None:
                 print_report(self._report)
+                # The page's tab of logs is the one place where a browser can see it.
+                verdict = " ".join(self._report.partition("\n")[0].split())
+                logger.info("%s; the whole of it: loadgen report %s", verdict, head.ready["run_dir"])
 
     def _break_off(self, reason: str) -> None:
         self.end(reason)

@@ -48,8 +48,8 @@ OPTIONS = (
     Option(
         "cluster",
         "",
-        f"where it runs: {', '.join(CLUSTERS)}. embedded starts a server out of packages and removes it afterwards "
-        "(default: embedded, or existing with --dsn)",
+        "where it runs: embedded (a server out of packages), container (one in Docker), compose (several in Docker), "
+        "all gone with the run, or existing (that of --dsn) (default: embedded, or existing with --dsn)",
         CLUSTERS,
     ),
     Option(
@@ -148,6 +148,28 @@ def add_options(parser: Any) -> None:
     # Without it "--duration -5s" would be two options to argparse, and its complaint would not say what is wrong.
     parser._negative_number_matcher = re.compile(r"-\.?\d")
     _check_while_parsing(parser)
+
+
+def add_options_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fill the parser of ``loadgen options``."""
+    parser.description = "Print the options of a run: Locust's own --help is printed before it reads a locustfile."
+    parser.set_defaults(command=show_options)
+
+
+def show_options(_options: argparse.Namespace) -> int:
+    """``loadgen options``: 0."""
+    shown = argparse.ArgumentParser(
+        usage="locust -f workloads/flashsale.py [options], beside Locust's own (locust --help)",
+        epilog="Each can be given as an environment variable too: LOADGEN_PEAK_RATE for --peak-rate.",
+        add_help=False,
+    )
+    for option in OPTIONS:
+        default = f" (default: {option.default})" if option.default else ""
+        name = option.name.replace("_", "-")
+        shown.add_argument(f"--{name}", metavar=option.name.upper(), help=option.help.replace("%", "%%") + default)
+    shown.add_argument("--keep", action="store_true", help=KEEP_HELP)
+    shown.print_help()
+    return 0
 
 
 def plan_of(options: Mapping[str, Any], kind_weights: Iterable[tuple[str, int]], workload: str) -> tuple[Plan, float]:

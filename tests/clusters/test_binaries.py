@@ -1,5 +1,6 @@
 """Where a server's program is found: the variable, PATH, then the cache folder."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_variable_that_names_no_program_is_refused(nothing: Path, monkeypatch: p
     monkeypatch.setenv(TIDB.variable, str(nothing / "nowhere"))
     with pytest.raises(ClusterError, match=r"LOADGEN_TIDB_SERVER=.*nowhere is not a program"):
         find_binary(TIDB)
+
+
+def test_user_without_a_home_folder_is_told_which_variable_names_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number that its /etc/passwd does not know."""
+    for name in ("HOME", "XDG_CACHE_HOME", "LOADGEN_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)
+    with pytest.raises(ClusterError, match=r"no home folder.*LOADGEN_CACHE"):
+        cache_folder()
 
 
 def test_cache_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

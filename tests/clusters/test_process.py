@@ -210,6 +210,16 @@ def test_filesystem_of_a_path_has_a_name() -> None:
     assert filesystem_of(Path("/proc")) == "proc"
 
 
+def test_last_words_are_whole_lines_that_can_be_read(tmp_path: Path) -> None:
+    """A server that logs all its settings, and a stack: the end of neither hides what it said between them."""
+    log = tmp_path / "server.log"
+    log.write_text("settings " + "x" * 20_000 + "\nno space left\nfatal: " + "stack " * 1_000 + "\n")
+
+    words = last_words(log)
+    assert words.startswith("no space left | fatal: stack ")
+    assert len(words) < 300
+
+
 def test_last_words_of_no_log_say_where_it_would_be(tmp_path: Path) -> None:
     """An empty log helps nobody."""
     assert last_words(tmp_path / "none") == f"see {tmp_path / 'none'}"

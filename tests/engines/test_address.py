@@ -57,7 +57,9 @@ BAD = [
     "postgres://u:SECRET@[::1/db",
     "postgres://u:SECRET@h/db?sslmode",
     "postgres://u:SECRET%@h/db",
+    "postgres://u:SECRET%zz@h/db",
     "postgres://u:SEC/RET@h/db",
+    "postgres://u:SECRET/1@h/db",
     "postgres://u:SEC?RET@h/db",
     "postgres://u:SECRET",
     "postgres://u:SECRET%00@h/db",
@@ -65,6 +67,7 @@ BAD = [
     "mysql://u:SECRET@a,b/db?unix_socket=/run/s",
     "mysql://u:SECRET@a,b:port/db",
     "mysql://u:SECRET@h:port/db",
+    "mysql://u:SECRET@[::1/db",
 ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from loadgen import cli
 from loadgen.errors import PlanError
 from loadgen.load.options import OPTION_NAMES, OPTIONS, add_options, plan_of
 
@@ -77,6 +78,15 @@ def test_every_option_has_help_and_a_value_that_parses() -> None:
         if option.default:
             plan_of(parsed(f"--{option.name.replace('_', '-')}", option.default), (), "flashsale")
     assert set(OPTION_NAMES) >= {"engine", "dsn", "keep"}
+
+
+def test_options_are_printed_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    """Locust prints its own help before it has read a locustfile, so they are in none of it."""
+    assert cli.main(["options"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for name in OPTION_NAMES:
+        assert f" --{name.replace('_', '-')} " in told
+    assert "(default: 400)" in told
 
 
 def test_dsn_is_not_on_the_page() -> None:
