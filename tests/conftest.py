@@ -24,6 +24,10 @@ from loadgen.plan import ENGINES, Plan
 from loadgen.report.listing import as_text, listing
 from loadgen.run_directory import RunDirectory
 
+# Locust patches threading for gevent when it is imported, and a worker of pytest-xdist then waits for its tests forever.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
+
 # A busy machine is not a slow program: no property fails on time.
 settings.register_profile("loadgen", deadline=None)
 settings.load_profile("loadgen")
