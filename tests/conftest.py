@@ -6,6 +6,7 @@ without arguments the engine is that of its ``engine`` parameter, or PostgreSQL.
 and images too: they are skipped without, unless ``LOADGEN_REQUIRE_CONTAINERS`` is set.
 """
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -24,9 +25,11 @@ from loadgen.plan import ENGINES, Plan
 from loadgen.report.listing import as_text, listing
 from loadgen.run_directory import RunDirectory
 
-# Locust patches threading for gevent when it is imported, and a worker of pytest-xdist then waits for its tests forever.
+# Imported, Locust patches threading for gevent, and a worker of pytest-xdist would wait for its next test forever.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
+    importlib.import_module("locust")
+    del os.environ["LOCUST_SKIP_MONKEY_PATCH"]  # not for the runs that tests start
 
 # A busy machine is not a slow program: no property fails on time.
 settings.register_profile("loadgen", deadline=None)
