@@ -162,17 +162,18 @@ def test_list_has_a_line_for_every_run_also_for_broken_ones(
 def test_list_as_markdown_has_a_row_for_each_run_that_is_named(
     run: Path, broken_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A table for a README: runs by name, the nodes that there were, and nobody's directories."""
+    """A table for a README: runs by name, what the nodes promise each other, and nobody's directories."""
     store_summary(run)
     plan = json.loads((run / "plan.json").read_text())
-    (run / "plan.json").write_text(json.dumps(plan | {"cluster": {"provider": "compose", "nodes": 3}}))
+    plan["cluster"] |= {"nodes": 2, "replication": {"kind": "primary and standby, asynchronous: the last are lost"}}
+    (run / "plan.json").write_text(json.dumps(plan))
 
     assert main(["list", "--markdown", str(run), str(broken_run)]) == 0
     head, rule, first, second = capsys.readouterr().out.splitlines()
     assert [line.count("|") for line in (head, rule, first, second)] == [13] * 4
     assert first == (
-        "| 2025-01-01 00:00:00 | PostgreSQL 18.6 | embedded, 3 nodes | flashsale | atomic | read committed | invalid "
-        "| 3 | 1,200 | 12.5 | 0.7 | 3.0 |"
+        "| 2025-01-01 00:00:00 | PostgreSQL 18.6 | embedded, 2 nodes: primary and standby, asynchronous "
+        "| flashsale | atomic | read committed | invalid | 3 | 1,200 | 12.5 | 0.7 | 3.0 |"
     )
     assert "unfinished" in second
 

@@ -47,8 +47,7 @@ def _row(run: RunDirectory) -> Row:
     try:
         plan_facts = read_json(run.plan)
         plan, started = plan_facts["plan"], str(plan_facts["started_utc"])[:19].replace("T", " ")
-        engine, nodes = plan_facts["engine"], int((plan_facts.get("cluster") or {}).get("nodes", 1))
-        cluster = plan["cluster"] + (f", {nodes} nodes" if nodes > 1 else "")
+        engine, cluster = plan_facts["engine"], _cluster(plan["cluster"], plan_facts.get("cluster") or {})
         what = (started, engine_title(engine), cluster, plan["workload"], plan["strategy"], engine["level"])
     except (StoreError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error) if isinstance(error, StoreError) else f"{run.plan} lacks what it should hold"
@@ -58,6 +57,14 @@ def _row(run: RunDirectory) -> Row:
     except (StoreError, KeyError, TypeError, ValueError, AttributeError):
         result = ("broken", *_NO_FIGURES)
     return (*map(str, what), *result, str(run.path))
+
+
+def _cluster(provider: str, facts: Mapping[str, Any]) -> str:
+    """Where it ran; of several nodes how many, and how they are replicated, which is what an order is worth."""
+    if int(facts.get("nodes", 1)) < 2:
+        return provider
+    kind = str((facts.get("replication") or {}).get("kind", "")).partition(":")[0]
+    return f"{provider}, {facts['nodes']} nodes" + (f": {kind}" if kind else "")
 
 
 def _result(summary: Mapping[str, Any]) -> Row:
