@@ -131,7 +131,8 @@ def list_runs(options: argparse.Namespace) -> int:
 
 
 def _runs_in(path: Path) -> list[RunDirectory]:
-    return [RunDirectory(path)] if (path / "plan.json").exists() else run_directories(path)
+    run = RunDirectory(path)
+    return [run] if run.plan.exists() or run.history.is_dir() else run_directories(path)
 
 
 def _show(options: argparse.Namespace, run: RunDirectory, summary: Mapping[str, Any]) -> None:
