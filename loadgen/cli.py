@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import LoadgenError, StoreError
-from loadgen.report.terminal import coloured, engine_title, render
+from loadgen.report.listing import as_markdown, as_text, listing
+from loadgen.report.terminal import coloured, render
 from loadgen.run_directory import LATEST, RUNS, RunDirectory, find_run, read_json, run_directories
 
 EXIT_USAGE = 2
@@ -28,17 +29,6 @@ LAZY_COMMANDS = {
     "export": ("loadgen.interchange.export", "add_export_arguments", "write a run's history as Elle's operation maps"),
 }
 """The commands whose code is imported only for them: module, what fills the parser, help."""
-LIST_HEAD: tuple[str, ...] = (
-    "started (UTC)",
-    "engine",
-    "workload",
-    "strategy",
-    "isolation",
-    "verdict",
-    "orders/s",
-    "violations",
-    "run",
-)
 EXIT_PIPE_CLOSED = 141
 """What a shell reports for a process that SIGPIPE ended."""
 
@@ -132,41 +122,18 @@ def report(options: argparse.Namespace) -> int:
 
 def list_runs(options: argparse.Namespace) -> int:
     """Print one line for each run."""
-    runs = run_directories(options.directory)
+    runs = [run for path in options.directories for run in _runs_in(path)]
     if not runs:
-        print(f"no runs in {options.directory}")
+        print(f"no runs in {', '.join(map(str, options.directories))}")
         return 0
-    lines = [LIST_HEAD, *(_line(run) for run in runs)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    rows = listing(runs)
+    print(as_markdown(rows) if options.markdown else as_text(rows))
     return 0
 
 
-def _line(run: RunDirectory) -> tuple[str, ...]:
-    """A run's line; of a broken run, what can be said of it."""
-    if run.logs.is_dir() and not run.plan.exists():
-        return ("-", "-", "-", "-", "-", "not started", "-", "-", f"{run.path}: {run.logs} tells why")
-    try:
-        plan_facts = read_json(run.plan)
-        plan, started = plan_facts["plan"], str(plan_facts["started_utc"])[:19].replace("T", " ")
-        what = (engine_title({}, plan_facts), plan["workload"], plan["strategy"], str(plan_facts["engine"]["level"]))
-    except (StoreError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error) if isinstance(error, StoreError) else f"{run.plan} lacks what it should hold"
-        return ("-", "-", "-", "-", "-", "broken", "-", "-", f"{run.path}: {reason}")
-    try:
-        summary = read_json(run.summary) if run.summary.exists() else None
-        result = ("unfinished", "-", "-") if summary is None else _result(summary)
-    except (StoreError, KeyError, TypeError, ValueError, AttributeError):
-        result = ("broken", "-", "-")
-    return (started, *map(str, what), *result, str(run.path))
-
-
-def _result(summary: Mapping[str, Any]) -> tuple[str, str, str]:
-    rate = (summary.get("orders") or {}).get("per_second_mean")
-    violations = sum(int(count) for count in (summary.get("violations") or {}).values())
-    verdict = str(summary["verdict"]) + (" (cut short)" if summary.get("cut_short") else "")
-    return verdict, "-" if rate is None else f"{float(rate):,.1f}", f"{violations:,}"
+def _runs_in(path: Path) -> list[RunDirectory]:
+    run = RunDirectory(path)
+    return [run] if run.plan.exists() or run.history.is_dir() else run_directories(path)
 
 
 def _show(options: argparse.Namespace, run: RunDirectory, summary: Mapping[str, Any]) -> None:
@@ -228,7 +195,10 @@ def _parser(named: str) -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print the summary as JSON, with the keys of summary.json")
         sub.set_defaults(command=command)
     sub = commands.add_parser("list", help="one line for each run", description="One line for each run, oldest first.")
-    sub.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=RUNS, help="where the runs are (runs)")
+    sub.add_argument(
+        "directories", metavar="DIR", nargs="*", type=Path, default=[RUNS], help="where runs are, or a run (runs)"
+    )
+    sub.add_argument("--markdown", action="store_true", help="a Markdown table")
     sub.set_defaults(command=list_runs)
     for name, (module, filler, help_text) in LAZY_COMMANDS.items():
         sub = commands.add_parser(name, help=help_text)

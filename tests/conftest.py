@@ -6,6 +6,7 @@ without arguments the engine is that of its ``engine`` parameter, or PostgreSQL.
 and images too: they are skipped without, unless ``LOADGEN_REQUIRE_CONTAINERS`` is set.
 """
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -21,6 +22,14 @@ from loadgen.clusters.daemon import docker_client
 from loadgen.clusters.images import image_of
 from loadgen.errors import ClusterError
 from loadgen.plan import ENGINES, Plan
+from loadgen.report.listing import as_text, listing
+from loadgen.run_directory import RunDirectory
+
+# Imported, Locust patches threading for gevent, and a worker of pytest-xdist would wait for its next test forever.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
+    importlib.import_module("locust")
+    del os.environ["LOCUST_SKIP_MONKEY_PATCH"]  # not for the runs that tests start
 
 # A busy machine is not a slow program: no property fails on time.
 settings.register_profile("loadgen", deadline=None)
@@ -82,6 +91,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 reason = cannot(str(engine))
                 if reason:
                     skip_or_fail(str(engine), reason, container=name == "container")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a row for each run that a test recorded as its property ``run``."""
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    runs = {value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "run"}
+    if runs:
+        rows = listing(RunDirectory(Path(run)) for run in runs)
+        terminalreporter.section("runs on real servers; the figures are those of a busy machine")
+        terminalreporter.write_line(as_text(sorted(rows, key=lambda row: row[1:])))
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ import psutil
 
 from loadgen.clusters.binaries import SERVER_BINARIES
 from loadgen.engines.engine import Address
+from loadgen.history import read_history
+from loadgen.sale import CHECKS, KIND_NAMES, State
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCUSTFILE = ROOT / "workloads" / "flashsale.py"
@@ -30,6 +32,18 @@ FORGOTTEN = ("LOADGEN_", "LOCUST_", "PG", "MYSQL_")
 """Variables that begin so would change what a run does: none of the caller's reach it,"""
 KEPT = ("LOADGEN_CACHE", *(server.variable for server in SERVER_BINARIES.values()))
 """but for those that say where the servers' programs are."""
+
+PRESSURE = ("--skew", "one-hot", "--shape", "closed", "-u", "32", "--isolation", "read committed")
+"""Everybody wants the same SKU, and each session orders again at once."""
+STABLE_KEYS = {
+    *("verdict", "complete", "started_utc", "duration_s", "engine", "orders", "response_time_ms", "service_time_ms"),
+    *("undersell", "errors", "violations", "checks", "slo", "client", "warnings", "seed"),
+}
+ORDER_KEYS = {
+    *("due", "started", "ok", "placed", "sold_out", "limited", "fail", "info", "skipped"),
+    *("per_second_mean", "per_second_peak"),
+}
+TIME_KINDS = {"order", "order_refused", "pay", "cancel", "release", "browse"}
 
 
 @dataclass(frozen=True)
@@ -179,6 +193,37 @@ def run_sale(cwd: Path, *options: str, within_s: float = END_WITHIN_S, **how: An
     """Run the sale without Locust's page, from begin to end."""
     with sale(cwd, "--headless", *options, **how) as running:
         return running.end(within_s)
+
+
+def assert_adds_up(run: EndedRun) -> None:
+    """The accounting identities of a run, in its summary and against its history."""
+    orders = run.summary["orders"]
+    assert run.summary.keys() >= STABLE_KEYS
+    assert orders.keys() >= ORDER_KEYS
+    assert orders["due"] == orders["started"] + orders["skipped"]
+    assert orders["started"] == orders["ok"] + orders["fail"] + orders["info"]
+    assert orders["ok"] == orders["placed"] + orders["sold_out"] + orders["limited"]
+    assert set(run.summary["violations"]) == set(CHECKS) == {check["name"] for check in run.summary["checks"]}
+    for times in ("response_time_ms", "service_time_ms"):
+        assert run.summary[times].keys() >= TIME_KINDS
+        for kind in TIME_KINDS:
+            assert run.summary[times][kind].keys() >= {"p50", "p90", "p99", "p999", "max", "count"}
+    assert run.summary["response_time_ms"]["order"]["count"] == orders["placed"]
+    assert run.summary["response_time_ms"]["order_refused"]["count"] == orders["sold_out"] + orders["limited"]
+    assert run.directory is not None
+    assert (run.directory / "seconds.csv").is_file()
+    history = read_history(run.directory / "history")
+    assert not history.problems
+    completed = sum(int((process.ops["kind"] == KIND_NAMES.index("order")).sum()) for process in history.processes)
+    assert completed == orders["due"]
+
+
+def best_sellers_sold(run: EndedRun) -> int:
+    """How many units of SKU 0, the one that everybody wants, live orders hold at the end, by the final reads."""
+    assert run.directory is not None
+    orders = read_history(run.directory / "history").final["orders"]
+    live = (orders["state"] <= State.PAID) & (orders["sku_a"] == 0)
+    return int(orders["qty_a"][live].sum())
 
 
 def dsn_of(address: Address, engine: str, **changes: str) -> str:

@@ -34,6 +34,17 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
+def store_summary(run: Path) -> None:
+    """Give a run a summary with some figures."""
+    summary = {
+        "verdict": "invalid",
+        "orders": {"placed": 1200, "per_second_mean": 12.5},
+        "response_time_ms": {"order": {"p50": 0.7, "p99": 3.0}},
+        "violations": {"oversell": 2, "ghost": 1},
+    }
+    (run / "summary.json").write_text(json.dumps(summary))
+
+
 def test_check_of_a_correct_run_is_valid_and_exits_0(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A correct shop gets no violation."""
     assert main(["check", str(run)]) == 0
@@ -131,8 +142,7 @@ def test_list_has_a_line_for_every_run_also_for_broken_ones(
     run: Path, broken_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A damaged run directory is listed as such."""
-    summary = {"verdict": "invalid", "orders": {"per_second_mean": 12.5}, "violations": {"oversell": 2, "ghost": 1}}
-    (run / "summary.json").write_text(json.dumps(summary))
+    store_summary(run)
     (broken_run / "summary.json").write_text("{")
     (run.parent / "empty").mkdir()
     (run.parent / "strange").mkdir()
@@ -146,9 +156,49 @@ def test_list_has_a_line_for_every_run_also_for_broken_ones(
     first = lines[1].split()
     assert first[:2] == ["2025-01-01", "00:00:00"]
     assert "PostgreSQL 18.6" in lines[1]
-    assert first[-4:] == ["invalid", "12.5", "3", str(run)]
+    assert first[-7:] == ["invalid", "3", "1,200", "12.5", "0.7", "3.0", str(run)]
     assert sum("broken" in line for line in lines) == 3
     assert sum("not started" in line and "logs tells why" in line for line in lines) == 1
+
+
+def test_list_as_markdown_has_a_row_for_each_run_that_is_named(
+    run: Path, broken_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table for a README: runs by name, what the nodes promise each other, and nobody's directories."""
+    store_summary(run)
+    plan = json.loads((run / "plan.json").read_text())
+    plan["cluster"] |= {"nodes": 2, "replication": {"kind": "primary and standby, asynchronous: the last are lost"}}
+    (run / "plan.json").write_text(json.dumps(plan))
+
+    assert main(["list", "--markdown", str(run), str(broken_run)]) == 0
+    head, rule, first, second = capsys.readouterr().out.splitlines()
+    assert [line.count("|") for line in (head, rule, first, second)] == [13] * 4
+    assert first == (
+        "| 2025-01-01 00:00:00 | PostgreSQL 18.6 | embedded, 2 nodes: primary and standby, asynchronous "
+        "| flashsale | atomic | read committed | invalid | 3 | 1,200 | 12.5 | 0.7 | 3.0 |"
+    )
+    assert "unfinished" in second
+
+
+@pytest.mark.parametrize(
+    ("title", "edition", "shown"),
+    [
+        ("TiDB", "unistore", "unistore 8.5 (TiDB's dialect)"),
+        ("TiDB", "tikv", "TiDB 8.5 (tikv)"),
+        ("OceanBase", "seekdb", "seekdb 8.5 (OceanBase's dialect)"),
+        ("OceanBase", "oceanbase-ce", "OceanBase 8.5 (oceanbase-ce)"),
+    ],
+)
+def test_list_names_the_edition(
+    title: str, edition: str, shown: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No figure of a lesser edition stands beside the whole's name."""
+    plan = json.loads((run / "plan.json").read_text())
+    plan["engine"] |= {"title": title, "edition": edition, "version": "8.5"}
+    (run / "plan.json").write_text(json.dumps(plan))
+
+    assert main(["list", str(run)]) == 0
+    assert f"  {shown}  " in capsys.readouterr().out
 
 
 def test_list_of_a_directory_without_runs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,7 @@ def test_signal_in_mid_run_has_it_judged_within_ten_seconds(
 ) -> None:
     """The run stops, what it did is judged and reported as cut short, and its server is gone."""
     with sale(tmp_path, *LONG, "--engine", engine, *options, before_exec=before_exec) as running:
-        running.wait_for_progress(2)
+        running.wait_for_progress()
         processes = running.processes()
         began = time.monotonic()
         send(running, number)
@@ -112,7 +112,7 @@ def test_signal_in_mid_run_has_it_judged_within_ten_seconds(
 def test_second_signal_ends_at_once(tmp_path: Path, engine: str, number: int) -> None:
     """Whoever asks twice does not want the verdict: no report, and the server is gone all the same."""
     with sale(tmp_path, *LONG, "--engine", engine) as running:
-        running.wait_for_progress(1)
+        running.wait_for_progress()
         processes = running.processes()
         running.process.send_signal(number)
         running.wait_until(lambda: "waiting for the last sessions" in running.stdout, "the end of its load")
@@ -162,7 +162,7 @@ def test_run_whose_workers_are_all_killed_is_judged(tmp_path: Path, cluster: Clu
     """Nobody is left to drive the load: the run ends before its time, and what was told is judged."""
     environment = {"LOADGEN_DSN": dsn_of(cluster.address, engine)}
     with sale(tmp_path, *LONG, "--processes", "2", environment=environment) as running:
-        running.wait_for_progress(2)
+        running.wait_for_progress()
         for worker in workers(running):
             worker.kill()
         run = running.end(30)
@@ -185,7 +185,7 @@ def workers(running: RunningSale) -> list[psutil.Process]:
 def test_killed_load_leaves_no_server(tmp_path: Path, engine: str) -> None:
     """SIGKILL of Locust gives nobody a chance to clean up, and yet the server goes with it."""
     with sale(tmp_path, *LONG, "--engine", engine) as running:
-        running.wait_for_progress(1)
+        running.wait_for_progress()
         processes = running.processes()
         running.process.kill()
         running.end(GONE_WITHIN_S)
@@ -197,7 +197,7 @@ def test_killed_load_leaves_no_server(tmp_path: Path, engine: str) -> None:
 def test_killed_master_leaves_neither_worker_nor_server(tmp_path: Path) -> None:
     """Forked workers do not go on with a load that nobody records."""
     with sale(tmp_path, *LONG, "--processes", "2") as running:
-        running.wait_for_progress(1)
+        running.wait_for_progress()
         processes = running.processes()
         running.process.kill()
         running.end(GONE_WITHIN_S)
@@ -209,7 +209,7 @@ def test_killed_master_leaves_neither_worker_nor_server(tmp_path: Path) -> None:
 def test_killed_conductor_ends_in_our_own_error(tmp_path: Path) -> None:
     """Without the conductor nobody can judge: exit code 1, one line that says so, and no server."""
     with sale(tmp_path, *SHORT) as running:
-        running.wait_for_progress(1)
+        running.wait_for_progress()
         processes = running.processes()
         conductor = next(child for child in processes if "loadgen.run" in child.cmdline())
         conductor.kill()
@@ -297,7 +297,7 @@ def assert_stopped_by_its_history(run: EndedRun) -> None:
 @pytest.mark.parametrize("engine", ["postgres"])
 @pytest.mark.parametrize(
     ("options", "cut"),
-    [(("-t", "3s"), False), (("-t", "3s", "--duration", "40s"), True), (("-t", "40s", "--duration", "3s"), False)],
+    [(("-t", "2s"), False), (("-t", "2s", "--duration", "40s"), True), (("-t", "40s", "--duration", "2s"), False)],
     ids=["alone", "before-the-end", "after-the-end"],
 )
 def test_run_time_is_the_duration_or_cuts_it(
@@ -310,5 +310,5 @@ def test_run_time_is_the_duration_or_cuts_it(
     assert run.exit_code == 0, run
     assert run.summary["complete"] is not cut
     assert bool(run.summary["cut_short"]) is cut
-    assert 2.5 < run.summary["duration_s"] < 4.5
-    assert run.plan["plan"]["duration_s"] == (40.0 if cut else 3.0)
+    assert 1.5 < run.summary["duration_s"] < 3.5
+    assert run.plan["plan"]["duration_s"] == (40.0 if cut else 2.0)

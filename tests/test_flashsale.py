@@ -10,52 +10,10 @@ import pytest
 
 from loadgen.clusters.cluster import Cluster
 from loadgen.history import read_history
-from loadgen.sale import CHECKS, KIND_NAMES, State
-from tests.sale_runs import EndedRun, dsn_of, run_sale, sale
+from tests.sale_runs import PRESSURE, EndedRun, assert_adds_up, best_sellers_sold, dsn_of, run_sale, sale
 
-STABLE_KEYS = {
-    *("verdict", "complete", "started_utc", "duration_s", "engine", "orders", "response_time_ms", "service_time_ms"),
-    *("undersell", "errors", "violations", "checks", "slo", "client", "warnings", "seed"),
-}
-ORDER_KEYS = {
-    *("due", "started", "ok", "placed", "sold_out", "limited", "fail", "info", "skipped"),
-    *("per_second_mean", "per_second_peak"),
-}
-TIME_KINDS = {"order", "order_refused", "pay", "cancel", "release", "browse"}
 SHORT = ("--duration", "3s", "--peak-rate", "300", "-u", "16", "--shape", "constant")
-PRESSURE = ("--skew", "one-hot", "--shape", "closed", "-u", "32", "--isolation", "read committed")
 ENGINES = pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
-
-
-def assert_adds_up(run: EndedRun) -> None:
-    """The accounting identities of a run, in its summary and against its history."""
-    orders = run.summary["orders"]
-    assert run.summary.keys() >= STABLE_KEYS
-    assert orders.keys() >= ORDER_KEYS
-    assert orders["due"] == orders["started"] + orders["skipped"]
-    assert orders["started"] == orders["ok"] + orders["fail"] + orders["info"]
-    assert orders["ok"] == orders["placed"] + orders["sold_out"] + orders["limited"]
-    assert set(run.summary["violations"]) == set(CHECKS) == {check["name"] for check in run.summary["checks"]}
-    for times in ("response_time_ms", "service_time_ms"):
-        assert run.summary[times].keys() >= TIME_KINDS
-        for kind in TIME_KINDS:
-            assert run.summary[times][kind].keys() >= {"p50", "p90", "p99", "p999", "max", "count"}
-    assert run.summary["response_time_ms"]["order"]["count"] == orders["placed"]
-    assert run.summary["response_time_ms"]["order_refused"]["count"] == orders["sold_out"] + orders["limited"]
-    assert run.directory is not None
-    assert (run.directory / "seconds.csv").is_file()
-    history = read_history(run.directory / "history")
-    assert not history.problems
-    completed = sum(int((process.ops["kind"] == KIND_NAMES.index("order")).sum()) for process in history.processes)
-    assert completed == orders["due"]
-
-
-def best_sellers_sold(run: EndedRun) -> int:
-    """How many units of SKU 0, the one that everybody wants, live orders hold at the end, by the final reads."""
-    assert run.directory is not None
-    orders = read_history(run.directory / "history").final["orders"]
-    live = (orders["state"] <= State.PAID) & (orders["sku_a"] == 0)
-    return int(orders["qty_a"][live].sum())
 
 
 @pytest.fixture
@@ -79,24 +37,6 @@ def test_plain_sale_is_valid_and_adds_up(tmp_path: Path, engine: str) -> None:
     assert (tmp_path / "runs" / "latest").resolve() == run.directory
     assert run.stdout.rstrip().splitlines()[-1] in run.stdout.split("VALID", 1)[1], "the summary comes last"
     assert not Path(run.plan["cluster"]["data"]).exists()
-
-
-@pytest.mark.server
-@ENGINES
-def test_naive_sale_at_read_committed_loses_updates_and_oversells(
-    tmp_path: Path, cluster: Cluster, engine: str, dsn: dict[str, str]
-) -> None:
-    """The control: what must break does, and every witness names its orders."""
-    options = ("--engine", engine, "--strategy", "naive", *PRESSURE, "--stock", "300", "--duration", "3s")
-    run = run_sale(tmp_path, *options, environment=dsn)
-
-    assert run.exit_code == 4, run
-    assert_adds_up(run)
-    assert run.summary["violations"]["lost-update"] > 0
-    assert run.summary["violations"]["oversell"] > 0
-    assert "computed from version" in run.check("lost-update")["witness"]
-    assert best_sellers_sold(run) == 300 + run.summary["violations"]["oversell"]
-    assert "INVALID" in run.stdout
 
 
 @pytest.mark.server("postgres")

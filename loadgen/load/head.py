@@ -15,11 +15,13 @@ import gevent
 from gevent.event import AsyncResult
 
 from loadgen.clock import ClockOrigin, now_ns
+from loadgen.engines import engine_of
 from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import HistoryWriter
 from loadgen.load.conductor import Conductor
 from loadgen.load.live import LiveView
 from loadgen.plan import Plan
+from loadgen.report.edition import engine_title
 from loadgen.report.terminal import coloured
 from loadgen.workload import Workload
 
@@ -70,6 +72,11 @@ class Head:
         except BaseException:
             self._conductor.close()
             raise
+
+    @property
+    def server(self) -> str:
+        """The engine with version and edition, once it is prepared."""
+        return engine_title({"title": engine_of(self.plan.engine).title, **self.ready["facts"]})
 
     def open(self, process: str, origin: ClockOrigin) -> None:
         """Open the history of one load process, whose times are of the clock ``origin``."""

@@ -59,8 +59,8 @@ class Hosting:
 
     @property
     def place(self) -> str:
-        """Where the load goes, in the words of the options: what the page shows as host."""
-        return f"{self.head.plan.engine}, {self.head.plan.cluster}" if self.head is not None else ""
+        """Where the load goes, with the server's edition: what the page shows as host beside its figures."""
+        return f"{self.head.server}, {self.head.plan.cluster}" if self.head is not None else ""
 
     @property
     def judging(self) -> bool:

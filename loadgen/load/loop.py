@@ -1,8 +1,8 @@
 """One native thread with one uvloop event loop: transactions run there, and gevent never waits on a statement.
 
 Locust patches the standard library with gevent, whose "threads" are greenlets of one native thread. So the thread is
-started by the unpatched call, shares no lock with greenlets, and is waited for by sleeping, which gevent makes
-cooperative. It is started after ``--processes`` has forked: a fork does not copy threads.
+started by the unpatched call, shares no lock with greenlets, and is waited for by gevent's own sleep, in which other
+greenlets go on. It is started after ``--processes`` has forked: a fork does not copy threads.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+import gevent
 import uvloop
 from gevent import monkey
 
@@ -129,13 +130,13 @@ class LoopThread:
 
 
 def sleep_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Sleep until ``condition`` holds, at most ``timeout_s`` seconds; whether it does. Cooperative under gevent."""
+    """Sleep until ``condition`` holds, at most ``timeout_s`` seconds; whether it does. Other greenlets go on."""
     deadline = time.monotonic() + timeout_s
     pause_s = SHORTEST_SLEEP_S
     while not condition():
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return False
-        time.sleep(min(pause_s, left_s))
+        gevent.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 2, LONGEST_SLEEP_S)
     return True

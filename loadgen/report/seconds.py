@@ -1,6 +1,7 @@
 """``seconds.csv``: one row for each second of a run in UTC, to lay over a server's own graphs.
 
 An op stands in the second in which it was answered; what was due, and what was skipped, in the second it was due.
+The last column says which server it was, with its edition.
 """
 
 import os
@@ -15,6 +16,7 @@ from loadgen.clock import NS_PER_MS, NS_PER_S
 from loadgen.errors import StoreError
 from loadgen.history import History, LoadProcess
 from loadgen.op import Outcome
+from loadgen.report.edition import engine_title
 
 ALWAYS_TOLD = ("placed", "sold_out", "limited")
 """Answers that have a column even where nobody got them, so that the tables of two runs compare."""
@@ -25,6 +27,7 @@ def write_seconds(history: History, plan_facts: Mapping[str, Any], path: Path) -
     """Write the table of ``history`` to ``path``, whole or not at all. Raises StoreError."""
     workload = plan_facts["workload"]
     table = seconds_table(history, workload["kinds"], workload["answers"])
+    table["server"] = engine_title(plan_facts.get("engine") or {})
     temporary = path.with_name(path.name + ".part")
     try:
         table.to_csv(temporary, index=False, float_format="%.3f")

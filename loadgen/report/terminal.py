@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
+
 WIDTH = 110
 HEIGHT = 50
 MARGIN = 10
@@ -17,11 +19,6 @@ WITNESS_LINES = 4
 
 KINDS = ("order", "order_refused", "pay", "cancel", "release", "browse")
 KIND_TITLES = {"order": "order placed", "order_refused": "order refused"}
-NOT_THE_CLUSTER = {
-    "seekdb": "seekdb is OceanBase's single-node edition: no figure here is one of an OceanBase cluster",
-    "unistore": "unistore is TiDB's store in one process, for trying out: no figure here is one of TiDB on TiKV",
-}
-"""Editions whose figures must never stand as their big sister's."""
 WANTED_DURABILITY = (
     "fsync",
     "synchronous_commit",
@@ -99,18 +96,10 @@ def coloured(report: str) -> str:
     return f"{first}\n{rest}"
 
 
-def engine_title(summary: Facts, plan_facts: Facts) -> str:
-    """The engine as it may be named beside a figure: with version and edition, a lesser edition never as the whole."""
-    engine = summary.get("engine") or {}
-    known = plan_facts.get("engine") or {}
-    title = str(known.get("title") or known.get("name") or engine.get("name") or "unknown engine")
-    edition, version = str(engine.get("edition") or known.get("edition") or ""), str(engine.get("version") or "")
-    version = version or str(known.get("version") or "")
-    if edition in NOT_THE_CLUSTER:
-        return f"{edition} {version} ({title}'s dialect)"
-    if edition and edition.lower() not in title.lower():
-        return f"{title} {version} ({edition})"
-    return f"{title} {version}".rstrip()
+def _title(summary: Facts, plan_facts: Facts) -> str:
+    """The engine beside a figure, by what the summary knows and, where it lacks it, the plan."""
+    told = {name: value for name, value in (summary.get("engine") or {}).items() if value}
+    return engine_title({**(plan_facts.get("engine") or {}), **told})
 
 
 def _verdict(page: _Page, summary: Facts) -> None:
@@ -144,7 +133,7 @@ def _what_ran(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     nodes = (summary.get("engine") or {}).get("nodes") or plan.get("nodes", 1)
     replication = (plan_facts.get("cluster") or {}).get("replication") or {}
     replicated = f" ({replication['kind']})" if replication.get("kind") else ""
-    title = engine_title(summary, plan_facts)
+    title = _title(summary, plan_facts)
     level = engine.get("level") or (summary.get("engine") or {}).get("isolation") or ""
     asked = "as asked" if plan.get("isolation") else "its default"
     means = f", documented as {engine['means']}" if engine.get("means") else ""
@@ -173,7 +162,7 @@ def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     page.add(
         "Orders/s",
         f"{_rate(orders.get('per_second_mean'))} mean, {_rate(orders.get('per_second_peak'))} in the best second "
-        f"(placed orders only) on {engine_title(summary, plan_facts)}",
+        f"(placed orders only) on {_title(summary, plan_facts)}",
     )
     due, started, skipped = (orders.get(name, 0) for name in ("due", "started", "skipped"))
     share = f" ({100 * skipped / due:.1f} %)" if due else ""
@@ -195,7 +184,7 @@ def _transactions(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     if counts:
         page.add(
             "Txns/s",
-            f"{_rate(counts.get('per_second_mean'))} mean (committed only) on {engine_title(summary, plan_facts)}",
+            f"{_rate(counts.get('per_second_mean'))} mean (committed only) on {_title(summary, plan_facts)}",
             f"due {_count(counts['due'])} = started {_count(counts['started'])} + skipped {_count(counts['skipped'])}; "
             f"started = ok {_count(counts['ok'])} + fail {_count(counts['fail'])} + info {_count(counts['info'])}",
         )

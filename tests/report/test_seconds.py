@@ -68,9 +68,12 @@ def test_a_run_without_ops_has_a_table_without_rows() -> None:
 
 
 def test_a_table_that_cannot_be_written_leaves_nothing(history: History, tmp_path: Path) -> None:
-    """Whole or not at all."""
+    """Whole or not at all; every row names the server with its edition."""
+    facts = plan_facts("x")
+    facts["engine"] |= {"title": "OceanBase", "edition": "seekdb", "version": "1.4"}
     with pytest.raises(StoreError):
-        write_seconds(history, plan_facts("x"), tmp_path / "missing" / "seconds.csv")
-    write_seconds(history, plan_facts("x"), tmp_path / "seconds.csv")
+        write_seconds(history, facts, tmp_path / "missing" / "seconds.csv")
+    write_seconds(history, facts, tmp_path / "seconds.csv")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "seconds.csv"]
+    assert set(pd.read_csv(tmp_path / "seconds.csv")["server"]) == {"seekdb 1.4 (OceanBase's dialect)"}

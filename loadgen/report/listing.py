@@ -1,0 +1,81 @@
+"""Runs in a table, one line each: for a terminal, or as Markdown for a note or a README."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from loadgen.errors import StoreError
+from loadgen.report.edition import engine_title
+from loadgen.run_directory import RunDirectory, read_json
+
+HEAD = (
+    *("started (UTC)", "engine", "cluster", "workload", "strategy", "isolation", "verdict", "violations"),
+    *("orders", "orders/s", "p50 ms", "p99 ms", "run"),
+)
+NUMBERS = HEAD.index("violations"), HEAD.index("run")
+"""The columns from the first to before the second are numbers, and stand at the right."""
+Row = tuple[str, ...]
+_NO_FIGURES = ("-",) * (HEAD.index("run") - HEAD.index("violations"))
+
+
+def listing(runs: Iterable[RunDirectory]) -> list[Row]:
+    """A row under HEAD for each run, times in milliseconds of response; of a broken run, what can be said of it."""
+    return [_row(run) for run in runs]
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """``rows`` in aligned columns under their head."""
+    widths = [max(len(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
+    first, end = NUMBERS
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if first <= column < end else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (HEAD, *rows)
+    )
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """``rows`` as a Markdown table without the runs' directories, which nobody else has."""
+    first, end = NUMBERS
+    rule = ["---:" if first <= column < end else "---" for column in range(len(HEAD))]
+    lines = (HEAD, rule, *rows)
+    return "\n".join(f"| {' | '.join(text.replace('|', '&#124;') for text in line[:-1])} |" for line in lines)
+
+
+def _row(run: RunDirectory) -> Row:
+    if run.logs.is_dir() and not run.plan.exists():
+        return (*("-",) * HEAD.index("verdict"), "not started", *_NO_FIGURES, f"{run.path}: {run.logs} tells why")
+    try:
+        plan_facts = read_json(run.plan)
+        plan, started = plan_facts["plan"], str(plan_facts["started_utc"])[:19].replace("T", " ")
+        engine, cluster = plan_facts["engine"], _cluster(plan["cluster"], plan_facts.get("cluster") or {})
+        what = (started, engine_title(engine), cluster, plan["workload"], plan["strategy"], engine["level"])
+    except (StoreError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error) if isinstance(error, StoreError) else f"{run.plan} lacks what it should hold"
+        return (*("-",) * HEAD.index("verdict"), "broken", *_NO_FIGURES, f"{run.path}: {reason}")
+    try:
+        result = _result(read_json(run.summary)) if run.summary.exists() else ("unfinished", *_NO_FIGURES)
+    except (StoreError, KeyError, TypeError, ValueError, AttributeError):
+        result = ("broken", *_NO_FIGURES)
+    return (*map(str, what), *result, str(run.path))
+
+
+def _cluster(provider: str, facts: Mapping[str, Any]) -> str:
+    """Where it ran; of several nodes how many, and how they are replicated, which is what an order is worth."""
+    if int(facts.get("nodes", 1)) < 2:
+        return provider
+    kind = str((facts.get("replication") or {}).get("kind", "")).partition(":")[0]
+    return f"{provider}, {facts['nodes']} nodes" + (f": {kind}" if kind else "")
+
+
+def _result(summary: Mapping[str, Any]) -> Row:
+    orders, times = summary.get("orders") or {}, (summary.get("response_time_ms") or {}).get("order") or {}
+    verdict = str(summary["verdict"]) + (" (cut short)" if summary.get("cut_short") else "")
+    violations = sum(int(count) for count in (summary.get("violations") or {}).values())
+    figures = (_figure(orders.get("per_second_mean")), _figure(times.get("p50")), _figure(times.get("p99")))
+    return (verdict, f"{violations:,}", _figure(orders.get("placed"), ",d"), *figures)
+
+
+def _figure(value: Any, how: str = ",.1f") -> str:
+    return "-" if value is None else format(value, how)
