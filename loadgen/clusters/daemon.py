@@ -34,8 +34,9 @@ def docker_client() -> Any:
         client = docker.from_env(timeout=120)
         client.ping()
     except DockerException as error:
+        reason = _reason(error)
         raise ClusterError(
-            f"Docker does not answer ({(reason := _reason(error))}): {_remedy(reason)}, "
+            f"Docker does not answer ({reason}): {_remedy(reason)}, "
             "or use --cluster embedded; `loadgen doctor` tells what else is missing"
         ) from error
     return client

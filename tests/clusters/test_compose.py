@@ -1,5 +1,6 @@
 """Clusters by compose, for real: replicated as they should be, in the servers' own words, and gone afterwards."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -128,5 +129,31 @@ def test_member_that_dies_is_named_with_its_last_words(
     """Too little memory for a member: which one, why, and nothing stays."""
     monkeypatch.setenv("LOADGEN_MEMORY", "12m")
     with pytest.raises(ClusterError, match=r"PostgreSQL's node1 .+: .+"):
+        start(Plan(cluster="compose"), place)
+    assert left_by(client, place) == []
+
+
+@pytest.mark.container("postgres")
+def test_missing_image_of_a_member_names_the_ways_to_have_one(
+    place: Place, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that is nowhere: one line, and nothing stays."""
+    monkeypatch.setenv("LOADGEN_IMAGE_POSTGRES", "registry.invalid/postgres:none")
+    with pytest.raises(ClusterError, match=r"registry\.invalid.*LOADGEN_IMAGE_\*.*deploy/images/build\.sh") as raised:
+        start(Plan(cluster="compose"), place)
+    assert "\n" not in str(raised.value)
+    assert left_by(client, place) == []
+
+
+@pytest.mark.container("postgres")
+def test_docker_without_its_compose_plugin_is_said_to_be_so(
+    place: Place, tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Docker's client says then, and what to install."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho \"docker: 'compose' is not a docker command.\" >&2\nexit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ClusterError, match=r"no compose plugin.*install docker-compose-plugin"):
         start(Plan(cluster="compose"), place)
     assert left_by(client, place) == []

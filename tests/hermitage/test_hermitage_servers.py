@@ -12,6 +12,7 @@ from loadgen.hermitage.cases import CASES
 from loadgen.hermitage.command import exit_code
 from loadgen.hermitage.matrix import Matrix, Row, measure
 from loadgen.hermitage.published import NOT_TESTED
+from loadgen.plan import ENGINES
 
 ALL = ["G0", "G1a", "G1b", "G1c", "OTV", "PMP", "P4", "G-single", "G2-item", "G2"]
 EXPECTED = {
@@ -43,30 +44,11 @@ def _played(engine: str, cluster: Any) -> Matrix:
     return measure(dialect, cluster.address, levels, CASES, run_id="hermitage", say=lambda _: None)
 
 
-def _started(engine: str, tmp_path: Path) -> Any:
-    from loadgen import clusters
-    from loadgen.clusters.cluster import Place
-    from loadgen.plan import Plan
-
-    return clusters.start(Plan(engine=engine, cluster="embedded"), Place(logs=tmp_path, say=lambda _: None))
-
-
 @pytest.mark.server
-@pytest.mark.parametrize("engine", ["postgres", "oceanbase"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_matrix_of_a_server_is_what_it_is_known_to_be(engine: str, cluster: Any) -> None:
     """Every cell of every level, those of FOR UPDATE, and no promise of the documents broken."""
     _assert_as_known(_played(engine, cluster))
-
-
-@pytest.mark.server
-@pytest.mark.parametrize("engine", ["mysql", "tidb"])
-def test_the_matrix_of_a_server_of_its_own_is_what_it_is_known_to_be(engine: str, tmp_path: Path) -> None:
-    """The same, on a server started for it."""
-    cluster = _started(engine, tmp_path)
-    try:
-        _assert_as_known(_played(engine, cluster))
-    finally:
-        cluster.stop(keep=False)
 
 
 @pytest.mark.server("oceanbase")
