@@ -89,6 +89,7 @@ def anomalies(options: argparse.Namespace) -> int:
     found: list[ProbeRun] = []
     interrupted = False
     try:
+        # Taken one by one: an interrupt leaves what was done.
         found.extend(map(read_probe, options.runs) if options.runs else _driven(options, stamp))
     except KeyboardInterrupt:
         interrupted = True
@@ -197,7 +198,7 @@ def drive(trial: Trial, duration_s: float, dsn: str, directory: Path) -> ProbeRu
 
 
 def locustfile(workload: str) -> Path:
-    """The probe's file: beside the package in a checkout, inside it in a wheel. Raises ClusterError if there is none."""
+    """The probe's file: beside the package in a checkout, inside it in a wheel. Raises ClusterError without."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "workloads", package.parent / "workloads"):
         if (folder / f"{workload}.py").is_file():
