@@ -69,7 +69,8 @@ def add_anomalies_arguments(sub: argparse.ArgumentParser) -> None:
     sub.formatter_class = argparse.RawDescriptionHelpFormatter
     sub.add_argument("runs", metavar="RUN", nargs="*", type=Path, help="runs of probes to make the matrix of")
     sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (all)")
-    sub.add_argument("--dsn", default="", help="a server of --engine that is there already (one is started)")
+    dsn = os.environ.get("LOADGEN_DSN", "")
+    sub.add_argument("--dsn", default=dsn, help="a server of --engine, or LOADGEN_DSN (each run starts its own)")
     sub.add_argument("--isolation", default="", metavar="LEVEL", help="only this level (all that the engine has)")
     sub.add_argument("--workload", action="append", choices=PROBES, help="a probe; may be repeated (all)")
     sub.add_argument("--strategy", action="append", choices=STRATEGIES, help="a strategy; may be repeated (all)")
