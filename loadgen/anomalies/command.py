@@ -1,6 +1,7 @@
 """The command ``loadgen anomalies``: the probes run one after another, and the matrix of what they found."""
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -155,7 +156,7 @@ def _driven(options: argparse.Namespace, stamp: str) -> Iterator[ProbeRun]:
             continue
         directory = RUNS / f"{stamp}-{trial.engine}-{trial.workload}-{trial.level.replace(' ', '-')}-{trial.strategy}"
         try:
-            run = drive(trial, duration_s, options.dsn, directory)
+            run, interrupted = drive(trial, duration_s, options.dsn, directory)
         except ClusterError as error:
             if options.engine:
                 raise
@@ -165,12 +166,14 @@ def _driven(options: argparse.Namespace, stamp: str) -> Iterator[ProbeRun]:
         told = ", ".join(f"{name} {count:,}" for name, count in sorted(run.anomalies.items())) or "no anomaly"
         _say(f"[{number}/{len(plan)}] {trial}: {run.transactions:,} transactions, {told}")
         yield run
+        if interrupted:
+            raise KeyboardInterrupt
 
 
-def drive(trial: Trial, duration_s: float, dsn: str, directory: Path) -> ProbeRun:
-    """Make one run, in a process of its own, and read what it found. Raises ClusterError if it left no summary.
+def drive(trial: Trial, duration_s: float, dsn: str, directory: Path) -> tuple[ProbeRun, bool]:
+    """Make one run, in a process of its own; what it found, and whether Ctrl-C ended it.
 
-    On Ctrl-C the run is told to end, and KeyboardInterrupt goes on.
+    Raises ClusterError if it left nothing that could be read, KeyboardInterrupt if Ctrl-C was why.
     """
     command = [
         *(sys.executable, "-m", "locust", "-f", str(locustfile(trial.workload)), *LOAD),
@@ -184,18 +187,31 @@ def drive(trial: Trial, duration_s: float, dsn: str, directory: Path) -> ProbeRu
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as child:
-        try:
-            _, told = child.communicate(timeout=duration_s + OVERHEAD_S)
-        except (KeyboardInterrupt, subprocess.TimeoutExpired) as reason:
-            _end(child)
-            if isinstance(reason, KeyboardInterrupt):
-                raise
-            raise ClusterError(f"{trial}: the run did not end within {duration_s + OVERHEAD_S:g} s") from None
+        told, interrupted = _ended(child, duration_s + OVERHEAD_S)
     try:
-        return read_probe(directory)
+        return read_probe(directory), interrupted
     except StoreError as error:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        with contextlib.suppress(OSError):
+            directory.rmdir()  # empty, where nothing was started
         lines = [line for line in told.splitlines() if line.startswith("loadgen: ")] or [f"loadgen: {error}"]
         raise ClusterError(f"{trial}: {lines[-1].removeprefix('loadgen: ')}") from None
+
+
+def _ended(child: "subprocess.Popen[str]", within_s: float) -> tuple[str, bool]:
+    """What the run told once it ended, and whether Ctrl-C made it end; one that takes too long is ended too."""
+    interrupted = False
+    for wait_s in (within_s, END_WITHIN_S):
+        try:
+            return child.communicate(timeout=wait_s)[1], interrupted
+        except KeyboardInterrupt:
+            interrupted = True
+        except subprocess.TimeoutExpired:
+            pass
+        child.terminate()  # it judges what it did
+    child.kill()
+    return child.communicate()[1], interrupted
 
 
 def locustfile(workload: str) -> Path:
@@ -205,14 +221,6 @@ def locustfile(workload: str) -> Path:
         if (folder / f"{workload}.py").is_file():
             return folder / f"{workload}.py"
     raise ClusterError(f"this installation of loadgen has no workloads (looked beside and in {package})")
-
-
-def _end(child: "subprocess.Popen[str]") -> None:
-    child.terminate()
-    try:
-        child.communicate(timeout=END_WITHIN_S)
-    except (KeyboardInterrupt, subprocess.TimeoutExpired):
-        child.kill()
 
 
 def _store(path: Path, text: str) -> None:
