@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadgen.anomalies.matrix import ProbeRun, read_probe, render, rows_of, to_json
+from loadgen.anomalies.matrix import ProbeRun, read_probe, render, rows_of, to_json, told
 from loadgen.errors import ClusterError, PlanError, StoreError
 from loadgen.plan import ENGINES, MAX_DURATION_S, STRATEGIES, parse_duration, parse_isolation
 from loadgen.promise import PROBES
@@ -163,8 +163,8 @@ def _driven(options: argparse.Namespace, stamp: str) -> Iterator[ProbeRun]:
             left_out.add(trial.engine)
             _say(f"{trial.engine} is left out: {error}")
             continue
-        told = ", ".join(f"{name} {count:,}" for name, count in sorted(run.anomalies.items())) or "no anomaly"
-        _say(f"[{number}/{len(plan)}] {trial}: {run.transactions:,} transactions, {told}")
+        found = ", ".join(f"{name} {run.anomalies[name]:,}" for name in told(run.anomalies)) or "no anomaly"
+        _say(f"[{number}/{len(plan)}] {trial}: {run.transactions:,} transactions, {found}")
         yield run
         if interrupted:
             raise KeyboardInterrupt
@@ -187,7 +187,7 @@ def drive(trial: Trial, duration_s: float, dsn: str, directory: Path) -> tuple[P
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as child:
-        told, interrupted = _ended(child, duration_s + OVERHEAD_S)
+        errors, interrupted = _ended(child, duration_s + OVERHEAD_S)
     try:
         return read_probe(directory), interrupted
     except StoreError as error:
@@ -195,7 +195,7 @@ def drive(trial: Trial, duration_s: float, dsn: str, directory: Path) -> tuple[P
             raise KeyboardInterrupt from None
         with contextlib.suppress(OSError):
             directory.rmdir()  # empty, where nothing was started
-        lines = [line for line in told.splitlines() if line.startswith("loadgen: ")] or [f"loadgen: {error}"]
+        lines = [line for line in errors.splitlines() if line.startswith("loadgen: ")] or [f"loadgen: {error}"]
         raise ClusterError(f"{trial}: {lines[-1].removeprefix('loadgen: ')}") from None
 
 

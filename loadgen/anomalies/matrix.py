@@ -112,9 +112,14 @@ def rows_of(runs: Iterable[ProbeRun]) -> list[Row]:
     return [Row(tuple(grouped[key])) for key in sorted(grouped, key=place)]
 
 
+def told(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that a person is told, each once."""
+    return sorted({name for name in names if not name.endswith(HIDDEN)})
+
+
 def render(rows: Sequence[Row], *, witnesses: bool) -> str:
     """The matrix as Markdown that reads well on a terminal, with one witness of each cell if they are asked for."""
-    shown = [name for name in sorted({name for row in rows for name in row.anomalies}) if not name.endswith(HIDDEN)]
+    shown = told(name for row in rows for name in row.anomalies)
     parts = ["# Anomalies that the probes found", LEGEND]
     for engine in dict.fromkeys(row.runs[0].engine for row in rows):
         mine = [row for row in rows if row.runs[0].engine == engine]
@@ -122,7 +127,7 @@ def render(rows: Sequence[Row], *, witnesses: bool) -> str:
         table += [_line(row, shown) for row in mine]
         parts += [f"## {engine}", _table(table)]
         if witnesses:
-            parts += [_witness(row, name) for row in mine for name in row.anomalies if not name.endswith(HIDDEN)]
+            parts += [_witness(row, name) for row in mine for name in told(row.anomalies)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -134,12 +139,12 @@ def to_json(rows: Sequence[Row], made_utc: str) -> dict[str, Any]:
 def _row_json(row: Row) -> dict[str, Any]:
     first, cells = row.runs[0], {}
     for name, count in row.anomalies.items():
-        told, run = row.witness(name)
+        words, run = row.witness(name)
         cells[name] = {
             "count": count,
             "per_million": round(row.per_million(name), 1),
             "forbidden": any(name in each.forbidden for each in row.runs),
-            "witness": told,
+            "witness": words,
             "run": run.directory,
         }
     return {
@@ -179,8 +184,8 @@ def _cell(row: Row, name: str) -> str:
 
 
 def _witness(row: Row, name: str) -> str:
-    told, run = row.witness(name)
-    return f"{run.level}, {run.strategy}, {name}: {told}\n(in {run.directory})"
+    words, run = row.witness(name)
+    return f"{run.level}, {run.strategy}, {name}: {words}\n(in {run.directory})"
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
