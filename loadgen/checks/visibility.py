@@ -198,14 +198,16 @@ def _between(seen: Observed, reads: Ints, writes: Ints, place: Ints, rank: Ints)
     writes = writes[sorting(pack(key[writes], turn[txn[writes]]))]
     if not len(writes) or not len(reads):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    mops = np.concatenate((writes, reads))
+    both = pack(key[mops], turn[txn[mops]])
+    end = _ranked(both[: len(writes)], both[len(writes) :])
+    # Behind the write that was read, or where nothing was read at the first of the key.
+    begin = np.searchsorted(key[writes], np.arange(seen.txns.keys))[key[reads]]
+    behind = np.zeros(len(txn), np.int64)
+    behind[writes] = np.arange(1, len(writes) + 1)
     sources = seen.source[reads]
-    own = np.where(sources >= 0, txn[np.maximum(sources, 0)], 0)
-    low = np.where(sources >= 0, turn[own] + 1, 0)
-    keys = np.concatenate((key[writes], key[reads], key[reads]))
-    both = pack(keys, np.concatenate((turn[txn[writes]], low, turn[txn[reads]])))
-    have = both[: len(writes)]
-    begin = _ranked(have, both[len(writes) : len(writes) + len(reads)])
-    many = np.maximum(0, _ranked(have, both[len(writes) + len(reads) :]) - begin)
+    begin[sources >= 0] = np.maximum(begin[sources >= 0], behind[sources[sources >= 0]])
+    many = np.maximum(0, end - begin)
     if int(many.sum()) > _MOST_BETWEEN:
         raise TimeLimitError
     read = np.repeat(reads, many)
