@@ -22,7 +22,8 @@ HIDDEN = ("-process", "-realtime")
 NONE = "·"
 LEGEND = f"""\
 Anomalies per million committed transactions, and how many were found; {NONE} none
-wrong-total counts reads of the bank: after one lost update every read is wrong
+Of cycles those of two transactions are all counted, of longer ones some. wrong-total counts reads of the bank: after
+one lost update all that follow are wrong
 ! the engine documents that it cannot happen at that level   ? a run of the row could not be judged"""
 
 
