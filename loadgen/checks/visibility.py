@@ -125,6 +125,7 @@ class Sight:
         self.src, self.dst = self.turn[visible.src], self.turn[visible.dst]
         self.reads, self.writes = outside_reads(seen), final_writes(seen)
         self._unseen = np.zeros(0, np.int64)
+        self._place = np.zeros(0, np.int64)
 
     @functools.cached_property
     def masks(self) -> list[int]:
@@ -137,7 +138,7 @@ class Sight:
         What is visible and the ranks of each key must go upwards in ``place``: so only writes between what was read
         and the reader come into question, and of a correct store these are few and near.
         """
-        read, write = _between(self.seen, self.reads, self.writes, place, rank)
+        read, write = _between(self.seen, *self._anew(place), place, rank)
         pair = read * len(self.seen.txn) + write
         new = ~np.isin(pair, self._unseen)
         read, write, pair = read[new], write[new], pair[new]
@@ -158,6 +159,16 @@ class Sight:
         # Another order asks about much the same pairs again.
         self._unseen = np.concatenate((self._unseen, pair[~reached]))
         return _others(self.seen, read[reached], write[reached])
+
+    def _anew(self, place: Ints) -> tuple[Ints, Ints]:
+        """The reads and the writes to look at: all at first, then those of the keys of transactions that moved."""
+        before, self._place = self._place, place
+        if not len(before):
+            return self.reads, self.writes
+        key = self.seen.txns.key
+        moved = np.zeros(self.seen.txns.keys, np.bool_)
+        moved[key[(place != before)[self.seen.txn]]] = True
+        return self.reads[moved[key[self.reads]]], self.writes[moved[key[self.writes]]]
 
 
 def _by_session(seen: Observed, turn: Ints, masks: list[int], first: Ints, last: Ints) -> Flags:
