@@ -132,6 +132,12 @@ class Sight:
         """For each turn the bit set of the turns before it, nearest first, that reach it."""
         return _masks(self.seen.txns.count, self.src, self.dst, self.deadline)
 
+    @functools.cached_property
+    def _sources(self) -> tuple[list[int], list[int]]:
+        """From where edges lead to each turn: all sources by turn, and where those of each turn begin."""
+        begins = np.concatenate(([0], np.cumsum(np.bincount(self.dst, minlength=self.seen.txns.count))))
+        return self.src[sorting(self.dst)].tolist(), begins.tolist()
+
     def hidden(self, place: Ints, rank: Ints) -> Hidden:
         """Hidden writes, later by ``rank``, of transactions that the reader can see. Raises TimeLimitError.
 
@@ -155,7 +161,8 @@ class Sight:
         far = np.flatnonzero(~near)
         reached[far] = _by_session(self.seen, self.turn, masks, first[far], last[far])
         left = far[~reached[far]]
-        reached[left] = _reached_far(self.src, self.dst, first[left], last[left], self.deadline)
+        if len(left):
+            reached[left] = _reached_far(self._sources, first[left], last[left], self.deadline)
         # Another order asks about much the same pairs again.
         self._unseen = np.concatenate((self._unseen, pair[~reached]))
         return _others(self.seen, read[reached], write[reached])
@@ -256,14 +263,10 @@ def _masks(count: int, src: Ints, dst: Ints, deadline: Deadline) -> list[int]:
     return masks
 
 
-def _reached_far(src: Ints, dst: Ints, first: Ints, last: Ints, deadline: Deadline) -> Flags:
+def _reached_far(edges: tuple[list[int], list[int]], first: Ints, last: Ints, deadline: Deadline) -> Flags:
     """Which of ``last`` can be reached from ``first``: a search backwards, as far down as ``first``."""
     reached = np.zeros(len(first), np.bool_)
-    if not len(first):
-        return reached
-    order = sorting(dst)
-    sources = src[order].tolist()
-    start = np.concatenate(([0], np.cumsum(np.bincount(dst, minlength=int(last.max()) + 1)))).tolist()
+    sources, start = edges
     by_last = np.argsort(last, kind="stable")
     for group in np.split(by_last, np.flatnonzero(np.diff(last[by_last])) + 1):
         lowest = int(first[group].min())
