@@ -26,6 +26,7 @@ LAZY_COMMANDS = {
     "status": ("loadgen.standing", "add_status_arguments", "show the clusters that stay"),
     "down": ("loadgen.standing", "add_down_arguments", "remove them"),
     "hermitage": ("loadgen.hermitage.command", "add_hermitage_arguments", "what each isolation level really prevents"),
+    "anomalies": ("loadgen.anomalies.command", "add_anomalies_arguments", "how often each anomaly happens"),
     "export": ("loadgen.interchange.export", "add_export_arguments", "write a run's history as Elle's operation maps"),
 }
 """The commands whose code is imported only for them: module, what fills the parser, help."""

@@ -39,12 +39,13 @@ LAYERS = {
     "conductor": 4,
     "run": 5,
     "hermitage": 5,
+    "anomalies": 5,
     "cli": 6,
     "__main__": 7,
 }
 """Each room's height: an import goes to a room of the same height or a lower one."""
 JUDGING = {"checks", "measures", "judge", "promise", "interchange", "report"}
-NOT_FOR_JUDGING = {"engines", "clusters", "load", "run", "conductor", "conclusion", "hermitage", "cli"}
+NOT_FOR_JUDGING = {"engines", "clusters", "load", "run", "conductor", "conclusion", "hermitage", "anomalies", "cli"}
 DRIVERS = {"asyncpg", "asyncmy", "pymysql", "uvloop", "locust", "gevent", "pandas"}
 
 

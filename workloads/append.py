@@ -2,7 +2,8 @@
 
 A transaction reads whole lists and appends unique values to them. A read shows every append before it, in order, so
 the order of all writes of a key comes from the data itself. Lists are text, in three tables, as in Jepsen's tests of
-SQL databases; ``--skus`` says how many keys are in use at a time.
+SQL databases; ``--skus`` says how many keys are in use at a time. With ``--strategy pessimistic`` reads lock what they
+read.
 """
 
 from loadgen import probes
@@ -26,6 +27,7 @@ def _append(table: str) -> Statement:
 NAMES = tuple(f"append_{index}" for index in range(TABLES))
 APPEND = tuple(_append(name) for name in NAMES)
 READ_LIST = tuple(Statement(f"SELECT list FROM {name} WHERE id = :key") for name in NAMES)
+READ_LOCKED = tuple(Statement(f"SELECT list FROM {name} WHERE id = :key FOR UPDATE") for name in NAMES)
 
 
 def tables(plan: Plan) -> tuple[Table, ...]:
@@ -58,10 +60,11 @@ class Appender(SessionUser):
     @task(1)
     def transaction(self, transaction: Transaction) -> Body:
         """Read and append, in the order of the micro-operations."""
+        read = READ_LOCKED if self.plan.strategy == "pessimistic" else READ_LIST
         touched: tuple[int, ...] = ()
         for act, key, value in transaction.micro_ops:
             if act == READ:
-                rows = (yield READ_LIST[key % TABLES](key)).rows
+                rows = (yield read[key % TABLES](key)).rows
                 elements = tuple(map(int, rows[0][0].split(","))) if rows else ()
                 filled = elements + (-1,) * (len(elements) % 2)
                 touched += (2 * key, len(elements), -1)

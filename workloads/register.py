@@ -1,7 +1,7 @@
 """Registers: rows that are read and overwritten by unique values. Run it with ``locust -f workloads/register.py``.
 
 The database counts each row's writes in ``version``, so the order of all writes comes from the data, as in the sale.
-``--skus`` says how many registers there are.
+``--skus`` says how many registers there are. With ``--strategy pessimistic`` reads lock what they read.
 """
 
 from loadgen import probes
@@ -11,6 +11,7 @@ from loadgen.probes import READ, Answer, Transaction
 from loadgen.workload import Body, Reply, Statement, Table, Workload
 
 READ_REGISTER = Statement("SELECT value, version FROM register WHERE id = :key")
+READ_LOCKED = Statement("SELECT value, version FROM register WHERE id = :key FOR UPDATE")
 WRITE_REGISTER = Statement("UPDATE register SET value = :value, {bump} WHERE id = :key {bumped}")
 
 
@@ -45,10 +46,11 @@ class Registrar(SessionUser):
     @task(1)
     def transaction(self, transaction: Transaction) -> Body:
         """Read and write, in the order of the micro-operations."""
+        read = READ_LOCKED if self.plan.strategy == "pessimistic" else READ_REGISTER
         touched: tuple[int, ...] = ()
         for act, key, value in transaction.micro_ops:
             if act == READ:
-                seen, version = (yield READ_REGISTER(key)).rows[0]
+                seen, version = (yield read(key)).rows[0]
                 touched += (2 * key, seen, version)
             else:
                 written = yield WRITE_REGISTER(value, key)

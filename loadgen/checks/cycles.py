@@ -16,6 +16,7 @@ from loadgen.checks.anomaly import Anomalies
 from loadgen.checks.graph import Deadline, Graph, TimeLimitError, cyclic, cyclic_part, split
 from loadgen.checks.models import Order, Rule
 from loadgen.checks.observed import Observed
+from loadgen.checks.pairs import count_pairs
 from loadgen.checks.transactions import Edge, Ints
 from loadgen.checks.words import edge_words, txn_words
 
@@ -101,7 +102,8 @@ def forbidden_part(graph: Graph, rule: Rule) -> Graph:
 def name_cycles(seen: Observed, part: Graph, rule: Rule, order: Order, deadline: Deadline) -> Anomalies:
     """The smallest cycles of each sort that ``rule`` and ``order`` forbid in ``part``, the cyclic edges of a graph.
 
-    Once the time is over, what was not found is not named; the caller knows from ``part`` that a cycle exists.
+    Counted are all cycles of two transactions, or if they are more, the components in which one was found. Once the
+    time is over, what was not found is not named; the caller knows from ``part`` that a cycle exists.
     """
     found = Anomalies()
     orders = _ORDERS[: _ORDERS.index(order) + 1]
@@ -116,6 +118,9 @@ def name_cycles(seen: Observed, part: Graph, rule: Rule, order: Order, deadline:
                 cycle = _smallest(local, sort, mine)
                 if cycle:
                     found.add(sort.name, cycle_words(seen, cycle))
+    for name, pairs in count_pairs(part).items():
+        if name in found.count:
+            found.count[name] = max(found.count[name], pairs)
     return found
 
 

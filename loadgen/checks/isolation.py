@@ -372,11 +372,12 @@ class _Judge:
             shown = Sight(self.seen, visible, place, self.deadline)
             return self._told(shown.hidden(place, ranks_by(self.seen, place)))
         sight: Sight | None = None
+        guess: Ints | None = None
         for _ in range(_ROUNDS):
             self.deadline.check()
-            place = guessed_order(self.seen, visible.plus(forced))
-            sight = sight or Sight(self.seen, visible, place, self.deadline)
-            more = sight.hidden(place, ranks_by(self.seen, place))
+            guess = guessed_order(self.seen, visible.plus(forced), guess)
+            sight = sight or Sight(self.seen, visible, guess, self.deadline)
+            more = sight.hidden(guess, ranks_by(self.seen, guess))
             if not len(more[0]):
                 return Verdict.VALID, (), ""
             hidden = (np.concatenate((hidden[0], more[0])), np.concatenate((hidden[1], more[1])))

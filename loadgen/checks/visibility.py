@@ -125,11 +125,18 @@ class Sight:
         self.src, self.dst = self.turn[visible.src], self.turn[visible.dst]
         self.reads, self.writes = outside_reads(seen), final_writes(seen)
         self._unseen = np.zeros(0, np.int64)
+        self._place = np.zeros(0, np.int64)
 
     @functools.cached_property
     def masks(self) -> list[int]:
         """For each turn the bit set of the turns before it, nearest first, that reach it."""
         return _masks(self.seen.txns.count, self.src, self.dst, self.deadline)
+
+    @functools.cached_property
+    def _sources(self) -> tuple[list[int], list[int]]:
+        """From where edges lead to each turn: all sources by turn, and where those of each turn begin."""
+        begins = np.concatenate(([0], np.cumsum(np.bincount(self.dst, minlength=self.seen.txns.count))))
+        return self.src[sorting(self.dst)].tolist(), begins.tolist()
 
     def hidden(self, place: Ints, rank: Ints) -> Hidden:
         """Hidden writes, later by ``rank``, of transactions that the reader can see. Raises TimeLimitError.
@@ -137,7 +144,7 @@ class Sight:
         What is visible and the ranks of each key must go upwards in ``place``: so only writes between what was read
         and the reader come into question, and of a correct store these are few and near.
         """
-        read, write = _between(self.seen, self.reads, self.writes, place, rank)
+        read, write = _between(self.seen, *self._anew(place), place, rank)
         pair = read * len(self.seen.txn) + write
         new = ~np.isin(pair, self._unseen)
         read, write, pair = read[new], write[new], pair[new]
@@ -154,10 +161,21 @@ class Sight:
         far = np.flatnonzero(~near)
         reached[far] = _by_session(self.seen, self.turn, masks, first[far], last[far])
         left = far[~reached[far]]
-        reached[left] = _reached_far(self.src, self.dst, first[left], last[left], self.deadline)
+        if len(left):
+            reached[left] = _reached_far(self._sources, first[left], last[left], self.deadline)
         # Another order asks about much the same pairs again.
         self._unseen = np.concatenate((self._unseen, pair[~reached]))
         return _others(self.seen, read[reached], write[reached])
+
+    def _anew(self, place: Ints) -> tuple[Ints, Ints]:
+        """The reads and the writes to look at: all at first, then those of the keys of transactions that moved."""
+        before, self._place = self._place, place
+        if not len(before):
+            return self.reads, self.writes
+        key = self.seen.txns.key
+        moved = np.zeros(self.seen.txns.keys, np.bool_)
+        moved[key[(place != before)[self.seen.txn]]] = True
+        return self.reads[moved[key[self.reads]]], self.writes[moved[key[self.writes]]]
 
 
 def _by_session(seen: Observed, turn: Ints, masks: list[int], first: Ints, last: Ints) -> Flags:
@@ -198,14 +216,16 @@ def _between(seen: Observed, reads: Ints, writes: Ints, place: Ints, rank: Ints)
     writes = writes[sorting(pack(key[writes], turn[txn[writes]]))]
     if not len(writes) or not len(reads):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    mops = np.concatenate((writes, reads))
+    both = pack(key[mops], turn[txn[mops]])
+    end = _ranked(both[: len(writes)], both[len(writes) :])
+    # Behind the write that was read, or where nothing was read at the first of the key.
+    begin = np.searchsorted(key[writes], np.arange(seen.txns.keys))[key[reads]]
+    behind = np.zeros(len(txn), np.int64)
+    behind[writes] = np.arange(1, len(writes) + 1)
     sources = seen.source[reads]
-    own = np.where(sources >= 0, txn[np.maximum(sources, 0)], 0)
-    low = np.where(sources >= 0, turn[own] + 1, 0)
-    keys = np.concatenate((key[writes], key[reads], key[reads]))
-    both = pack(keys, np.concatenate((turn[txn[writes]], low, turn[txn[reads]])))
-    have = both[: len(writes)]
-    begin = _ranked(have, both[len(writes) : len(writes) + len(reads)])
-    many = np.maximum(0, _ranked(have, both[len(writes) + len(reads) :]) - begin)
+    begin[sources >= 0] = np.maximum(begin[sources >= 0], behind[sources[sources >= 0]])
+    many = np.maximum(0, end - begin)
     if int(many.sum()) > _MOST_BETWEEN:
         raise TimeLimitError
     read = np.repeat(reads, many)
@@ -243,14 +263,10 @@ def _masks(count: int, src: Ints, dst: Ints, deadline: Deadline) -> list[int]:
     return masks
 
 
-def _reached_far(src: Ints, dst: Ints, first: Ints, last: Ints, deadline: Deadline) -> Flags:
+def _reached_far(edges: tuple[list[int], list[int]], first: Ints, last: Ints, deadline: Deadline) -> Flags:
     """Which of ``last`` can be reached from ``first``: a search backwards, as far down as ``first``."""
     reached = np.zeros(len(first), np.bool_)
-    if not len(first):
-        return reached
-    order = sorting(dst)
-    sources = src[order].tolist()
-    start = np.concatenate(([0], np.cumsum(np.bincount(dst, minlength=int(last.max()) + 1)))).tolist()
+    sources, start = edges
     by_last = np.argsort(last, kind="stable")
     for group in np.split(by_last, np.flatnonzero(np.diff(last[by_last])) + 1):
         lowest = int(first[group].min())

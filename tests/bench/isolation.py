@@ -1,6 +1,6 @@
-"""How fast and in how much memory histories are judged; and that the judge is right on thousands of simulated runs.
+"""How fast and in how much memory histories are judged. That the judge is right is another bench: simulator.py.
 
-``python -m tests.bench.isolation [--transactions N] [--runs N] [--only NAME…]``: each history is made, written in our
+``python -m tests.bench.isolation [--transactions N] [--only NAME…]``: each history is made, written in our
 own format, and judged in a fresh process, whose wall time, CPU time and peak memory are told.
 """
 
@@ -22,10 +22,7 @@ from loadgen.checks.transactions import Kind
 from loadgen.clock import clock_origin
 from loadgen.history import History, LoadProcess
 from loadgen.interchange.streams import SUFFIX
-from loadgen.testing.bugs import BUGS, simulate
 from loadgen.testing.bulk import Bulk, write_bulk
-from loadgen.testing.stores import Level, Store
-from loadgen.verdict import Verdict
 
 _CHILD = """
 import json, resource, sys, time
@@ -135,40 +132,10 @@ def sale(transactions: int) -> dict[str, Any]:
     return {"seconds": round(seconds, 2), "cpu_s": round(cpu, 2), "verdict": verdict}
 
 
-def simulated(runs: int) -> dict[str, Any]:
-    """Correct stores at their own level, and every bug: false alarms and misses."""
-    alarms = unknown = missed = 0
-    for seed in range(runs):
-        level, kind = list(Level)[seed % 3], list(Kind)[seed // 3 % 3]
-        store = Store(level, kind, seed)
-        store.run(25)
-        store.final_reads()
-        verdict = judge(store.history(), [level.value]).answers[level.value].verdict
-        alarms += verdict == Verdict.INVALID
-        unknown += verdict == Verdict.UNKNOWN
-    played = 0
-    for seed in range(max(1, runs // 400)):
-        for bug in BUGS:
-            strict = judge(simulate(bug, seed).history(), ["strict-serializable"]).answers["strict-serializable"]
-            missed += not bug.names & set(strict.anomalies)
-            played += 1
-    print(f"{runs} correct runs: {alarms} false alarms, {unknown} unknown")
-    print(f"{played} runs of {len(BUGS)} bugs: {missed} missed")
-    return {
-        "runs": runs,
-        "false_alarms": alarms,
-        "unknown": unknown,
-        "bugs": len(BUGS),
-        "bug_runs": played,
-        "missed": missed,
-    }
-
-
 def main() -> None:
     """Run what was asked for and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transactions", type=int, default=1_000_000)
-    parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--only", nargs="*", default=[])
     given = parser.parse_args()
     figures: dict[str, Any] = {"name": "isolation", "transactions": given.transactions}
@@ -182,7 +149,6 @@ def main() -> None:
             "ring": lambda: ring(folder),
             "start_up": lambda: start_up(folder),
             "sale": lambda: sale(given.transactions),
-            "simulated": lambda: simulated(given.runs),
         }
         for job, run in jobs.items():
             if not given.only or job in given.only:

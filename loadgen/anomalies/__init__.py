@@ -1,0 +1,1 @@
+"""The statistical matrix: anomalies per million transactions that the probes found, by engine, level and strategy."""
