@@ -12,7 +12,6 @@ from urllib.parse import unquote
 from loadgen import clusters, engines
 from loadgen.clock import clock_origin
 from loadgen.clusters.cluster import Cluster, Place
-from loadgen.conclusion import Conclusion
 from loadgen.engines.address import members_of
 from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, Engine, Level, level_of
 from loadgen.errors import ClusterError, LoadgenError, PlanError
@@ -80,6 +79,9 @@ class Conductor:
 
     def finish(self, message: dict[str, Any]) -> dict[str, Any]:
         """Settle, judge, report and stop; the ``done`` message."""
+        # Here rather than above: the judge is not needed before, and a start would wait for its import.
+        from loadgen.conclusion import Conclusion
+
         assert self._run is not None, "finish before start"
         conclusion = Conclusion(self._run, message, self.log)
         conclusion.final_reads(self._tables, lambda: self._final_reads(cut_short=bool(message.get("cut_short"))))

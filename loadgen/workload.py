@@ -7,11 +7,13 @@ same body runs on every driver and on an in-memory fake.
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loadgen.plan import Plan
+
+if TYPE_CHECKING:
+    # Not needed to run: whoever only starts or guards a server does without numpy's tenth of a second.
+    from numpy.typing import NDArray
 
 _PARAMETER = re.compile(r":([a-z_]+)")
 
@@ -147,9 +149,9 @@ class Workload:
     checks: tuple[str, ...]
     tables: Callable[[Plan], tuple[Table, ...]]
     invoked_types: Mapping[str, str]
-    invoked: Callable[[Plan, int, int], dict[str, NDArray[Any]]]
+    invoked: Callable[[Plan, int, int], dict[str, "NDArray[Any]"]]
     """``(plan, first, count)`` -> the history's columns of these numbers."""
-    ops: Callable[[Plan, Mapping[str, NDArray[Any]]], Sequence[Invoked]]
+    ops: Callable[[Plan, Mapping[str, "NDArray[Any]"]], Sequence[Invoked]]
 
 
 def single_statement(body: Callable[..., Body]) -> Callable[..., Body]:

@@ -12,7 +12,7 @@ from typing import Any
 from loadgen.errors import StoreError
 from loadgen.plan import ISOLATIONS, STRATEGIES
 from loadgen.promise import PROBES
-from loadgen.report.terminal import engine_title
+from loadgen.report.edition import engine_title
 from loadgen.run_directory import find_run, read_json
 from loadgen.verdict import Verdict
 
@@ -84,7 +84,7 @@ def read_probe(directory: Path) -> ProbeRun:
         broken = {check["name"]: str(check["witness"]) for check in summary["checks"] if check["anomalies"]}
         return ProbeRun(
             directory=str(directory),
-            engine=engine_title(summary, facts),
+            engine=engine_title(engine),
             level=str(engine["level"]),
             means=str(engine["means"]),
             strategy=str(plan["strategy"]),

@@ -6,13 +6,14 @@ synchronous, used by the conductor's process before and after the load.
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loadgen.errors import PlanError
 from loadgen.op import Outcome, Stage
 from loadgen.workload import Call, Result, Table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SCHEMA = "loadgen"
 """The schema (PostgreSQL) or database (MySQL wire) that is ours; nothing outside it is ever touched."""
@@ -130,7 +131,7 @@ class Control(Protocol):
         Raises ClusterError, within PROOF_LIMIT_S or a few times that.
         """
 
-    def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
+    def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, "NDArray[Any]"]]:
         """All tables, read in one snapshot transaction: ``{table: columns}``."""
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:

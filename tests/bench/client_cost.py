@@ -9,7 +9,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loadgen.engines.engine import Engine
+from loadgen.clock import NS_PER_S
+from loadgen.engines.engine import Address, Engine
+from loadgen.op import Outcome
 from tests.bench import four_statements
 from tests.bench.driving import drive, server
 from tests.bench.measured import Measured, median
@@ -18,7 +20,7 @@ from tests.bench.peers import PEERS
 
 @dataclass(frozen=True)
 class Turns:
-    """What both did, turn by turn; ``missing`` says why there is no peer."""
+    """What both did, turn by turn; ``missing`` says why the peer did nothing."""
 
     ours: list[Measured]
     peers: list[Measured]
@@ -28,36 +30,43 @@ class Turns:
         """The medians of one figure, ours and the peer's, and the median of the ratios turn by turn."""
         ours = {name: median([what(one) for one in self.ours])}
         if self.missing:
-            return {**ours, f"{peer}_{name}": None}
+            return {**ours, f"{peer}_{name}": None, f"ratio_to_{peer}": None, "missing": self.missing}
         ratios = [what(one) / what(other) for one, other in zip(self.ours, self.peers, strict=True)]
         return {**ours, f"{peer}_{name}": median([what(one) for one in self.peers]), f"ratio_to_{peer}": median(ratios)}
 
 
 def take_turns(engine: Engine, wanted: str, repeats: int, duration_s: float) -> Turns:
-    """Run the peer and ourselves on one server, ``repeats`` times each."""
+    """Run the peer and ourselves on one server, ``repeats`` times each; who goes first changes with each turn."""
     ours: list[Measured] = []
     peers: list[Measured] = []
     peer_name, peer = PEERS[wanted]
     missing = ""
     with server(wanted) as (_, address):
         for turn in range(repeats):
-            try:
-                peers.append(peer(address, duration_s))
-            except OSError as error:
-                missing = f"{peer_name} is missing: {error}"
-            # Numbers of its own for each turn: an order's id is its token, and must be new.
-            driven = drive(four_statements.plan(wanted, duration_s), engine, address, turn * 10_000_000)
-            assert all(row.outcome == 0 for row in driven.rows), driven.rows[:3]
-            ours.append(Measured(len(driven.rows), driven.cpu_s, duration_s))
-            shown = [("loadgen", ours[-1]), (peer_name, peers[-1])] if peers else [("loadgen", ours[-1])]
+            if turn % 2:
+                ours.append(drive_once(engine, wanted, address, turn, duration_s))
+            if not missing:
+                try:
+                    peers.append(peer(address, duration_s))
+                except OSError as error:
+                    missing = f"no figures of {peer_name}: {error}"
+                    peers.clear()
+                    print(missing)
+            if not turn % 2:
+                ours.append(drive_once(engine, wanted, address, turn, duration_s))
+            shown = [("loadgen", ours[-1]), *([(peer_name, peers[-1])] if peers else [])]
             print(
-                "   ".join(
-                    f"{name} {it.us_per_order:.1f} µs/order, {it.orders_per_second:,.0f}/s" for name, it in shown
-                )
+                "   ".join(f"{who} {it.us_per_order:.1f} µs/order, {it.orders_per_second:,.0f}/s" for who, it in shown)
             )
-    if missing:
-        print(missing)
     return Turns(ours, peers, missing)
+
+
+def drive_once(engine: Engine, wanted: str, address: Address, turn: int, duration_s: float) -> Measured:
+    """One turn of ours. Each has numbers of its own: an order's id is its token, and must be new."""
+    driven = drive(four_statements.plan(wanted, duration_s), engine, address, turn * 10_000_000)
+    assert all(row.outcome == Outcome.OK for row in driven.rows), driven.rows[:3]
+    wall_ns = max(row.done for row in driven.rows) - min(row.sent for row in driven.rows)
+    return Measured(len(driven.rows), driven.cpu_s, wall_ns / NS_PER_S)
 
 
 def engine_of(wanted: str, *, merge: bool) -> Engine:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,8 @@ SCRIPT = Path(__file__).with_name("order.lua")
 
 def sysbench(address: Address, duration_s: float) -> Measured:
     """What sysbench does in ``duration_s`` seconds, and what it costs. Raises OSError if it is not there."""
+    if shutil.which("sysbench") is None:
+        raise FileNotFoundError("it is not installed (Debian's package sysbench)")
     where = (
         [f"--mysql-socket={address.socket}"]
         if address.socket

@@ -9,6 +9,8 @@ from tests.bench.peer_sysbench import sysbench
 
 PEERS: dict[str, tuple[str, Callable[[Address, float], Measured]]] = {
     "postgres": ("pgbench", pgbench),
+    "mysql": ("sysbench", sysbench),
+    "tidb": ("sysbench", sysbench),
     "oceanbase": ("sysbench", sysbench),
 }
 """``{engine: (name, run)}``; ``run`` raises OSError where the peer is not installed."""
