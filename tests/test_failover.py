@@ -126,7 +126,7 @@ def test_load_goes_on_at_the_promoted_postgres_and_no_order_is_lost(tmp_path: Pa
 @pytest.mark.server("postgres")
 def test_old_primary_that_comes_back_is_not_taken_for_the_writable_one(tmp_path: Path) -> None:
     """It is replaced while it is frozen, and back before the end, first in the address: what it has is old."""
-    with sale(tmp_path, "--headless", "--nodes", "3", "--duration", "10s", *STEADY) as running:
+    with sale(tmp_path, "--headless", "--nodes", "3", "--duration", "14s", *STEADY) as running:
         running.wait_for_progress(2)
         plan = running.plan
         old = psutil.Process(plan["cluster"]["members"]["node1"]["process"])
@@ -135,7 +135,7 @@ def test_old_primary_that_comes_back_is_not_taken_for_the_writable_one(tmp_path:
             child.kill()
         promote_most_advanced(plan, "node1")
         promoted = time.monotonic_ns()
-        running.wait_for_progress(8)
+        running.wait_for_progress(6)
         # It finds its processes dead, recovers, and is a primary as before.
         old.resume()
         running.wait_until(lambda: takes_writes(member(plan, "node1")), "the old primary's return")
