@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,8 +41,8 @@ each cell. With run directories given nothing is run.
 
 exit codes:
   0  made                4  an anomaly happened that the engine documents as impossible at that level
-  2  cannot be run       5  a run could not be judged
-4 beats 5.
+  2  cannot be run       5  a run could not be made or judged
+4 beats 5. Cut short by Ctrl-C without a violation it is 130.
 
 examples:
   loadgen anomalies                                           every engine that can be started here: minutes
@@ -89,12 +90,17 @@ def anomalies(options: argparse.Namespace) -> int:
     wall_s = time.time()
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall_s))
     found: list[ProbeRun] = []
-    interrupted = False
+    cut_short = 0
     try:
-        # Taken one by one: an interrupt leaves what was done.
+        # Taken one by one: what was done stays, whatever ends it.
         found.extend(map(read_probe, options.runs) if options.runs else _driven(options, stamp))
     except KeyboardInterrupt:
-        interrupted = True
+        cut_short = EXIT_INTERRUPTED
+    except ClusterError as error:
+        if not found:
+            raise
+        _say(f"cut short: {error}")
+        cut_short = EXIT_UNKNOWN
     if not found:
         raise ClusterError("no run was made: there is nothing to show")
     rows = rows_of(found)
@@ -103,7 +109,8 @@ def anomalies(options: argparse.Namespace) -> int:
     _store(path, json.dumps(to_json(rows, utc_text(wall_s)), indent=1, ensure_ascii=False) + "\n")
     _store(path.with_suffix(".md"), render(rows, witnesses=True))
     _say(f"stored in {path} and {path.with_suffix('.md').name}")
-    return EXIT_INTERRUPTED if interrupted else exit_code(found)
+    code = exit_code(found)
+    return code if code == EXIT_BROKEN else cut_short or code
 
 
 def exit_code(runs: Sequence[ProbeRun]) -> int:
@@ -150,6 +157,8 @@ def _driven(options: argparse.Namespace, stamp: str) -> Iterator[ProbeRun]:
             if options.engine:
                 raise
             _say(f"{engine} is left out: {error}")
+    # Whoever asks us to end means the run too, which is told to and judged.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     left_out: set[str] = set()
     for number, trial in enumerate(plan, 1):
         if trial.engine in left_out:

@@ -50,6 +50,7 @@ class Observed:
 
 _WIDEST = 1 << 62
 _MOST = 1 << 63
+"""One more than the largest int64."""
 _TWO_CORES = 1_000_000
 """From so many values on a second thread is worth its start."""
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from loadgen import cli
+from loadgen.anomalies import command
 from loadgen.anomalies.command import Trial, drive, exit_code, trials_of
 from loadgen.anomalies.matrix import read_probe, render, rows_of
-from loadgen.errors import PlanError
+from loadgen.errors import ClusterError, PlanError
 
 DURATION_S = 3.0
 SKEW, LOST = "G2-item", "lost-update"
@@ -130,6 +131,29 @@ def test_mistakes_get_one_line(
     assert code == 2
     assert told in error
     assert len(error.splitlines()) == 1
+
+
+def test_what_was_done_before_a_server_was_lost_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that cannot be read ends the matrix, not what it holds so far."""
+    runs = iter([read_probe(_stored(tmp_path / "r", "register", 3))])
+
+    def driven(*_: Any) -> tuple[Any, bool]:
+        if (run := next(runs, None)) is None:
+            raise ClusterError("the server is gone")
+        return run, False
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "drive", driven)
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+
+    code = cli.main(["anomalies", "--engine", "mysql"])
+
+    told = capsys.readouterr()
+    assert code == 5
+    assert "6 (3)" in told.out
+    assert "cut short: the server is gone" in told.err
 
 
 def test_trials_are_every_level_by_every_probe() -> None:
