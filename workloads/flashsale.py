@@ -66,6 +66,7 @@ DEDUCT = Statement(
     "UPDATE stock SET available = available - :qty, {bump} "
     "WHERE sku = :sku AND bucket = :bucket AND available >= :qty {bumped}"
 )
+STOCKED = Statement("SELECT bucket FROM stock WHERE sku = :sku AND available >= :qty")
 RESTOCK = Statement(
     "UPDATE stock SET available = available + :qty, {bump} WHERE sku = :sku AND bucket = :bucket {bumped}"
 )
@@ -114,12 +115,22 @@ def atomic(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, R
 
 
 def bucketed(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, Result, Touched]:
-    """The stock in several rows: start at a random one, and probe them all before saying "sold out"."""
-    for probe in range(plan.buckets):
-        bucket = (order.start + probe) % plan.buckets
-        written = yield DEDUCT(qty, sku, bucket)
-        if written.rowcount:
-            return sku * plan.buckets + bucket, -1, written.version
+    """The stock in several rows: a random one, and if that has not enough, those that have, one after the other.
+
+    Which ones have enough is asked without a lock. Trying all of them would lock them all: a server may keep the lock
+    on a row that an UPDATE found and did not change (InnoDB does), and orders that go round would wait in a circle.
+    """
+    home = order.start % plan.buckets
+    written = yield DEDUCT(qty, sku, home)
+    if written.rowcount:
+        return sku * plan.buckets + home, -1, written.version
+    stocked = {bucket for (bucket,) in (yield STOCKED(sku, qty)).rows}
+    for probe in range(1, plan.buckets):
+        bucket = (home + probe) % plan.buckets
+        if bucket in stocked:
+            written = yield DEDUCT(qty, sku, bucket)
+            if written.rowcount:
+                return sku * plan.buckets + bucket, -1, written.version
     raise Refused(Answer.SOLD_OUT, (sku * plan.buckets, -1, -1))
 
 
