@@ -44,8 +44,14 @@ def pid_of(server: EmbeddedPostgres) -> int:
 
 
 def segments() -> set[str]:
-    """The segments of System V memory on this host."""
+    """The segments of System V memory on this host, by id: other servers', too."""
     return {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
+
+
+def segment_of(server: EmbeddedPostgres) -> str:
+    """The id of a running server's own segment."""
+    lines = (Path(server.facts()["data"]) / "postmaster.pid").read_text().splitlines()
+    return lines[6].split()[1]
 
 
 @server_test
@@ -71,27 +77,27 @@ def test_server_is_up_private_and_durable(place: Place) -> None:
 @server_test
 def test_server_that_is_stopped_leaves_nothing(place: Place) -> None:
     """No process, no directory, no shared memory; and stopping again does nothing."""
-    before = segments()
     server = start(PLAN, place)
-    pid = pid_of(server)
+    pid, segment = pid_of(server), segment_of(server)
+    assert segment in segments()
 
     assert server.stop(keep=False) == ""
     assert server.stop(keep=False) == ""
     assert gone(pid)
     assert not Path(server.address.socket).exists()
-    assert segments() <= before
+    assert segment not in segments()
 
 
 @server_test
 def test_server_that_is_killed_is_cleaned_up_after(place: Place) -> None:
     """Its end in mid-run leaves nothing behind either."""
-    before = segments()
     server = start(PLAN, place)
+    segment = segment_of(server)
     os.kill(pid_of(server), signal.SIGKILL)
 
     server.stop(keep=False)
     assert not Path(server.address.socket).exists()
-    assert segments() <= before
+    assert segment not in segments()
 
 
 @server_test
