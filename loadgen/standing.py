@@ -155,6 +155,8 @@ def status() -> list[dict[str, Any]]:
 
 def _dsn_of_standing(engine: str, standing: ComposeCluster, say: Say) -> str:
     try:
+        for service in (standing.topology.entry, *standing.topology.replicas):
+            standing.port_of(service)  # one that is down might hold the newest data: not to be left out unsaid
         dsn = _dsn(engine, standing.entry())
     except ClusterError as error:
         raise ClusterError(

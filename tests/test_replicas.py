@@ -48,7 +48,7 @@ def pause_replay(cluster: Cluster) -> None:
 def test_paused_replicas_are_stale_for_as_long_as_they_are_paused(tmp_path: Path, replicated: Cluster) -> None:
     """Commits go on, for a standby has flushed them; reads fall behind, also behind what their own session wrote."""
     environment = {"LOADGEN_DSN": dsn_of_all(replicated)}
-    with sale(tmp_path, "--headless", *SHORT, "--duration", "5s", environment=environment) as running:
+    with sale(tmp_path, "--headless", *SHORT, "--duration", "8s", environment=environment) as running:
         running.wait_for_progress(1)
         pause_replay(replicated)
         run = running.end()
