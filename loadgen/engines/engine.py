@@ -167,7 +167,5 @@ def level_of(engine: Engine, isolation: str) -> Level:
     """The level that a plan asks for, the engine's default if it names none. Raises PlanError if there is none."""
     name = isolation or engine.default_level
     if name not in engine.levels:
-        raise PlanError(
-            f"--isolation {name!r}: {engine.title} does not have it; it has {', '.join(engine.levels)}"
-        )
+        raise PlanError(f"--isolation {name!r}: {engine.title} does not have it; it has {', '.join(engine.levels)}")
     return engine.levels[name]

@@ -103,7 +103,7 @@ class TestTidbOptimistic(TestTidb):
         assert control.query("SELECT available, version FROM stock WHERE sku = 0") == [(30, 0)]
 
     def test_connection_that_is_closed_in_a_statement_ends_it(self, server: Server, control: Control) -> None:
-        """What waits is COMMIT, for a transaction that locks: cut there, nobody knows, and the session does not hang."""
+        """COMMIT waits for a transaction that locks: cut there, nobody knows, and the session does not hang."""
 
         async def use(sessions: list[Session]) -> Try:
             (session,) = sessions

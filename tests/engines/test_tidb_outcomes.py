@@ -56,7 +56,7 @@ def test_level_says_the_mode_of_its_transactions() -> None:
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "tidb"])
 def test_other_engines_refuse_the_optimistic_level(name: str) -> None:
     """In one line, with what they have."""
-    with pytest.raises(PlanError, match="does not have it; it has .*read committed"):
+    with pytest.raises(PlanError, match=r"does not have it; it has .*read committed"):
         level_of(engine_of(name), "repeatable read optimistic")
 
 
