@@ -209,6 +209,7 @@ class Conductor:
                 "edition": facts.get("edition", ""),
                 "level": self._level.name,
                 "means": self._level.means,
+                "level_sql": self._level.set_sql,
                 "statement_snapshot": self._level.statement_snapshot,
             },
             "cluster": cluster,

@@ -13,7 +13,8 @@ CLUSTERS = ("embedded", "container", "compose", "existing")
 STRATEGIES = ("naive", "pessimistic", "optimistic", "atomic", "bucketed")
 SHAPES = ("double11", "constant", "ramp", "closed")
 READ_FROM = ("primary", "replica")
-ISOLATIONS = ("read uncommitted", "read committed", "repeatable read", "serializable")
+ISOLATIONS = ("read uncommitted", "read committed", "repeatable read", "repeatable read optimistic", "serializable")
+"""From the weakest. The optimistic one is TiDB's: its mode of transactions decides what the level means."""
 
 # Bounds: each keeps a mistyped number from becoming a run that cannot end or fit. They are far above what one
 # host can drive, so a real plan never meets them.

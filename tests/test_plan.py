@@ -66,10 +66,16 @@ def test_duration_is_read_in_every_spelling(text: str, seconds: float) -> None:
     assert parse_duration(text, "duration", 1e6) == seconds
 
 
-@pytest.mark.parametrize("spelling", ["read committed", "READ-COMMITTED", "ReadCommitted", "read_committed"])
-def test_isolation_spelling_is_free_of_case_and_separators(spelling: str) -> None:
+@pytest.mark.parametrize(
+    ("spelling", "level"),
+    [
+        *((spelling, "read committed") for spelling in ("read committed", "READ-COMMITTED", "ReadCommitted")),
+        *(("read_committed", "read committed"), ("REPEATABLE-READ Optimistic", "repeatable read optimistic")),
+    ],
+)
+def test_isolation_spelling_is_free_of_case_and_separators(spelling: str, level: str) -> None:
     """Whatever a DBA's own database calls it."""
-    assert parse_plan({"isolation": spelling}).isolation == "read committed"
+    assert parse_plan({"isolation": spelling}).isolation == level
 
 
 def test_bucketed_has_eight_buckets_by_default() -> None:

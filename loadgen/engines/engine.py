@@ -151,7 +151,7 @@ class Engine(Protocol):
     """Its name as a person writes it."""
     default_level: str
     levels: Mapping[str, Level]
-    """What can be asked for, by the standard's names. A level that the engine does not have is not in it."""
+    """What can be asked for, by its name in the plan. A level that the engine does not have is not in it."""
 
     def classify(self, error: BaseException, stage: Stage) -> Failure:
         """The outcome of ``error`` at ``stage``: keyed by SQLSTATE or errno, never by the message's text."""
@@ -167,8 +167,5 @@ def level_of(engine: Engine, isolation: str) -> Level:
     """The level that a plan asks for, the engine's default if it names none. Raises PlanError if there is none."""
     name = isolation or engine.default_level
     if name not in engine.levels:
-        raise PlanError(
-            f"--isolation {name!r}: {engine.title} does not have it and would silently run another level; "
-            f"it has {', '.join(engine.levels)}"
-        )
+        raise PlanError(f"--isolation {name!r}: {engine.title} does not have it; it has {', '.join(engine.levels)}")
     return engine.levels[name]

@@ -68,7 +68,7 @@ def look_at_tidb(query: Query) -> Server:
     number = match[1] if (match := re.search(r"TiDB-v?([\w.\-]+)", version)) else version
     about = str(query("SELECT tidb_version()")[0][0])
     store = match[1].lower() if (match := re.search(r"Store:\s*(\w+)", about)) else "unknown"
-    names = ("tidb_enable_async_commit", "tidb_enable_1pc", "tidb_guarantee_linearizability", "tidb_txn_mode")
+    names = ("tidb_enable_async_commit", "tidb_enable_1pc", "tidb_guarantee_linearizability")
     warnings = (_UNISTORE_WARNING,) if store == "unistore" else ()
     return Server(number, store, {"store": store, **_variables(query, names)}, warnings)
 

@@ -1,4 +1,4 @@
-"""TiDB, with pessimistic transactions (its default)."""
+"""TiDB, with pessimistic transactions, its default, and with optimistic ones, a level of their own."""
 
 from collections.abc import Mapping
 
@@ -38,14 +38,22 @@ RULES: Rules = {
     8052: LOST,
 }
 
+
+def _level(name: str, means: str, isolation: str, mode: str) -> Level:
+    return Level(name, means, f"SET SESSION transaction_isolation = '{isolation}', tidb_txn_mode = '{mode}'")
+
+
+# The mode is a part of the level, for it decides what the level means. Optimistic transactions have one level only:
+# READ COMMITTED is for pessimistic ones, and an optimistic one would silently run as REPEATABLE READ.
 _LEVELS = {
-    "read committed": Level(
-        "read committed", "read-committed", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
-    ),
-    # Snapshot reads, but a pessimistic write or locking read sees the latest commit: an update can be lost.
-    "repeatable read": Level(
-        "repeatable read", "monotonic-atomic-view", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
-    ),
+    level.name: level
+    for level in (
+        _level("read committed", "read-committed", "READ-COMMITTED", "pessimistic"),
+        # Snapshot reads, but a pessimistic write or locking read sees the latest commit: an update can be lost.
+        _level("repeatable read", "monotonic-atomic-view", "REPEATABLE-READ", "pessimistic"),
+        # Nothing is locked before COMMIT, which is refused if a row was written since the snapshot.
+        _level("repeatable read optimistic", "snapshot-isolation", "REPEATABLE-READ", "optimistic"),
+    )
 }
 
 
@@ -75,7 +83,7 @@ class Tidb:
 
 
 def settings_sql() -> str:
-    """The timeouts and settings of a load connection.
+    """The timeouts and settings of a load connection, at whatever level.
 
     A server that retried a transaction by itself would run it on values that the client has not seen, so that its
     version witness would be of another transaction.
@@ -83,7 +91,7 @@ def settings_sql() -> str:
     return (
         f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, "
         f"max_execution_time = {STATEMENT_TIMEOUT_S * 1000}, "
-        "tidb_txn_mode = 'pessimistic', tidb_disable_txn_auto_retry = ON"
+        "tidb_disable_txn_auto_retry = ON"
     )
 
 

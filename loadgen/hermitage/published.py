@@ -59,8 +59,10 @@ NOTES: Mapping[str, tuple[str, ...]] = {
     ),
     "tidb": (
         "repeatable read is documented as snapshot isolation under MySQL's name. In a pessimistic transaction, the "
-        "default and what is tested here, writes and FOR UPDATE read the latest commit, as in MySQL: hence P4, and "
-        "R/O for PMP and G-single.",
+        "default and what was published, writes and FOR UPDATE read the latest commit, as in MySQL: hence P4, and R/O "
+        "for PMP and G-single.",
+        "In an optimistic transaction they read the snapshot and wait for nobody; COMMIT is refused (9007) if a row "
+        "that it wrote, or read with FOR UPDATE, was written since. Write skew (G2-item, G2) commits.",
         "It has no gap locks: FOR UPDATE keeps no new row out of a predicate (PMP and G2 with FOR UPDATE, where MySQL "
         "at repeatable read prevents them).",
         "read uncommitted and serializable are refused (8048).",

@@ -20,6 +20,7 @@ PROVED: dict[tuple[str, str], tuple[set[str], set[str] | None]] = {
     ("mysql", "repeatable read"): ({SKEW, LOST}, {"G0", "G1a"}),
     ("mysql", "serializable"): (set(), None),
     ("tidb", "repeatable read"): ({SKEW, LOST}, {"G0", "G1a"}),
+    ("tidb", "repeatable read optimistic"): ({SKEW}, {LOST, "G-single"}),
     ("oceanbase", "repeatable read"): ({SKEW}, {LOST, "G-single"}),
     ("oceanbase", "serializable"): ({SKEW}, {LOST, "G-single"}),
 }
@@ -164,7 +165,7 @@ def test_trials_are_every_level_by_every_probe() -> None:
         *("naive", "pessimistic", "atomic"),
         "naive",
     ]
-    assert {trial.level for trial in trials} == {"read committed", "repeatable read"}
+    assert {trial.level for trial in trials} == {"read committed", "repeatable read", "repeatable read optimistic"}
     with pytest.raises(PlanError, match="serializable"):
         trials_of("tidb", "serializable", (), ())
 

@@ -19,7 +19,7 @@ import uvloop
 
 from loadgen import sale
 from loadgen.engines.address import joined
-from loadgen.engines.engine import LOCK_TIMEOUT_S, Address, Connection, Control, Engine, level_of
+from loadgen.engines.engine import LOCK_TIMEOUT_S, Address, Connection, Control, Engine, Failure, level_of
 from loadgen.engines.session import Session, Try
 from loadgen.errors import ClusterError
 from loadgen.op import Outcome, Stage
@@ -52,6 +52,9 @@ class EngineContract:
     """Levels at which a lost update (P4) is possible."""
     p4_prevented: ClassVar[Sequence[str]]
     """The engine's other levels, at which it is not: one of the two writers is told to try again."""
+
+    level: ClassVar[str] = ""
+    """The level at which all else is tried; empty for the default."""
 
     def end_sessions(self, control: Control) -> None:
         """Make the server end the load's sessions."""
@@ -109,7 +112,7 @@ class EngineContract:
         with closing(server.engine.control(address, "contract")) as other:
             other.prove_writable()
             assert other.final_reads(tables)["releases"]["id"].size == 0
-        with sessions_in_steps(Server(server.engine, address), 2) as (_, sessions):
+        with sessions_in_steps(Server(server.engine, address), 2, self.level) as (_, sessions):
             assert all(session.connected for session in sessions)
             assert control.sessions() == 2
 
@@ -179,7 +182,7 @@ class EngineContract:
         """The control connection is not the load, and a closed session is gone soon."""
 
         assert control.sessions() == 0
-        with sessions_in_steps(server, 3) as (_, sessions):
+        with sessions_in_steps(server, 3, self.level) as (_, sessions):
             assert len(sessions) == 3
             assert control.sessions() == 3
         self.wait_until(lambda: control.sessions() == 0)
@@ -341,8 +344,7 @@ class EngineContract:
             ends = self.interleave(server, level)
 
             # Where a snapshot decides, the first writer wins; where read locks do, the server picks a victim.
-            (refused,) = (end for end in ends if isinstance(end, BaseException))
-            failure = server.engine.classify(refused, Stage.STATEMENT)
+            (failure,) = (end for end in ends if isinstance(end, Failure))
             assert (failure.outcome, failure.retry) == (Outcome.FAIL, True)
             assert failure.error_class in ("conflict", "deadlock", "timeout")
             assert control.query("SELECT available, version FROM stock") == [(9, 1)]
@@ -372,7 +374,7 @@ class EngineContract:
     def test_session_that_the_server_ends_is_a_fail_and_comes_back(self, server: Server, control: Control) -> None:
         """Before COMMIT a lost connection is a fail that may be tried again, on a new connection."""
 
-        with sessions_in_steps(server, 1) as (steps, (session,)):
+        with sessions_in_steps(server, 1, self.level) as (steps, (session,)):
             assert steps.do(session.run(note(1))).outcome is Outcome.OK
             self.end_sessions(control)
             lost, again = steps.do(session.run(note(2))), steps.do(session.run(note(3)))
@@ -389,7 +391,7 @@ class EngineContract:
             holder = connections[0]
             await holder.begin()
             await holder.execute(TAKE(1, 0))
-            session = Session(server.engine, server.address, level_of(server.engine, ""))
+            session = Session(server.engine, server.address, level_of(server.engine, self.level))
             waiting = asyncio.create_task(session.run(take_and_note(7)))
             done, _ = await asyncio.wait({waiting}, timeout=LOCK_TIMEOUT_S / 4)
             assert not done, "it should wait for the lock"
@@ -406,9 +408,9 @@ class EngineContract:
     # Means
 
     def with_sessions(self, server: Server, count: int, use: Callable[[list[Session]], Awaitable[Any]]) -> Any:
-        """What ``use`` returns, given ``count`` connected sessions at the default level."""
+        """What ``use`` returns, given ``count`` connected sessions."""
 
-        with sessions_in_steps(server, count) as (steps, sessions):
+        with sessions_in_steps(server, count, self.level) as (steps, sessions):
             return steps.do(use(sessions))
 
     def with_connections(
@@ -417,18 +419,26 @@ class EngineContract:
         """What ``use`` returns, given ``count`` bare connections."""
 
         async def run() -> Any:
-            async with _connections(server, count, level) as connections:
+            async with _connections(server, count, level or self.level) as connections:
                 return await use(connections)
 
         return uvloop.run(asyncio.wait_for(run(), BOUND_S))
 
     def interleave(self, server: Server, level: str) -> list[Any]:
-        """Two transactions read one row, then both write what they computed, the first one first; how each ended."""
+        """Two transactions read one row, then both write what they computed, the first one first; how each ended.
+
+        That is the result of its write, or the failure of that or of its COMMIT.
+        """
 
         async def end(connection: Connection, writing: "asyncio.Task[Any]") -> Any:
-            written = await writing
-            await (connection.rollback() if isinstance(written, BaseException) else connection.commit())
-            return written
+            stage, ended = Stage.STATEMENT, await writing
+            written = ended
+            if not isinstance(ended, BaseException):
+                stage, ended = Stage.COMMIT, await _caught(connection.commit())
+            if not isinstance(ended, BaseException):
+                return written
+            await connection.rollback()
+            return server.engine.classify(ended, stage)
 
         async def use(connections: list[Connection]) -> list[Any]:
             for connection in connections:
@@ -531,10 +541,10 @@ class Steps:
 
 
 @contextmanager
-def sessions_in_steps(server: Server, count: int) -> Iterator[tuple[Steps, list[Session]]]:
+def sessions_in_steps(server: Server, count: int, level: str = "") -> Iterator[tuple[Steps, list[Session]]]:
     """``count`` connected sessions, and the steps that run them."""
     steps = Steps()
-    sessions = [Session(server.engine, server.address, level_of(server.engine, "")) for _ in range(count)]
+    sessions = [Session(server.engine, server.address, level_of(server.engine, level)) for _ in range(count)]
     try:
         for session in sessions:
             assert steps.do(session.connect()) is None

@@ -3,7 +3,10 @@
 import pytest
 from asyncmy.errors import OperationalError
 
+from loadgen.engines import ENGINES, engine_of
+from loadgen.engines.engine import level_of
 from loadgen.engines.tidb import ENGINE, settings_sql
+from loadgen.errors import PlanError
 from loadgen.op import Outcome, Stage
 
 
@@ -35,10 +38,35 @@ def test_closed_connection_at_commit_is_info(errno: int) -> None:
 
 def test_levels_that_the_server_refuses_are_not_offered() -> None:
     """Read uncommitted and serializable end in 8048, or would silently run another level."""
-    assert set(ENGINE.levels) == {"read committed", "repeatable read"}
+    assert {name: level.means for name, level in ENGINE.levels.items()} == {
+        "read committed": "read-committed",
+        "repeatable read": "monotonic-atomic-view",
+        "repeatable read optimistic": "snapshot-isolation",
+    }
+
+
+def test_level_says_the_mode_of_its_transactions() -> None:
+    """It is the level's alone, so that no setting beside it can contradict what it means."""
+    modes = {name: "optimistic" if "optimistic" in name else "pessimistic" for name in ENGINE.levels}
+
+    assert all(f"tidb_txn_mode = '{mode}'" in ENGINE.levels[name].set_sql for name, mode in modes.items())
+    assert "txn_mode" not in settings_sql()
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINES if name != "tidb"])
+def test_other_engines_refuse_the_optimistic_level(name: str) -> None:
+    """In one line, with what they have."""
+    with pytest.raises(PlanError, match=r"does not have it; it has .*read committed"):
+        level_of(engine_of(name), "repeatable read optimistic")
+
+
+def test_key_that_is_there_already_is_a_clear_refusal_of_commit() -> None:
+    """An optimistic transaction learns of it only there; another try would find it again."""
+    failure = ENGINE.classify(OperationalError(1062, "Duplicate entry '1' for key 'PRIMARY'"), Stage.COMMIT)
+
+    assert (failure.outcome, failure.error_class, failure.retry) == (Outcome.FAIL, "constraint", False)
 
 
 def test_server_retries_nothing_by_itself() -> None:
     """A transaction that the server ran again would have written a version that the client never saw."""
     assert "tidb_disable_txn_auto_retry = ON" in settings_sql()
-    assert "tidb_txn_mode = 'pessimistic'" in settings_sql()

@@ -25,6 +25,7 @@ EXPECTED = {
     ("mysql", "serializable"): "✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓",
     ("tidb", "read committed"): "✓ ✓ ✓ ✓ ✓ — — — — —",
     ("tidb", "repeatable read"): "✓ ✓ ✓ ✓ ✓ R/O — R/O — —",
+    ("tidb", "repeatable read optimistic"): "✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ — —",
     ("oceanbase", "read committed"): "✓ ✓ ✓ ✓ ✓ — — — — —",
     ("oceanbase", "repeatable read"): "✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ — —",
     ("oceanbase", "serializable"): "✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ — —",
@@ -33,9 +34,10 @@ FOR_UPDATE = {
     ("postgres", "repeatable read"): {"G2": "—", "G2-item": "✓"},
     ("mysql", "repeatable read"): {"G2": "✓", "G2-item": "✓", "P4": "✓", "G-single": "—"},
     ("tidb", "repeatable read"): {"G2": "—", "P4": "✓"},
+    ("tidb", "repeatable read optimistic"): {"G2": "—", "G2-item": "✓", "P4": "✓"},
     ("oceanbase", "serializable"): {"G2": "—", "G2-item": "✓"},
 }
-CODES = {"postgres": "40001", "mysql": "1213", "oceanbase": "6235"}
+CODES = {"postgres": "40001", "mysql": "1213", "tidb": "9007", "oceanbase": "6235"}
 
 
 def _played(engine: str, cluster: Any) -> Matrix:
