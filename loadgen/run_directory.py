@@ -116,6 +116,19 @@ def discard(run: RunDirectory, *, keep_itself: bool, but_logs: bool) -> None:
         shutil.rmtree(run.path, ignore_errors=True)
 
 
+def store_matrix(path: Path, value: Any, markdown: str) -> None:
+    """Write ``value`` as JSON to ``path`` and ``markdown`` beside it, each whole. Raises PlanError."""
+    texts = {path: json.dumps(value, indent=1, ensure_ascii=False) + "\n", path.with_suffix(".md"): markdown}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for target, text in texts.items():
+            temporary = target.with_name(target.name + ".partial")
+            temporary.write_text(text)
+            temporary.replace(target)
+    except OSError as error:
+        raise PlanError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in ``path``. Raises StoreError, which names the file, if there is none."""
     try:

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from loadgen.anomalies.matrix import ProbeRun, read_probe, render, rows_of, to_j
 from loadgen.errors import ClusterError, PlanError, StoreError
 from loadgen.plan import ENGINES, MAX_DURATION_S, STRATEGIES, parse_duration, parse_isolation
 from loadgen.promise import PROBES
-from loadgen.run_directory import RUNS, utc_text
+from loadgen.run_directory import RUNS, store_matrix, utc_text
 from loadgen.verdict import Verdict
 
 EXIT_BROKEN, EXIT_UNKNOWN, EXIT_INTERRUPTED = 4, 5, 130
@@ -106,8 +105,7 @@ def anomalies(options: argparse.Namespace) -> int:
     rows = rows_of(found)
     sys.stdout.write(render(rows, witnesses=options.witnesses))
     path = options.json or RUNS / f"{stamp}-anomalies.json"
-    _store(path, json.dumps(to_json(rows, utc_text(wall_s)), indent=1, ensure_ascii=False) + "\n")
-    _store(path.with_suffix(".md"), render(rows, witnesses=True))
+    store_matrix(path, to_json(rows, utc_text(wall_s)), render(rows, witnesses=True))
     _say(f"stored in {path} and {path.with_suffix('.md').name}")
     code = exit_code(found)
     return code if code == EXIT_BROKEN else cut_short or code
@@ -230,16 +228,6 @@ def locustfile(workload: str) -> Path:
         if (folder / f"{workload}.py").is_file():
             return folder / f"{workload}.py"
     raise ClusterError(f"this installation of loadgen has no workloads (looked beside and in {package})")
-
-
-def _store(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".partial")
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        raise PlanError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _say(text: str) -> None:

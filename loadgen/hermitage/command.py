@@ -1,7 +1,6 @@
 """The command ``loadgen hermitage``."""
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from loadgen.errors import ClusterError, PlanError
 from loadgen.plan import ENGINES, Plan, parse_isolation
-from loadgen.run_directory import RUNS, utc_text
+from loadgen.run_directory import RUNS, store_matrix, utc_text
 
 if TYPE_CHECKING:
     from loadgen.hermitage.case import Case
@@ -74,8 +73,7 @@ def hermitage(options: argparse.Namespace) -> int:
     one_case = bool(options.case)
     sys.stdout.write(render(matrices, transcripts=options.transcript or one_case, every=one_case))
     path = options.json or RUNS / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(wall_s))}-hermitage.json"
-    _store(path, json.dumps(to_json(matrices, utc_text(wall_s)), indent=1, ensure_ascii=False) + "\n")
-    _store(path.with_suffix(".md"), render(matrices, transcripts=True))
+    store_matrix(path, to_json(matrices, utc_text(wall_s)), render(matrices, transcripts=True))
     _say(f"stored in {path} and {path.with_suffix('.md').name}")
     return exit_code(matrices)
 
@@ -123,16 +121,6 @@ def _matrix(name: str, dsn: str, isolation: str, cases: "Sequence[Case]", wall_s
             return measure(engine, cluster.address, levels, cases, run_id=f"hermitage-{int(wall_s)}", say=_say)
         finally:
             cluster.stop(keep=False)
-
-
-def _store(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".partial")
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        raise PlanError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _say(text: str) -> None:
