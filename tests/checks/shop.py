@@ -82,6 +82,7 @@ class Store:
             module.WRITE_BACK: lambda available, sku: self._write(sku, 0, available),
             module.COMPARE_AND_SET: self._compare_and_set,
             module.DEDUCT: self._deduct,
+            module.STOCKED: self._stocked,
             module.RESTOCK: self._restock,
             module.BROWSE: self._browse,
         }
@@ -158,6 +159,10 @@ class Store:
     def _deduct(self, qty: int, sku: int, bucket: int) -> Result:
         available = self.tables["stock"][sku, bucket]["available"]
         return self._write(sku, bucket, available - qty) if available >= qty else Result(0, (), 0)
+
+    def _stocked(self, sku: int, qty: int) -> Result:
+        rows = [row for row in self.tables["stock"].values() if row["sku"] == sku and row["available"] >= qty]
+        return Result(len(rows), [(row["bucket"],) for row in rows], 0)
 
     def _restock(self, qty: int, sku: int, bucket: int) -> Result:
         return self._write(sku, bucket, self.tables["stock"][sku, bucket]["available"] + qty)

@@ -154,6 +154,11 @@ def _deduct(server: FakeServer, qty: int, sku: int, bucket: int) -> Result:
     return server.deduct_if(available >= qty, (sku, bucket), available - qty)
 
 
+def _stocked(server: FakeServer, sku: int, qty: int) -> Result:
+    rows = [(bucket,) for (owner, bucket), (available, _) in server.stock.items() if owner == sku and available >= qty]
+    return Result(len(rows), rows, 0)
+
+
 def _restock(server: FakeServer, qty: int, sku: int, bucket: int) -> Result:
     return server.deduct_if(True, (sku, bucket), server.stock[sku, bucket][0] + qty)
 
@@ -175,6 +180,7 @@ STATEMENTS: Mapping[Statement, Callable[..., Result]] = {
     flashsale.WRITE_BACK: _write_back,
     flashsale.COMPARE_AND_SET: _compare_and_set,
     flashsale.DEDUCT: _deduct,
+    flashsale.STOCKED: _stocked,
     flashsale.RESTOCK: _restock,
     flashsale.BROWSE: _browse,
 }
