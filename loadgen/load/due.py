@@ -45,7 +45,8 @@ class DueQueue:
         meter: ClientMeter,
     ) -> None:
         self.ready: deque[Item] = deque()
-        self.idle: list[asyncio.Future[Item | None]] = []
+        # Whoever has waited longest is next: else, at a low rate, one session would do all and read from one replica.
+        self.idle: deque[asyncio.Future[Item | None]] = deque()
         self.timer: Wakes | None = None
         self.unnumbered = 0
         """Arrivals that were due but for which no number had been supplied when the schedule was stopped."""
@@ -126,7 +127,7 @@ class DueQueue:
             if now - item[0] > LATE_RELEASE_NS:
                 meter.released_late += 1
             if idle:
-                idle.pop().set_result(item)
+                idle.popleft().set_result(item)
             else:
                 ready.append(item)
         self._arrival = arrival
@@ -174,7 +175,7 @@ class DueQueue:
     def _wake_idle(self) -> None:
         """Let idle sessions look again, if they would find something."""
         while self.idle and (item := self.take()) is not None:
-            self.idle.pop().set_result(item)
+            self.idle.popleft().set_result(item)
 
     def _set_timer(self, at_ns: int) -> None:
         self._timer_at = at_ns
