@@ -93,9 +93,15 @@ def _wire_worker(environment: Any) -> None:
 
 
 def _hear_interrupts() -> None:
-    """A shell that starts a job in the background makes it ignore SIGINT; a load must be stoppable all the same."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let SIGINT interrupt Locust's main greenlet, and no other: also where a shell's background job ignores it.
+
+    Python raises KeyboardInterrupt in whatever runs at that instant. If that is a greenlet of ours which has taken
+    finished ops and not yet written them, they are lost, and what they did would look as if nobody had asked for it.
+    """
+
+    hub = gevent.get_hub()
+    # The hub's parent is the main greenlet. It waits when a callback runs, so it is interrupted where it waits.
+    gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt))
 
 
 def _guard_page(hosting: Hosting, web_ui: Any, environment: Any) -> None:
