@@ -53,7 +53,21 @@ def judge(txns: Transactions, models: Iterable[str] = MODELS, time_limit_s: floa
     problem = unfit(txns)
     if problem:
         return Judgement({model: Answer(Verdict.UNKNOWN, (), problem) for model in names}, warnings=txns.warnings)
-    return _Judge(txns, Deadline.after(time_limit_s)).judge(names)
+    judgement = _Judge(txns, Deadline.after(time_limit_s)).judge(names)
+    _unordered(judgement, txns.unsessioned and f"session order was not judged: {txns.unsessioned}", Order.SESSION)
+    _unordered(judgement, txns.unclocked and f"real-time order was not judged: {txns.unclocked}", Order.REALTIME)
+    return judgement
+
+
+def _unordered(judgement: Judgement, why: str, order: Order) -> None:
+    """Where a part of an order is not known, no model that has it is proved."""
+    if not why:
+        return
+    for model, answer in judgement.answers.items():
+        if MODELS[model].order in (order, Order.REALTIME) and answer.verdict == Verdict.VALID:
+            judgement.answers[model] = Answer(Verdict.UNKNOWN, (), why)
+    judgement.orderless = True
+    judgement.warnings = [*judgement.warnings, why]
 
 
 class _Judge:
@@ -70,19 +84,34 @@ class _Judge:
         self._cycles: dict[tuple[Rule, Order], tuple[Verdict, tuple[str, ...], str]] = {}
 
     def judge(self, names: Sequence[str]) -> Judgement:
-        """Strongest first: a model that follows from a valid one needs no look."""
+        """Strongest first: a model that follows from a valid one needs no look.
+
+        Where one that was asked about is left unknown, those that imply it, or that it implies, may tell.
+        """
+        self._decide(names)
+        doubtful = [model for model in names if self.answers[model].verdict == Verdict.UNKNOWN]
+        if doubtful:
+            near = {other for model in doubtful for other in MODELS if model in weaker(other) or other in weaker(model)}
+            self._decide([model for model in reversed(list(MODELS)) if model in near - set(names)])
+        for model in MODELS:
+            if model in self.answers:
+                self.answers[model] = self._by_lattice(MODELS[model])
+        return Judgement({model: self.answers[model] for model in names}, self.found, self.seen.txns.warnings)
+
+    def _decide(self, names: Sequence[str]) -> None:
         for model in names:
             implied = any(
                 answer.verdict == Verdict.VALID and model in weaker(other) for other, answer in self.answers.items()
             )
             self.answers[model] = Answer(Verdict.VALID) if implied else self._one(MODELS[model])
-        for model in names:
-            self.answers[model] = self._with_weaker(MODELS[model])
-        return Judgement({model: self.answers[model] for model in names}, self.found, self.seen.txns.warnings)
 
-    def _with_weaker(self, model: Model) -> Answer:
-        """What rules out a weaker model rules this one out too."""
+    def _by_lattice(self, model: Model) -> Answer:
+        """What rules out a weaker model rules this one out too, and what a stronger one proves holds."""
         answer = self.answers[model.name]
+        if answer.verdict == Verdict.UNKNOWN and any(
+            other.verdict == Verdict.VALID and model.name in weaker(name) for name, other in self.answers.items()
+        ):
+            return Answer(Verdict.VALID)
         broken = [
             other
             for weak in weaker(model.name)
