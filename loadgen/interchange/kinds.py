@@ -36,7 +36,7 @@ def kind_of(ops: Ops) -> tuple[str, str]:
     if not misfits["transactions"]:
         return _kind_of_transactions(ops), ""
     for kind in ("bank", "set"):
-        if not misfits[kind] and any(op.f == ("read" if kind == "bank" else "add") for op in ops.ops):
+        if not misfits[kind]:
             return kind, ""
     fewest = min(misfits, key=lambda kind: len(misfits[kind]))
     return "", unknown_operations(misfits[fewest], len(ops.ops), fewest)
