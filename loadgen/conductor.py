@@ -15,7 +15,7 @@ from loadgen import clusters, engines
 from loadgen.clock import clock_origin
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.engines.address import members_of
-from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, Engine, Level, level_of
+from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, Engine, FinalReads, Level, level_of
 from loadgen.engines.heartbeat import Heartbeat
 from loadgen.errors import ClusterError, LoadgenError, LockLost, PlanError
 from loadgen.history import write_json
@@ -253,7 +253,7 @@ class Conductor:
             "warnings": list(facts.get("warnings", ())),
         }
 
-    def _final_reads(self, *, cut_short: bool) -> dict[str, dict[str, Any]]:
+    def _final_reads(self, *, cut_short: bool) -> FinalReads:
         """The tables as they are once every session of the run is gone. Raises ClusterError if that never comes."""
         self.say("waiting for the last sessions to end")
         limit_s, reconnect_s = QUIESCE_S, RECONNECT_S

@@ -95,6 +95,17 @@ class Failure:
     sample: str = ""
 
 
+class FinalReads(dict[str, dict[str, "NDArray[Any]"]]):
+    """The tables read at the end, by name, as columns. What is not in it has its reason in ``gone`` or ``unread``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone: dict[str, str] = {}
+        """Tables that the server says do not exist: somebody dropped them, and all that they held."""
+        self.unread: dict[str, str] = {}
+        """Tables that are there and cannot be read as what they were made."""
+
+
 class Connection(Protocol):
     """One driver connection. Every method may raise the driver's errors; ``Engine.classify`` reads them."""
 
@@ -164,11 +175,11 @@ class Control(Protocol):
         Raises ClusterError, within PROOF_LIMIT_S or a few times that.
         """
 
-    def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, "NDArray[Any]"]]:
-        """All tables, read in one snapshot transaction: ``{table: columns}``.
+    def final_reads(self, tables: Sequence[Table]) -> FinalReads:
+        """All tables that are there, read in one snapshot transaction. Raises ClusterError if the server can't be read.
 
-        Raises ClusterError unless that snapshot also says that each table was made by this run, and has as many rows
-        as were read.
+        Also unless that snapshot says that each table was made by this run, and has as many rows as were read. Where
+        somebody made a value NULL or no number, an integer column holds the least one of its type instead.
         """
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:

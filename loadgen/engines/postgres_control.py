@@ -6,8 +6,6 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from numpy.typing import NDArray
-
 from loadgen.engines.engine import (
     CONNECT_TIMEOUT_S,
     FRESH_S,
@@ -16,8 +14,9 @@ from loadgen.engines.engine import (
     PROOF_LIMIT_S,
     SCHEMA,
     Address,
+    FinalReads,
 )
-from loadgen.engines.postgres_copy import read_table
+from loadgen.engines.postgres_copy import read_table, read_table_as_text
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, error_facts, open_connection
 from loadgen.errors import ClusterError, LockLost
 from loadgen.workload import Table
@@ -49,6 +48,11 @@ DURABILITY = (
     "shared_buffers",
     "data_checksums",
 )
+
+_NOT_THERE = {"42P01", "3F000"}
+"""There is no such table, or no such schema."""
+_OF_THE_TABLE = {"22", "42"}
+"""Classes of SQLSTATE that tell of the table or its values, and not of the server."""
 
 _CONNECTIONS_FREE = """
 SELECT least(
@@ -177,8 +181,8 @@ class PostgresControl:
         proof = f"UPDATE {SCHEMA}.{META_TABLE} SET run_id = run_id WHERE name = '{META_TABLE}'"
         self._run(self._connection.execute(proof), PROOF_LIMIT_S)
 
-    def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
-        """All tables, as one snapshot has them."""
+    def final_reads(self, tables: Sequence[Table]) -> FinalReads:
+        """All tables that are there, as one snapshot has them."""
         return self._run(self._final_reads(tables), READ_LIMIT_S)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -304,9 +308,31 @@ class PostgresControl:
                 f"({' '.join(error_facts(error).message.split())}): as its owner run {grant}"
             ) from None
 
-    async def _final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
+    async def _final_reads(self, tables: Sequence[Table]) -> FinalReads:
+        found = FinalReads()
         async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            return {table.name: await read_table(self._connection, table) for table in tables}
+            for table in tables:
+                await self._final_read(table, found)
+        return found
+
+    async def _final_read(self, table: Table, found: FinalReads) -> None:
+        """Read ``table`` into ``found``, each try behind a savepoint: what is wrong with one table spoils no other."""
+        for read in (read_table, read_table_as_text):
+            try:
+                async with self._connection.transaction():
+                    found[table.name] = await read(self._connection, table)
+                    return
+            except ClusterError as error:
+                reason = str(error)
+            except DRIVER_ERRORS as error:
+                facts = error_facts(error)
+                reason = " ".join(facts.message.split())
+                if facts.sqlstate in _NOT_THERE:
+                    found.gone[table.name] = reason
+                    return
+                if facts.sqlstate[:2] not in _OF_THE_TABLE:
+                    raise
+        found.unread[table.name] = reason
 
 
 def _warnings(durability: dict[str, str]) -> list[str]:

@@ -176,6 +176,45 @@ class EngineContract:
         assert read["orders"]["token"].dtype == np.int64
         assert read["orders"]["token"].size == 0
 
+    def test_final_reads_name_a_table_that_is_gone_and_read_the_others(
+        self, control: Control, tables: tuple[Table, ...]
+    ) -> None:
+        """Also one that lost a column; a view in a table's place is read."""
+        control.query("DROP TABLE releases")
+        control.query("ALTER TABLE payments DROP COLUMN amount")
+        control.query("ALTER TABLE orders RENAME TO others")
+        control.query("CREATE VIEW orders AS SELECT * FROM others")
+        try:
+            read = control.final_reads(tables)
+        finally:
+            control.query("DROP VIEW orders")
+            control.query("ALTER TABLE others RENAME TO orders")
+            control.query(next(table.create for table in tables if table.name == "releases"))
+
+        assert set(read) == {"stock", "orders", "purchases"} and len(read["stock"]["sku"]) == 3
+        assert set(read.gone) == {"releases"} and set(read.unread) == {"payments"}
+        assert "releases" in read.gone["releases"] and "amount" in read.unread["payments"]
+
+    def test_final_reads_keep_what_is_no_number_of_ours_apart(
+        self, server: Server, control: Control, tables: tuple[Table, ...]
+    ) -> None:
+        """A NULL, a fraction and a text are no number, and are not rounded to one."""
+        change = "MODIFY {} {} NULL" if server.engine.wire == "mysql" else "ALTER {} TYPE {}"
+        if server.engine.wire == "postgres":
+            control.query("ALTER TABLE payments ALTER order_id DROP NOT NULL")
+        control.query(f"ALTER TABLE payments {change.format('amount', 'DECIMAL(10,2)')}")
+        control.query(f"ALTER TABLE payments {change.format('order_id', 'VARCHAR(20)')}")
+        control.query(
+            "INSERT INTO payments (id, order_id, amount) VALUES (1, '7', 5.00), (2, 'seven', 5.50), (3, NULL, 5.00)"
+        )
+        table = next(table for table in tables if table.name == "payments")
+
+        read = control.final_reads(tables)["payments"]
+
+        rows = sorted(zip(*(read[name].tolist() for name in table.final), strict=True))
+        least = -(2**63)
+        assert rows == [(1, 7, 5), (2, least, least), (3, least, 5)]
+
     def test_final_reads_return_many_rows(self, control: Control) -> None:
         """More than one piece of the stream, with both ends of the types' ranges, and text."""
         rows = [(number, (-1) ** number * (2**63 - 1 - number), f"né {number}") for number in range(60_000)]
