@@ -50,6 +50,12 @@ class Conclusion:
         self._load["final_reads"] = "; ".join(self._problems[before:])
         self._store(self._run.load, self._load)
 
+    def interfered(self, reason: str) -> None:
+        """Say that somebody else worked on the run's tables meanwhile, if ``reason`` tells why: it proves nothing."""
+        if reason:
+            self._load["interference"] = [reason]
+            self._store(self._run.load, self._load)
+
     def judge(self) -> str:
         """The verdict on what is stored: ``valid``, ``invalid`` or ``unknown``."""
         summary = self._try("the run was not judged", lambda: judge(self._run.path))
@@ -75,6 +81,12 @@ class Conclusion:
             "verdict": summary["verdict"],
             "report": report or f"{summary['verdict'].upper()}: {'; '.join(self._problems)}\n",
             "run_dir": str(self._run.path),
+            "reason": str(summary.get("unknown") or ""),
+            "found": [
+                {name: check[name] for name in ("name", "anomalies", "witnesses")}
+                for check in summary.get("checks", ())
+                if check["anomalies"]
+            ],
         }
 
     def _report(self) -> str:

@@ -25,7 +25,7 @@ from loadgen.measures.probes import count_transactions, times_by_kind
 from loadgen.measures.throughput import acknowledged, count_orders, duration_s
 from loadgen.measures.timeline import timeline
 from loadgen.plan import MAX_SEED, MAX_SKUS, SLO_SHARES, Plan, plan_from_json
-from loadgen.promise import PROBES, Promise, promised
+from loadgen.promise import PROBES, Promise, promised, real_time_reads
 from loadgen.verdict import Finding, Verdict, overall
 
 EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
@@ -57,11 +57,13 @@ def judge(run_dir: Path) -> dict[str, Any]:
     if run.plan.workload in PROBES:
         return _judge_probe(run)
     books = _join(run)
-    names = tuple(_mapping(run.facts.get("workload")).get("checks") or CHECKS)
+    # A run of an older version names fewer checks than hold for it.
+    names = tuple(dict.fromkeys([*_texts(_mapping(run.facts.get("workload")).get("checks")), *CHECKS]))
     findings = run_checks(names, books, _first(run.doubts))
     # The shop's own rules are judged above at any level; of isolation only what the engine promised.
     promise = _promise(run, models=(), time_limit_s=SALE_ISOLATION_S)
     findings += [finding for finding in promise.findings if finding.anomalies]
+    findings = _set_aside(run, findings)
     left = undersell(books) if books is not None else None
     if left is not None and left["causes"][UNKNOWN]:
         run.warnings.append(
@@ -80,6 +82,19 @@ def judge(run_dir: Path) -> dict[str, Any]:
     }
 
 
+def _set_aside(run: _Run, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings; where somebody else worked on the run's tables they prove nothing of the database, whatever is
+    found: a warning tells of it."""
+    if not (interference := _texts(run.load.get("interference"))):
+        return list(findings)
+    run.warnings += [
+        f"set aside, {interference[0]}: {finding.name}: {finding.witnesses[0] if finding.witnesses else ''}"
+        for finding in findings
+        if finding.anomalies
+    ]
+    return [Finding(finding.name, unknown=interference[0]) for finding in findings]
+
+
 def _replica_reads(run: _Run, books: Books | None) -> dict[str, Any] | None:
     """What reads from replicas saw; None where there were none, or nothing can be said of them."""
     if books is None or run.plan.read_from != "replica":
@@ -92,6 +107,7 @@ def _replica_reads(run: _Run, books: Books | None) -> dict[str, Any] | None:
 def _judge_probe(run: _Run) -> dict[str, Any]:
     """A probe's verdict is whether the isolation that the engine documents was kept."""
     promise = _promise(run)
+    findings = _set_aside(run, promise.findings)
     workload = _mapping(run.facts.get("workload"))
     processes = run.history.processes
     times = timeline(processes)
@@ -102,7 +118,7 @@ def _judge_probe(run: _Run) -> dict[str, Any]:
         "service_time_ms": service,
     }
     return {
-        **_outcome(run, promise.findings, ()),
+        **_outcome(run, findings, ()),
         **_common_figures(run, figures["transactions"]),
         **figures,
         "isolation": promise.to_json(_documented(run)),
@@ -146,6 +162,7 @@ def _read(run_dir: Path) -> _Run:
     run.warnings += [*_texts(facts.get("warnings")), *_texts(load.get("warnings"))]
     if not load:
         run.doubts.append("the run was killed before its load had ended: there is no load.json")
+    run.doubts += _texts(load.get("interference"))
     _weigh_problems(run)
     return run
 
@@ -179,11 +196,16 @@ def _weigh_problems(run: _Run) -> None:
 
 def _join(run: _Run) -> Books | None:
     snapshot = bool(_mapping(run.facts.get("engine")).get("statement_snapshot", True))
+    real_time = real_time_reads(_mapping(run.facts.get("cluster")), _mapping(run.facts.get("address")))
     try:
-        books = open_books(run.history, run.plan, statement_snapshot=snapshot)
+        books = open_books(run.history, run.plan, statement_snapshot=snapshot, real_time_reads=real_time)
     except Contradiction as contradiction:
         run.doubts.insert(0, f"the history contradicts itself or the plan: {contradiction}")
         return None
+    run.doubts += [
+        f"the table {table} was dropped, and is judged as an empty one: {reason}"
+        for table, reason in books.final.gone.items()
+    ]
     orders = books.final.orders
     if orders is not None and orders.unheard.any():
         count = int(orders.unheard.sum())

@@ -22,14 +22,19 @@ def ghost(books: Books) -> Finding:
     if orders is None:
         finding = found("ghost", *_ghost_stock(books))
         return Finding("ghost", finding.anomalies, finding.witnesses, unknown=books.final.lack("orders"))
+    states = _ghost_states(books, orders)
     groups: list[Group] = [
         (_ghost_orders(books, orders), lambda row: f"{row_of_orders(orders, row)}, {_why_order(books, orders, row)}"),
-        (_ghost_states(books, orders), lambda row: _why_state(books, orders, row)),
+        (states, lambda row: _why_state(books, orders, row)),
     ]
     if payments is not None:
-        groups.append((_ghost_payments(books, orders, payments), lambda row: _why_payment(books, payments, row)))
+        rows = _ghost_payments(books, orders, payments)
+        rows = rows[~_counted(orders, states, payments.at[rows], np.full(len(rows), Kind.PAY))]
+        groups.append((rows, lambda row: _why_payment(books, payments, row)))
     if releases is not None:
-        groups.append((_ghost_releases(books, orders, releases), lambda row: _why_release(books, releases, row)))
+        rows = _ghost_releases(books, orders, releases)
+        rows = rows[~_counted(orders, states, releases.at[rows], releases.kind[rows])]
+        groups.append((rows, lambda row: _why_release(books, releases, row)))
     finding = found("ghost", *groups, *_ghost_claims(books), *_ghost_stock(books))
     lack = books.final.lack("stock", "purchases", "payments", "releases")
     return Finding("ghost", finding.anomalies, finding.witnesses, unknown=lack)
@@ -75,6 +80,15 @@ def _ghost_stock(books: Books) -> list[Group]:
             )
         )
     return groups
+
+
+def _counted(orders: Orders, states: np.ndarray, at: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Which of the ops ``at`` of ``kind`` are known already by the state of their order: an op is one ghost."""
+    counted = np.zeros(len(at), dtype=bool)
+    for state, writer in _STATE_WRITTEN_BY.items():
+        known = states[(orders.state[states] == state) & orders.genuine[states]]
+        counted |= (kind == writer) & (at >= 0) & np.isin(at, orders.at[known])
+    return counted
 
 
 def _ghost_orders(books: Books, orders: Orders) -> np.ndarray:

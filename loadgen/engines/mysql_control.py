@@ -146,6 +146,20 @@ class MysqlControl:
         """How many sessions in our database, other than this one, the server still knows."""
         return len(self._sessions())
 
+    def beat(self) -> None:
+        """Ask whether the server is there: the lock is held by a connection of its own."""
+        self.query("SELECT 1")
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            with suppress(pymysql.MySQLError, OSError):
+                holder.close()
+
+    def end_sessions(self) -> None:
+        """Let the server end what sessions of our load still have open there."""
+
     def read_only(self) -> bool:
         """Whether it refuses writes, by its answer or by its refusal to answer (see mysql_writable)."""
         try:

@@ -6,7 +6,7 @@ answers 0.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import Any
@@ -62,10 +62,11 @@ class MysqlConnection(asyncio.Protocol):
     all else (rows, errors, large or split packets) is handed on to asyncmy's own protocol and read by asyncmy.
     """
 
-    __slots__ = ("_driver", "_future", "_protocol", "_transport", "_waiter", "steps")
+    __slots__ = ("_driver", "_future", "_protocol", "_transport", "_waiter", "steps", "verified")
 
     def __init__(self, driver: Driver) -> None:
         self.steps = 0
+        self.verified: Mapping[str, str] = {}
         self._driver = driver
         self._protocol = driver._proto
         self._future = driver._loop.create_future
