@@ -17,6 +17,14 @@ ANSWER_LIMIT_S = 4.0
 """How much longer than its own drain a worker may take to say that it has closed."""
 
 
+def lost_early(gone: int, count: int) -> str:
+    """What is said where load processes are gone before the load has begun."""
+    return (
+        f"{gone} of {count} load processes ended before the load began, and their part of it would be missing: start "
+        "the run again"
+    )
+
+
 class Crew(Protocol):
     """All hands of one run."""
 
@@ -125,7 +133,6 @@ class RemoteCrew:
     def muster(self, head: Head) -> None:
         """Tell every worker the plan and its share. Workers that come later have no part in this run."""
         self._head = head
-        head.present = lambda: [self._names[client] for client in self._present()]
         self._connected = {}
         clients = [client.id for client in self._runner.clients.ready]
         self._names = {client: str(index) for index, client in enumerate(clients)}
@@ -163,12 +170,7 @@ class RemoteCrew:
             for client, name in self._names.items()
             if client not in present or (head is not None and name in head.closed_processes)
         ]
-        if not gone:
-            return ""
-        return (
-            f"{len(gone)} of {len(self._names)} load processes ended before the load began, and their part of it would "
-            "be missing: start the run again"
-        )
+        return lost_early(len(gone), len(self._names)) if gone else ""
 
     @property
     def deserted(self) -> bool:

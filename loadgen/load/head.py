@@ -21,6 +21,7 @@ from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import HistoryWriter
 from loadgen.load.conductor import Conductor
 from loadgen.load.live import LiveView
+from loadgen.load.sessions import SessionCounts
 from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
 from loadgen.report.terminal import coloured
@@ -75,17 +76,13 @@ class Head:
         self._next_number = 0
         self._start_ns = 0
         self._planned_s = 0.0
-        self.present: Callable[[], Iterable[str]] = lambda: list(self._processes)
-        """The load processes that are there; one that died, or can't be reached, is not."""
-        self._sessions: dict[str, int] = {}
-        self._session_changes: list[tuple[int, int]] = []
+        self._sessions = SessionCounts()
         self._notes: list[str] = []
         self._error = ""
         self._shut = False
         """Whether the histories are closed: what a load process says after that comes too late."""
         self._ended: AsyncResult[Ending] | None = None
         self._progress: gevent.Greenlet | None = None
-        self._census: gevent.Greenlet | None = None
         self.on_broken: Callable[[str], None] = lambda _reason: None
         self.on_deserted: Callable[[], None] = lambda: None
         """Called when no load process is left in mid-run."""
@@ -127,6 +124,7 @@ class Head:
     def record(self, process: str, batch: Any, *, in_flight: int, queued: int) -> None:
         """Write a hand's batch to its history, and show it in the progress line."""
         self.live.observe(batch, process, in_flight=in_flight, queued=queued)
+        self._sessions.hear(now_ns(), process)
         known = self._processes.get(process)
         if known is None or known.closed is not None or self._error or self._shut:
             return
@@ -145,8 +143,9 @@ class Head:
             return
         known.closed = facts
         if self.begun and not self.ending:
+            self.sessions(process, 0)
             known.lost = f"{facts.get('reason') or 'it ended'}, {self.elapsed_s:.1f} s after the begin"
-            self.note(f"load process {process} was lost ({known.lost}): what it leaves counts as skipped")
+            self._say(f"loadgen: load process {process} was lost ({known.lost}): what it leaves counts as skipped")
         if facts["orderly"] and not self._error:
             try:
                 known.writer.closed(facts["next_number"])
@@ -155,7 +154,7 @@ class Head:
 
     def sessions(self, process: str, count: int) -> None:
         """A load process has so many sessions from now on."""
-        self._sessions[process] = count
+        self._sessions.tell(now_ns(), process, count)
 
     def note(self, text: str) -> None:
         """Say ``text``, and keep it among the run's warnings."""
@@ -182,7 +181,6 @@ class Head:
         self._start_ns, self._planned_s = start_ns, planned_s
         self.live.begin(start_ns)
         self._progress = gevent.spawn(self._print_progress)
-        self._census = gevent.spawn(self._count_sessions)
 
     @property
     def ending(self) -> bool:
@@ -218,9 +216,8 @@ class Head:
         stopped_s = min((now_ns() - self._start_ns) / NS_PER_S, self._planned_s) if self.begun else 0.0
         offered_s = self._planned_s if how is Cause.LEFT else stopped_s
         stop_hands()
-        for greenlet in (self._progress, self._census):
-            if greenlet is not None:
-                greenlet.kill(block=False)
+        if self._progress is not None:
+            self._progress.kill(block=False)
         self._shut = True
         for process in self._processes.values():
             process.writer.close()
@@ -236,21 +233,13 @@ class Head:
             begun=self.begun,
             start_wall_ns=clock_origin().wall_of(self._start_ns) if self.begun else None,
             offered_s=offered_s,
-            sessions=self._session_changes,
+            sessions=self._sessions.changes(
+                self._start_ns, frozenset(name for name, process in closed.items() if process is None)
+            ),
             warnings=[*self._notes, *(warning for process in facts for warning in process["warnings"])],
             error=self._error,
         )
         return Ending(int(done["exit_code"]), str(done["report"]))
-
-    def _count_sessions(self) -> None:
-        """Note the number of sessions at each second in which it has changed."""
-        while True:
-            present = set(self.present())
-            count = sum(number for process, number in self._sessions.items() if process in present)
-            elapsed_ns = max(0, now_ns() - self._start_ns)
-            if not self._session_changes or self._session_changes[-1][1] != count:
-                self._session_changes.append((elapsed_ns // NS_PER_S, count))
-            gevent.sleep(1.0 - elapsed_ns % NS_PER_S / NS_PER_S)
 
     def _broken(self, error: StoreError) -> None:
         if not self._error:

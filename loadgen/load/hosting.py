@@ -16,7 +16,7 @@ from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadgen.clock import now_ns
 from loadgen.errors import LoadgenError
-from loadgen.load.crew import Crew, LocalCrew, RemoteCrew
+from loadgen.load.crew import Crew, LocalCrew, RemoteCrew, lost_early
 from loadgen.load.head import Cause, Head, print_progress, print_report
 from loadgen.load.options import plan_of
 from loadgen.load.user import SessionUser, kind_weights
@@ -58,6 +58,16 @@ class Hosting:
     def busy(self) -> bool:
         """Whether a run is on, or still being judged."""
         return self.head is not None and (self.head.begun or self.head.ending) and not self._report
+
+    @property
+    def forked_workers(self) -> int:
+        """How many workers --processes has forked."""
+        return int(self._environment.parsed_options.processes or 0)
+
+    @property
+    def awaits_begin(self) -> bool:
+        """Whether a run is prepared, and its load has not begun."""
+        return self.head is not None and not self.head.begun and not self.head.ending
 
     @property
     def place(self) -> str:
@@ -118,10 +128,7 @@ class Hosting:
         assert self.head is not None
         missing = self._load_processes - self._worker_count
         if missing > 0:
-            self.give_up(
-                f"{missing} of {self._load_processes} load processes ended before the load began, and their part of it "
-                "would be missing: start the run again"
-            )
+            self.give_up(lost_early(missing, self._load_processes))
             return
         self._crew.muster(self.head)
 
