@@ -143,7 +143,7 @@ def test_signal_while_the_server_starts_leaves_nothing(tmp_path: Path, engine: s
 
 @pytest.mark.server("postgres")
 def test_killed_worker_costs_its_open_ops_and_raises_no_false_alarm(tmp_path: Path) -> None:
-    """What the dead process should have driven is skipped, the other's ops are whole, the exit code says that one died."""
+    """What the dead process should have driven is skipped, the other's ops are whole, the exit code tells."""
     with sale(tmp_path, *SHORT, "--processes", "2") as running:
         running.wait_for_progress(2)
         processes = running.processes()
