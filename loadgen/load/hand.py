@@ -62,6 +62,7 @@ class Hand:
         address: Address,
         replicas: Sequence[Address],
         share: tuple[int, int],
+        run_id: str,
         link: Link,
         stats: Any,
         *,
@@ -73,7 +74,7 @@ class Hand:
         self._link = link
         self._thread = LoopThread()
         engine = engine_of(plan.engine)
-        self.drive = Drive(plan, workload, engine, address, self._thread, replicas=replicas, share=share)
+        self.drive = Drive(plan, workload, engine, address, self._thread, replicas=replicas, run_id=run_id, share=share)
         self._locust = LocustView(workload, stats)
         self._closed_loop = is_closed(plan.shape)
         self._ahead_s = ahead_s

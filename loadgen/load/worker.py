@@ -90,7 +90,9 @@ class Worker:
         self._runner.send_message(messages.MUSTERED, {"run_id": self._run_id, "origin": asdict(clock_origin())})
         index, count = msg.data["share"]
         servers = messages.servers(msg.data)
-        environment.hand = Hand(plan, workload, *servers, (index, count), self, environment.stats, ahead_s=AHEAD_S)
+        share = (index, count)
+        hand = Hand(plan, workload, *servers, share, self._run_id, self, environment.stats, ahead_s=AHEAD_S)
+        environment.hand = hand
         self._heard()
 
     def _on_spawning_complete(self, user_count: int) -> None:
