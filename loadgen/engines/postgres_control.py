@@ -17,7 +17,8 @@ from loadgen.engines.engine import (
     FinalReads,
 )
 from loadgen.engines.postgres_copy import read_table, read_table_as_text
-from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, error_facts, open_connection
+from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
+from loadgen.engines.postgres_session import control_settings, pools_transactions, refuse_transaction_pool, set_up
 from loadgen.errors import ClusterError, LockLost
 from loadgen.workload import Table
 
@@ -27,7 +28,6 @@ CONTROL_LIMIT_S = 60.0
 """How long one step of the control plane may take."""
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
-LOCK_WAIT_S = 5
 BEAT_LIMIT_S = 5.0
 """How long one beat may take; the next one tries again, on another connection."""
 LOCK_KEY = int.from_bytes(b"loadgen")
@@ -101,13 +101,15 @@ class PostgresControl:
         self._run_id = run_id
         self._loop = asyncio.new_event_loop()
         self._connection: Any = None
-        settings = {"lock_timeout": f"{LOCK_WAIT_S}s", "statement_timeout": "0", "search_path": SCHEMA}
+        self._verified: dict[str, str] = {}
         try:
-            opened = open_connection(address, CONTROL_NAME, settings)
-            self._connection = self._loop.run_until_complete(opened)
+            self._loop.run_until_complete(self._open())
         except (*DRIVER_ERRORS, ValueError) as error:
-            self._loop.close()
+            self.close()
             raise ClusterError(_refusal(address, error)) from None
+        except BaseException:
+            self.close()
+            raise
 
     def facts(self) -> dict[str, Any]:
         """``version``, ``edition``, ``durability``, ``connections_free`` and ``warnings``."""
@@ -192,10 +194,12 @@ class PostgresControl:
     def close(self) -> None:
         """Close the connection. Idempotent."""
         connection, self._connection = self._connection, None
+        if self._loop.is_closed():
+            return
         if connection is not None:
             with suppress(*DRIVER_ERRORS):
-                self._loop.run_until_complete(connection.close(timeout=CONNECT_TIMEOUT_S))
-            self._loop.close()
+                self._loop.run_until_complete(self._closed(connection))
+        self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, T], within_s: float = CONTROL_LIMIT_S) -> T:
         try:
@@ -205,11 +209,18 @@ class PostgresControl:
             what = facts.message or f"no answer within {within_s:g} s"
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
 
+    async def _open(self) -> None:
+        self._connection = await open_connection(self._address, CONTROL_NAME)
+        self._verified = await asyncio.wait_for(
+            set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
+        )
+
     async def _facts(self) -> dict[str, Any]:
         fetch = self._connection.fetchval
         banner = str(await fetch("SELECT version()"))
         if await fetch("SELECT pg_is_in_recovery()"):
             raise ClusterError(f"PostgreSQL at {_place(self._address)} is a standby: name the primary in the DSN")
+        await self._refuse_transaction_pool()
         rows = await self._connection.fetch(
             "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY($1)", list(DURABILITY)
         )
@@ -218,9 +229,33 @@ class PostgresControl:
             "version": str(await fetch("SELECT current_setting('server_version')")),
             "edition": "postgresql" if banner.startswith("PostgreSQL") and "-YB-" not in banner else banner.split()[0],
             "durability": durability,
+            "verified": self._verified,
             "connections_free": int(await fetch(_CONNECTIONS_FREE)),
             "warnings": _warnings(durability),
         }
+
+    async def _refuse_transaction_pool(self) -> None:
+        """Raise ClusterError if something between here and PostgreSQL gives a session another connection each time."""
+        place = _place(self._address)
+        try:
+            other = await open_connection(self._address, CONTROL_NAME)
+        except DRIVER_ERRORS as error:
+            raise ClusterError(f"no second connection could be opened: {_refusal(self._address, error)}") from None
+        try:
+            await refuse_transaction_pool(self._connection, other, place)
+        except DRIVER_ERRORS as error:
+            if error_facts(error).sqlstate not in ("", LOST, "08P01"):
+                raise
+            # PgBouncer's answer to BEGIN where it pools statements: it closes the connection.
+            raise ClusterError(pools_transactions(place)) from None
+        finally:
+            other.terminate()
+
+    async def _closed(self, connection: Any) -> None:
+        if self._verified.get("pooled") == "true":
+            # Whoever gets the server's connection next must not find our settings.
+            await asyncio.wait_for(connection.execute("DISCARD ALL"), CONNECT_TIMEOUT_S)
+        await connection.close(timeout=CONNECT_TIMEOUT_S)
 
     async def _prepare(self, tables: Sequence[Table]) -> None:
         connection = self._connection
