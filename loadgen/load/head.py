@@ -133,8 +133,8 @@ class Head:
                 self._broken(error)
 
     def open_processes(self, names: Iterable[str]) -> list[str]:
-        """Those of ``names`` that have not yet ended in order."""
-        return [name for name in names if self._processes[name].closed is None]
+        """Those of ``names`` that have begun and have not yet ended in order."""
+        return [name for name in names if name in self._processes and self._processes[name].closed is None]
 
     def go(self, start_ns: int) -> None:
         """The first arrival is due from now on: progress begins."""

@@ -18,6 +18,7 @@ from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadgen.clock import now_ns
 from loadgen.errors import LoadgenError
+from loadgen.load.authentication import is_loopback
 from loadgen.load.crew import Crew, LocalCrew, RemoteCrew
 from loadgen.load.entries import show_ending
 from loadgen.load.head import Head, print_progress, print_report
@@ -99,6 +100,15 @@ class Hosting:
         plan, self._cut_s = plan_of(options, kind_weights(classes[0]), workload.name)
         _check_mix(plan, workload)
         _check_reads(plan, classes[0])
+        if (
+            isinstance(self._runner, MasterRunner)
+            and plan.cluster != "existing"
+            and not is_loopback(self._runner.master_bind_host)
+        ):
+            raise LoadgenError(
+                f"workers on other hosts cannot reach --cluster {plan.cluster}, which is of this host only: leave "
+                "--master-bind-host out, or name a server by --dsn"
+            )
         # Of workers that are started by hand, as many as are awaited, or are there already.
         load_processes = max(self._environment.parsed_options.expect_workers, getattr(self._runner, "worker_count", 1))
         if plan.sessions < load_processes:
