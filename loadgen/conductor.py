@@ -26,7 +26,7 @@ from loadgen.engines.engine import (
     Level,
     level_of,
 )
-from loadgen.engines.heartbeat import Heartbeat
+from loadgen.engines.heartbeat import Heartbeat, SilentError
 from loadgen.errors import ClusterError, LoadgenError, LockLost, PlanError
 from loadgen.history import write_json
 from loadgen.host import hardware, versions
@@ -46,6 +46,8 @@ FAILOVER_S = 30.0
 """The same where another member may take over: MySQL's group needs 21 s to elect a primary, by default."""
 QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S = 6.0, 2.0
 """The same where somebody cut the run short, and waits for the verdict."""
+SILENT_S, SILENT_CUT_SHORT_S = 90.0, 5.0
+"""How long the server may give no answer to the lock's beats, of which there is one each two seconds."""
 REPLICATED_S = 30.0
 """How long a replica may take to have the tables as they were prepared."""
 POLL_S = 0.1
@@ -100,7 +102,8 @@ class Conductor:
 
         assert self._run is not None, "finish before start"
         conclusion = Conclusion(self._run, message, self.log)
-        conclusion.final_reads(self._tables, lambda: self._final_reads(cut_short=bool(message.get("cut_short"))))
+        cut_short = bool(message.get("cut_short"))
+        conclusion.final_reads(self._tables, lambda: self._unless_silent(cut_short=cut_short))
         conclusion.interfered(self._unlock())
         self._close_control()
         self.say("judging")
@@ -263,6 +266,19 @@ class Conductor:
             "versions": versions(),
             "warnings": list(facts.get("warnings", ())),
         }
+
+    def _unless_silent(self, *, cut_short: bool) -> FinalReads:
+        """The final reads, for as long as the server answers at all."""
+        assert self._heartbeat is not None
+        limit_s = SILENT_CUT_SHORT_S if cut_short else SILENT_S
+        try:
+            return self._heartbeat.unless_silent(lambda: self._final_reads(cut_short=cut_short), limit_s)
+        except BaseException as error:
+            if isinstance(error, SilentError) or not isinstance(error, Exception):
+                # The reads go on, and closing their connection would wait for a goodbye: it ends with this process.
+                self._heartbeat.stop(0.0)
+                self._control = self._heartbeat = None
+            raise
 
     def _final_reads(self, *, cut_short: bool) -> FinalReads:
         """The tables as they are once every session of the run is gone. Raises ClusterError if that never comes."""
