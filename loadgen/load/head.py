@@ -161,8 +161,9 @@ class Head:
                 self._broken(error)
 
     def sessions(self, process: str, count: int) -> None:
-        """A load process has so many sessions from now on."""
-        self._sessions.tell(now_ns(), process, count)
+        """A load process has so many sessions from now on. At the end they all close: that is no change."""
+        if not self.ending:
+            self._sessions.tell(now_ns(), process, count)
 
     def note(self, text: str) -> None:
         """Say ``text``, and keep it among the run's warnings."""
