@@ -3,7 +3,8 @@
 ``summary.json`` holds what ``judge`` answers. Its stable keys: ``verdict complete started_utc duration_s engine orders
 response_time_ms service_time_ms undersell errors violations checks slo client warnings seed``. Beside them:
 ``cut_short signalled died lost error`` (how the run ended), ``acknowledged`` (answered ops of any kind), ``main {kind,
-acknowledged}`` (those of the main kind that no refusal answered), ``skipped_because``, ``unknown`` (why the verdict
+acknowledged}`` (those of the main kind that no refusal answered), ``skipped_because``, ``limited_by limit
+sessions_needed`` (measures.limit), ``sessions`` (``[second, how many]`` at each change), ``unknown`` (why the verdict
 is unknown, where it is) and ``replica_reads`` (what browses of replicas saw; null without ``--read-from replica``).
 """
 
@@ -23,6 +24,7 @@ from loadgen.errors import PlanError, StoreError
 from loadgen.history import History, read_history
 from loadgen.measures.errors import count_errors
 from loadgen.measures.latency import response_and_service
+from loadgen.measures.limit import limit_of
 from loadgen.measures.objectives import measured
 from loadgen.measures.offered import Offered, offered
 from loadgen.measures.probes import count_transactions, times_by_kind
@@ -284,11 +286,19 @@ def _common_figures(run: _Run, counts: Mapping[str, Any]) -> dict[str, Any]:
         "engine": _engine(run),
         "errors": count_errors(processes, _known_errors(run.load)),
         "client": _client(run.load, counts),
+        "sessions": run.load.get("sessions") or [],
         "acknowledged": acknowledged(processes),
         "main": _main(run),
+        **_limit(run, counts),
         "skipped_because": run.offered.skipped_because(0 if "placed" in counts else None),
         "seed": run.plan.seed,
     }
+
+
+def _limit(run: _Run, counts: Mapping[str, Any]) -> dict[str, Any]:
+    processes = run.offered.processes
+    limit = limit_of(processes, timeline(processes), run.plan, counts, run.load)
+    return {"limited_by": limit.by, "limit": limit.text, "sessions_needed": limit.sessions_needed}
 
 
 def _main(run: _Run) -> dict[str, Any]:
