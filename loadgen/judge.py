@@ -2,10 +2,11 @@
 
 ``summary.json`` holds what ``judge`` answers. Its stable keys: ``verdict complete started_utc duration_s engine orders
 response_time_ms service_time_ms undersell errors violations checks slo client warnings seed``. Beside them:
-``cut_short signalled died lost error`` (how the run ended), ``acknowledged`` (answered ops of any kind), ``main {kind,
-acknowledged}`` (those of the main kind that no refusal answered), ``skipped_because``, ``limited_by limit
-sessions_needed`` (measures.limit), ``sessions`` (``[second, how many]`` at each change), ``unknown`` (why the verdict
-is unknown, where it is) and ``replica_reads`` (what browses of replicas saw; null without ``--read-from replica``).
+``cut_short signalled died lost error exit_reason`` (how the run ended, and why it exits with 1), ``acknowledged``
+(answered ops of any kind), ``main {kind, acknowledged}`` (those of the main kind that no refusal answered),
+``skipped_because``, ``limited_by limit sessions_needed`` (measures.limit), ``sessions`` (``[second, how many]`` at each
+change), ``unknown`` (why the verdict is unknown, where it is) and ``replica_reads`` (what browses of replicas saw; null
+without ``--read-from replica``).
 """
 
 import json
@@ -14,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadgen import probes, sale
 from loadgen.checks.asked import Contradiction
 from loadgen.checks.books import Books, open_books
 from loadgen.checks.catalogue import CHECKS, run_checks
@@ -22,19 +22,11 @@ from loadgen.checks.replicas import replica_reads
 from loadgen.checks.undersell import UNKNOWN, undersell
 from loadgen.errors import PlanError, StoreError
 from loadgen.history import History, read_history
-from loadgen.interchange.finals import FINAL_TABLES as PROBE_TABLES
-from loadgen.interchange.finals import final_findings
-from loadgen.measures.errors import count_errors
-from loadgen.measures.latency import response_and_service
-from loadgen.measures.limit import limit_of
-from loadgen.measures.objectives import measured
+from loadgen.measures.figures import probe_figures, sale_figures
 from loadgen.measures.offered import Offered, offered
-from loadgen.measures.probes import count_transactions, times_by_kind
-from loadgen.measures.throughput import acknowledged, count_orders, duration_s
-from loadgen.measures.timeline import timeline
 from loadgen.plan import MAX_SEED, MAX_SKUS, Plan, plan_from_json
 from loadgen.promise import PROBES, Promise, promised, real_time_reads
-from loadgen.schedule import main_kind
+from loadgen.run_directory import mapping, texts
 from loadgen.verdict import Finding, Verdict, overall
 
 EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
@@ -69,7 +61,7 @@ def judge(run_dir: Path) -> dict[str, Any]:
         return _judge_probe(run)
     books = _join(run)
     # A run of an older version names fewer checks than hold for it.
-    names = tuple(dict.fromkeys([*_texts(_mapping(run.facts.get("workload")).get("checks")), *CHECKS]))
+    names = tuple(dict.fromkeys([*texts(mapping(run.facts.get("workload")).get("checks")), *CHECKS]))
     findings = run_checks(names, books, _first(run.doubts))
     # The shop's own rules are judged above at any level; of isolation only what the engine promised.
     promise = _promise(run, models=(), time_limit_s=SALE_ISOLATION_S)
@@ -83,20 +75,22 @@ def judge(run_dir: Path) -> dict[str, Any]:
     run.warnings += [
         f"{finding.name}: {finding.witnesses[0]}" for finding in findings if finding.witnesses and not finding.anomalies
     ]
-    return {
-        **_outcome(run, findings, FINAL_TABLES),
-        **_figures(run),
-        "isolation": promise.to_json(_documented(run)),
-        "undersell": left,
-        "replica_reads": _replica_reads(run, books),
-        "warnings": run.warnings,
-    }
+    return _with_reason(
+        {
+            **_outcome(run, findings, FINAL_TABLES),
+            **sale_figures(run),
+            "isolation": promise.to_json(_documented(run)),
+            "undersell": left,
+            "replica_reads": _replica_reads(run, books),
+            "warnings": run.warnings,
+        }
+    )
 
 
 def _set_aside(run: _Run, findings: Sequence[Finding]) -> list[Finding]:
     """The findings; where somebody else worked on the run's tables they prove nothing of the database, whatever is
     found: a warning tells of it."""
-    if not (interference := _texts(run.load.get("interference"))):
+    if not (interference := texts(run.load.get("interference"))):
         return list(findings)
     run.warnings += [
         f"set aside, {interference[0]}: {finding.name}: {finding.witnesses[0] if finding.witnesses else ''}"
@@ -116,28 +110,21 @@ def _replica_reads(run: _Run, books: Books | None) -> dict[str, Any] | None:
 
 
 def _judge_probe(run: _Run) -> dict[str, Any]:
-    """A probe's verdict is whether the isolation that the engine documents was kept, and every acknowledged write."""
+    """A probe's verdict is whether the isolation that the engine documents was kept."""
     promise = _promise(run)
-    name, doubt = run.plan.workload, _first(run.doubts)
-    kept = final_findings(name, run.history, run.plan.strategy, promise.model, doubt)
-    findings = _set_aside(run, [*promise.findings, *kept])
-    workload = _mapping(run.facts.get("workload"))
-    processes = run.offered.processes
-    times = timeline(processes)
-    response, service = times_by_kind(processes, _texts(workload.get("kinds")))
-    figures = {
-        "transactions": count_transactions(processes, times),
-        "response_time_ms": response,
-        "service_time_ms": service,
-    }
-    return {
-        **_outcome(run, findings, PROBE_TABLES[name]),
-        **_common_figures(run, figures["transactions"]),
-        **figures,
-        "isolation": promise.to_json(_documented(run)),
-        "slo": [{"text": slo.text, "value": None, "met": False} for slo in run.plan.slo],
-        "warnings": run.warnings,
-    }
+    findings = _set_aside(run, promise.findings)
+    return _with_reason(
+        {
+            **_outcome(run, findings, ()),
+            **probe_figures(run),
+            "isolation": promise.to_json(_documented(run)),
+            "warnings": run.warnings,
+        }
+    )
+
+
+def _with_reason(summary: dict[str, Any]) -> dict[str, Any]:
+    return {**summary, "exit_reason": error_of(summary)}
 
 
 def _promise(run: _Run, **limits: Any) -> Promise:
@@ -145,7 +132,7 @@ def _promise(run: _Run, **limits: Any) -> Promise:
 
 
 def _documented(run: _Run) -> str:
-    return str(_mapping(run.facts.get("engine")).get("means") or "read-committed")
+    return str(mapping(run.facts.get("engine")).get("means") or "read-committed")
 
 
 def exit_code(summary: Mapping[str, Any]) -> int:
@@ -155,11 +142,23 @@ def exit_code(summary: Mapping[str, Any]) -> int:
         return EXIT_INVALID
     if summary["verdict"] != Verdict.VALID:
         return EXIT_UNKNOWN
-    # A summary of an older version does not tell kinds apart.
-    acknowledged = _mapping(summary.get("main")).get("acknowledged", summary.get("acknowledged"))
-    if not acknowledged or any(summary.get(name) for name in ("error", "died", "lost", "signalled")):
+    if error_of(summary):
         return EXIT_ERROR
     return EXIT_VALID if all(slo["met"] for slo in summary.get("slo", ())) else EXIT_SLO_MISSED
+
+
+def error_of(summary: Mapping[str, Any]) -> str:
+    """Why a run exits with 1 if it is neither invalid nor unknown, in one line; empty if it does not."""
+    main = mapping(summary.get("main"))
+    gone = [*texts(summary.get("died")), *mapping(summary.get("lost"))]
+    # A summary of an older version does not tell kinds apart.
+    if not main.get("acknowledged", summary.get("acknowledged")):
+        return f"no {main.get('kind', 'op')} was acknowledged"
+    if summary.get("error"):
+        return str(summary["error"])
+    if gone:
+        return f"load process {', '.join(gone)} was lost" if len(gone) == 1 else f"{len(gone)} load processes were lost"
+    return "stopped by a signal" if summary.get("signalled") else ""
 
 
 def _read(run_dir: Path) -> _Run:
@@ -174,11 +173,11 @@ def _read(run_dir: Path) -> _Run:
     load_path = run_dir / "load.json"
     load = _json(load_path) if load_path.exists() else {}
     history = read_history(run_dir / "history")
-    run = _Run(plan, facts, load, history, offered(history.processes, plan, _mapping(facts.get("workload")), load))
-    run.warnings += [*_texts(facts.get("warnings")), *_texts(load.get("warnings"))]
+    run = _Run(plan, facts, load, history, offered(history.processes, plan, mapping(facts.get("workload")), load))
+    run.warnings += [*texts(facts.get("warnings")), *texts(load.get("warnings"))]
     if not load:
         run.doubts.append("the run was killed before its load had ended: there is no load.json")
-    run.doubts += _texts(load.get("interference"))
+    run.doubts += texts(load.get("interference"))
     _weigh_problems(run)
     run.warnings += run.offered.notes
     return run
@@ -212,8 +211,8 @@ def _weigh_problems(run: _Run) -> None:
 
 
 def _join(run: _Run) -> Books | None:
-    snapshot = bool(_mapping(run.facts.get("engine")).get("statement_snapshot", True))
-    real_time = real_time_reads(_mapping(run.facts.get("cluster")), _mapping(run.facts.get("address")))
+    snapshot = bool(mapping(run.facts.get("engine")).get("statement_snapshot", True))
+    real_time = real_time_reads(mapping(run.facts.get("cluster")), mapping(run.facts.get("address")))
     try:
         books = open_books(run.history, run.plan, statement_snapshot=snapshot, real_time_reads=real_time)
     except Contradiction as contradiction:
@@ -233,7 +232,7 @@ def _join(run: _Run) -> Books | None:
 def _outcome(run: _Run, findings: Sequence[Finding], final_tables: Sequence[str]) -> dict[str, Any]:
     verdict = overall(findings)
     cut_short, error = str(run.load.get("cut_short") or ""), str(run.load.get("error") or "")
-    died = _texts(run.load.get("died"))
+    died = texts(run.load.get("died"))
     lost = {name: text for name, text in _lost(run.load).items() if name not in died}
     reasons = (
         []
@@ -250,7 +249,7 @@ def _outcome(run: _Run, findings: Sequence[Finding], final_tables: Sequence[str]
         "lost": lost,
         "signalled": bool(run.load.get("signalled")),
         "error": error,
-        "unknown": "; ".join([*_texts(run.load.get("final_reads")), *reasons][:3]) if reasons else "",
+        "unknown": "; ".join([*texts(run.load.get("final_reads")), *reasons][:3]) if reasons else "",
         "violations": {finding.name: finding.anomalies for finding in findings},
         "checks": [_check_json(finding) for finding in findings],
     }
@@ -259,7 +258,7 @@ def _outcome(run: _Run, findings: Sequence[Finding], final_tables: Sequence[str]
 
 def _lost(load: Mapping[str, Any]) -> dict[str, str]:
     """Why load processes ended before the run did, by name."""
-    told = {name: _mapping(facts).get("lost") for name, facts in _mapping(load.get("processes")).items()}
+    told = {name: mapping(facts).get("lost") for name, facts in mapping(load.get("processes")).items()}
     return {str(name): text for name, text in told.items() if isinstance(text, str) and text}
 
 
@@ -274,91 +273,6 @@ def _check_json(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _figures(run: _Run) -> dict[str, Any]:
-    processes = run.offered.processes
-    orders = count_orders(processes, timeline(processes))
-    response, service = response_and_service(processes)
-    figures: dict[str, Any] = {
-        **_common_figures(run, orders),
-        "orders": orders,
-        "response_time_ms": response,
-        "service_time_ms": service,
-    }
-    return {**figures, "slo": [measured(slo, figures) for slo in run.plan.slo]}
-
-
-def _common_figures(run: _Run, counts: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of any workload; ``counts`` are those of its main kind of op."""
-    processes = run.history.processes
-    return {
-        "started_utc": run.facts.get("started_utc", ""),
-        "duration_s": duration_s(processes, timeline(processes)),
-        "engine": _engine(run),
-        "errors": count_errors(processes, _known_errors(run.load)),
-        "client": _client(run.load, counts),
-        "sessions": run.load.get("sessions") or [],
-        "acknowledged": acknowledged(processes),
-        "main": _main(run),
-        **_limit(run, counts),
-        "skipped_because": run.offered.skipped_because(0 if "placed" in counts else None),
-        "seed": run.plan.seed,
-    }
-
-
-def _limit(run: _Run, counts: Mapping[str, Any]) -> dict[str, Any]:
-    processes = run.offered.processes
-    limit = limit_of(processes, timeline(processes), run.plan, counts, run.load)
-    return {"limited_by": limit.by, "limit": limit.text, "sessions_needed": limit.sessions_needed}
-
-
-def _main(run: _Run) -> dict[str, Any]:
-    """The main kind of op, and how many of it were answered well: not by a refusal."""
-    workload = _mapping(run.facts.get("workload"))
-    kinds = _texts(workload.get("kinds")) or list(sale.KIND_NAMES)
-    arriving = _texts(workload.get("arrivals")) or (["order", "browse"] if "order" in kinds else kinds)
-    kind = main_kind(run.plan, arriving)
-    refusals = sale.REFUSALS if run.plan.workload not in PROBES else probes.REFUSALS
-    code = kinds.index(kind) if kind in kinds else 0
-    return {"kind": kind, "acknowledged": acknowledged(run.history.processes, code, refusals)}
-
-
-def _engine(run: _Run) -> dict[str, Any]:
-    engine = _mapping(run.facts.get("engine"))
-    return {
-        "name": engine.get("name", run.plan.engine),
-        "edition": engine.get("edition", ""),
-        "version": engine.get("version", ""),
-        "cluster": run.plan.cluster,
-        "nodes": _mapping(run.facts.get("cluster")).get("nodes", run.plan.nodes),
-        "isolation": engine.get("level", run.plan.isolation),
-    }
-
-
-def _client(load: Mapping[str, Any], orders: Mapping[str, Any]) -> dict[str, Any]:
-    """What the load processes cost. CPU time is divided by the orders that were started, whatever became of them."""
-    client = _mapping(load.get("client"))
-    cpu_seconds = client.get("cpu_seconds")
-    per_order = client.get("cpu_us_per_order")
-    if per_order is None and isinstance(cpu_seconds, int | float) and orders["started"]:
-        per_order = round(cpu_seconds * 1e6 / orders["started"], 1)
-    return {
-        "cpu_seconds": cpu_seconds,
-        "cpu_us_per_order": per_order,
-        "saturated_seconds": client.get("saturated_seconds"),
-        "peak_rss_mb": client.get("peak_rss_mb"),
-    }
-
-
-def _known_errors(load: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """``{code: (class, sample)}`` as the load side told, as a pair or by name."""
-    known = {}
-    for code, told in _mapping(load.get("errors")).items():
-        pair = (told.get("class", ""), told.get("sample", "")) if isinstance(told, dict) else told
-        if isinstance(pair, list | tuple) and len(pair) == 2:
-            known[str(code)] = (str(pair[0]) or "other", str(pair[1]))
-    return known
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
@@ -368,16 +282,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"{path} does not hold an object")
     return value
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value] if value else []
-    return [str(text) for text in value] if isinstance(value, list | tuple) else []
 
 
 def _first(doubts: Sequence[str]) -> str:

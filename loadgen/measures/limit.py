@@ -1,4 +1,4 @@
-"""Whether a run found a limit, and whose it was: the server's, or that of its own sessions, client or load processes."""
+"""Whether a run found a limit, and whose it was: that of the server, of its sessions, client or load processes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,15 @@ LATE_NS = 50 * NS_PER_MS
 STRAINED_SHARE = 0.05
 """The share of such ops, and of skipped ones, from which on a second is strained."""
 UNSERVED_SHARE = 0.001
-"""Up to this share of what was due may have failed, or waited, where all that was offered counts as served."""
+"""Up to this share of what was due may have failed, or been skipped, where all that was offered counts as served."""
+WAITED_SHARE = 0.1
+"""The same of ops that waited and were served after all: a short stall is no limit."""
 BUSY_SHARE = 0.7
 """Sessions that were in a transaction for this share of the strained seconds were all busy: arrivals come in bursts."""
-SLOWER = 2.0
+SLOWER = 1.5
 """How many times as long as in calm seconds ops take where the server is what is at its limit."""
+CALM_SHARE = 0.5
+"""Up to this share of busy sessions a second without waiting is calm: nothing in it queues in the server."""
 LEAST_CALM = 30
 """Ops of calm seconds that are needed for their mean."""
 LONGEST_S = 10**6
@@ -49,7 +53,11 @@ class _Seconds:
 
     due: Floats
     """Ops of the main kinds."""
+    waited: Floats
+    """Ops that no session took for long, or in time."""
     strained: NDArray[np.bool_]
+    served: Floats
+    """Ops of the main kinds that were sent."""
     ops: Floats
     """Ops that somebody was there to drive."""
     started: Floats
@@ -74,10 +82,10 @@ def limit_of(
         told = f"{plan.sessions:,} sessions asked as fast as they were answered: {rate:,.0f} {noun}/s"
         return Limit("closed", f"{told}; other numbers of sessions may give more")
     seconds = _by_second(processes, times, plan, load, main=[0] if "placed" in counts else None)
-    strained = seconds.strained
-    if float(seconds.ops[strained].sum()) > UNSERVED_SHARE * float(seconds.ops.sum()):
-        return _strained(seconds, plan, counts, load, noun, _session_time_s(seconds, counts))
-    lost = counts["skipped"] - int(sum(_late(process).sum() for process in processes))
+    all_ops, late = float(seconds.ops.sum()), int(sum(_late(process).sum() for process in processes))
+    if late > UNSERVED_SHARE * all_ops or float(seconds.waited.sum()) > WAITED_SHARE * all_ops:
+        return _strained(seconds, counts, load, noun, _session_time_s(seconds, counts))
+    lost = counts["skipped"] - late
     if lost > UNSERVED_SHARE * counts["due"]:
         return Limit("load processes", f"lost load processes left {_percent(lost, counts)} of the {noun} undone")
     unserved = counts["fail"] + counts["info"]
@@ -88,9 +96,7 @@ def limit_of(
     return Limit(None, f"{told}; the limit lies higher (--peak-rate)")
 
 
-def _strained(
-    seconds: _Seconds, plan: Plan, counts: Mapping[str, Any], load: Mapping[str, Any], noun: str, each_s: float
-) -> Limit:
+def _strained(seconds: _Seconds, counts: Mapping[str, Any], load: Mapping[str, Any], noun: str, each_s: float) -> Limit:
     """Arrivals waited: whose fault it was."""
     strained = seconds.strained
     client = load.get("client")
@@ -101,24 +107,22 @@ def _strained(
     if not sessions:
         return Limit("sessions", "there were no sessions (-u)", 1)
     busy = float(seconds.busy_s[strained].sum() / seconds.sessions[strained].sum())
-    busy_ms, calm_ms = (_mean_ms(seconds, chosen) for chosen in (strained, ~strained))
+    calm = ~strained & (seconds.busy_s <= CALM_SHARE * seconds.sessions)
+    busy_ms, calm_ms = (_mean_ms(seconds, chosen) for chosen in (strained, calm))
     if busy < BUSY_SHARE:
         return Limit("unclear", "arrivals waited though not all sessions were busy: a pause, or lost connections")
     if calm_ms is not None and busy_ms is not None and busy_ms > SLOWER * calm_ms:
-        rate = counts.get("per_second_peak") or counts.get("per_second_mean") or 0.0
+        rate = float(seconds.served[strained].mean())
         told = (
             f"reached at {rate:,.0f} {noun}/s: all {sessions:,.0f} sessions were busy, and the mean service time rose"
         )
         return Limit("server", f"{told} from {calm_ms:,.1f} to {busy_ms:,.1f} ms: the server, or the cores it shares")
     rate = float(seconds.due.max())
     needed = max(math.ceil(rate * each_s), math.floor(sessions) + 1)
-    one = noun.removesuffix("s")
     text = (
-        f"too few sessions: all {sessions:,.0f} were busy. {rate:,.0f} {noun}/s × {1000 * each_s:,.1f} ms of a session's "
-        f"time for each {one} needs {needed:,} at least (-u {needed})"
+        f"too few sessions ({sessions:,.0f}), none was free: {rate:,.0f} {noun}/s × {1000 * each_s:,.1f} ms of session "
+        f"time for each need at least {needed:,} (-u {needed}). If more make it slower, the limit is the server's"
     )
-    if calm_ms is None:
-        text += "; if that makes ops slower, the server is at its limit"
     return Limit("sessions", text, needed)
 
 
@@ -147,12 +151,14 @@ def _by_second(
     length = int(max(due.max(), sent.max())) + 1
 
     def count(seconds: NDArray[np.int64], weights: Any) -> Floats:
-        return np.bincount(seconds, np.asarray(weights, dtype=np.float64), length)
+        return np.bincount(seconds, weights, length).astype(np.float64)
 
-    ops_due = count(due, asked)
+    ops_due, ops_waited = count(due, asked), count(due, waited)
     return _Seconds(
         due=count(due, is_main),
-        strained=np.asarray(count(due, waited) > STRAINED_SHARE * ops_due),
+        waited=ops_waited,
+        strained=np.asarray(ops_waited > STRAINED_SHARE * ops_due),
+        served=count(sent, is_main & started),
         ops=ops_due,
         started=count(sent, started),
         busy_s=count(sent, service_s),
@@ -190,7 +196,7 @@ def _mean_ms(seconds: _Seconds, chosen: NDArray[np.bool_]) -> float | None:
 
 def _session_time_s(seconds: _Seconds, counts: Mapping[str, Any]) -> float:
     """How long an order, with all that follows it and comes beside it, keeps a session."""
-    return float(seconds.busy_s.sum()) / max(1, counts["started"])
+    return float(seconds.busy_s.sum()) / max(1, int(counts["started"]))
 
 
 def _percent(count: int, counts: Mapping[str, Any]) -> str:
