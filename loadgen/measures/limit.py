@@ -13,6 +13,7 @@ from loadgen.history import LoadProcess
 from loadgen.measures.timeline import Timeline
 from loadgen.op import Outcome
 from loadgen.plan import Plan
+from loadgen.schedule import has_schedule
 from loadgen.shapes import is_closed
 
 LATE_NS = 50 * NS_PER_MS
@@ -75,7 +76,7 @@ def limit_of(
     ``load`` tells the sessions over time, and in how many seconds the client was saturated.
     """
     noun = "orders" if "placed" in counts else "transactions"
-    if not counts["due"]:
+    if not counts["due"] or not has_schedule(plan):
         return Limit(None, "")
     if is_closed(plan.shape):
         rate = counts.get("per_second_mean") or 0.0
@@ -83,8 +84,9 @@ def limit_of(
         return Limit("closed", f"{told}; other numbers of sessions may give more")
     seconds = _by_second(processes, times, plan, load, main=[0] if "placed" in counts else None)
     all_ops, late = float(seconds.ops.sum()), int(sum(_late(process).sum() for process in processes))
-    if late > UNSERVED_SHARE * all_ops or float(seconds.waited.sum()) > WAITED_SHARE * all_ops:
-        return _strained(seconds, counts, load, noun, _session_time_s(seconds, counts))
+    waited = float(seconds.waited.sum()) > WAITED_SHARE * all_ops
+    if (waited or late > UNSERVED_SHARE * all_ops) and seconds.strained.any():
+        return _strained(seconds, load, noun, _session_time_s(seconds, counts))
     lost = counts["skipped"] - late
     if lost > UNSERVED_SHARE * counts["due"]:
         return Limit("load processes", f"lost load processes left {_percent(lost, counts)} of the {noun} undone")
@@ -96,7 +98,7 @@ def limit_of(
     return Limit(None, f"{told}; the limit lies higher (--peak-rate)")
 
 
-def _strained(seconds: _Seconds, counts: Mapping[str, Any], load: Mapping[str, Any], noun: str, each_s: float) -> Limit:
+def _strained(seconds: _Seconds, load: Mapping[str, Any], noun: str, each_s: float) -> Limit:
     """Arrivals waited: whose fault it was."""
     strained = seconds.strained
     client = load.get("client")

@@ -20,10 +20,10 @@ from loadgen import sale
 from loadgen.clock import NS_PER_S
 from loadgen.history import LoadProcess
 from loadgen.op import Outcome
-from loadgen.plan import MAX_DURATION_S, MAX_RATE, Plan
+from loadgen.plan import MAX_DURATION_S, Plan
 from loadgen.run_directory import mapping, texts
-from loadgen.schedule import arrival_profile, plan_arrivals
-from loadgen.shapes import SHAPES, is_closed
+from loadgen.schedule import arrival_profile, has_schedule, plan_arrivals
+from loadgen.shapes import is_closed
 
 WORKER_LOST = "worker-lost"
 """The code of an arrival whose load process was gone."""
@@ -86,7 +86,7 @@ def offered(
     kinds = texts(workload.get("kinds")) or list(sale.KIND_NAMES)
     arriving = [name for name in texts(workload.get("arrivals")) if name in kinds] or _default_arrivals(plan, kinds)
     codes = [kinds.index(name) for name in arriving]
-    if not _sound(plan) or not all(_joinable(process) for process in processes):
+    if not has_schedule(plan) or not all(_joinable(process) for process in processes):
         return Offered(list(processes))
     told = mapping(load.get("processes"))
     endings = [_ending(process, mapping(told.get(process.name)), len(processes)) for process in processes]
@@ -354,18 +354,6 @@ def _nobody(name: str, processes: Sequence[LoadProcess]) -> LoadProcess:
 
 def _no_rows() -> Columns:
     return {name: np.empty(0, np.int64) for name in ("number", "kind", "due", "outcome", "code")}
-
-
-def _sound(plan: Plan) -> bool:
-    """Whether the plan's schedule can be made: a plan.json may say anything."""
-    numbers = (plan.duration_s, plan.peak_rate)
-    return (
-        plan.shape in SHAPES
-        and all(isinstance(number, int | float) and isfinite(number) for number in numbers)
-        and 0 < plan.duration_s <= MAX_DURATION_S
-        and 0 < plan.peak_rate <= MAX_RATE
-        and all(isinstance(weight, int) and 0 <= weight < 10**6 for _, weight in plan.kind_weights)
-    )
 
 
 def _joinable(process: LoadProcess) -> bool:
