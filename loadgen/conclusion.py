@@ -17,6 +17,7 @@ from loadgen.history import read_history, write_final, write_json
 from loadgen.judge import exit_code, judge
 from loadgen.report.terminal import render
 from loadgen.run_directory import RunDirectory, read_json
+from loadgen.stored_run import plan_checksum
 from loadgen.workload import Table
 
 EXIT_OWN_ERROR = 1
@@ -35,12 +36,17 @@ class Conclusion:
         self._problems: list[str] = []
         self._summary: dict[str, Any] = {}
         run.reserve.unlink(missing_ok=True)
+        self._try("plan.json was not read", self._seal_plan)
         self._store(run.load, load)
 
     def final_reads(self, tables: tuple[Table, ...], read: Callable[[], Mapping[str, Columns]]) -> None:
         """Take the final reads by ``read`` and store them, all or none; without them no verdict is valid."""
         before = len(self._problems)
-        self._try("the final reads were not taken", lambda: _store_final(self._run.history, tables, read()))
+        run_id = {"run_id": self._run.path.name}
+        stored = self._try(
+            "the final reads were not taken", lambda: _store_final(self._run.history, tables, read(), run_id)
+        )
+        self._load.setdefault("streams", {}).update(stored or {})
         self._load["final_reads"] = "; ".join(self._problems[before:])
         self._store(self._run.load, self._load)
 
@@ -71,6 +77,9 @@ class Conclusion:
             "run_dir": str(self._run.path),
         }
 
+    def _seal_plan(self) -> None:
+        self._load["plan_checksum"] = plan_checksum(self._run.plan)
+
     def _report(self) -> str:
         plan_facts = read_json(self._run.plan) if self._run.plan.exists() else {}
         return render(self._summary, plan_facts, run_dir=os.path.relpath(self._run.path))
@@ -95,10 +104,15 @@ class Conclusion:
         return None
 
 
-def _store_final(history: Path, tables: tuple[Table, ...], found: Mapping[str, Columns]) -> None:
+def _store_final(
+    history: Path, tables: tuple[Table, ...], found: Mapping[str, Columns], facts: Mapping[str, str]
+) -> dict[str, Any]:
+    """Store the final reads; what each stream holds now, by its name, as load.json lists it."""
     try:
-        for table in tables:
-            write_final(history, table.name, found[table.name], table.final)
+        return {
+            f"final.{table.name}": write_final(history, table.name, found[table.name], table.final, facts).to_json()
+            for table in tables
+        }
     except BaseException:
         # Half of the tables would look like a database that lost the others.
         for path in history.glob("final.*.arrows"):

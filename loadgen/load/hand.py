@@ -1,6 +1,7 @@
 """A hand of a run: what one load process does. It drives the load, and tells the head through a link."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import gevent
@@ -9,9 +10,10 @@ from loadgen.engines import engine_of
 from loadgen.engines.engine import Address
 from loadgen.history import ops_batch
 from loadgen.load.client import calm_collector
-from loadgen.load.drive import Drive
+from loadgen.load.drive import MOST_PROBLEMS, Drive
 from loadgen.load.live import LocustView
 from loadgen.load.loop import LoopThread, LoopTimeoutError
+from loadgen.op import Completion
 from loadgen.plan import Plan
 from loadgen.workload import Workload
 
@@ -25,6 +27,8 @@ AHEAD_S = 1.0
 """For how long the numbers at hand should last at the peak."""
 CLOSED_AHEAD = 4_096
 """The same for sessions that order as fast as they can."""
+MOST_TRIES = 5
+"""How often a batch is given to the head: one that it never takes is lost, and this process not orderly."""
 CONNECT_LIMIT_S = 30.0
 CUT_LIMIT_S = 3.0
 """How much longer than its timeout a drain may take: cutting what is still in flight."""
@@ -36,8 +40,8 @@ class Link(Protocol):
     def want(self, count: int) -> None:
         """Ask for ``count`` numbers; they come by Hand.supply, in this call or later."""
 
-    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
-        """Give a batch of rows."""
+    def rows(self, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
+        """Give a batch of rows; ``first`` is how many were given before it."""
 
     def closed(self, facts: dict[str, Any]) -> None:
         """Say that this process has ended in order."""
@@ -66,6 +70,10 @@ class Hand:
         arrivals = 1 if plan.shape == "closed" else plan.peak_rate / share[1] * AHEAD_S * 2
         self._ahead = CLOSED_AHEAD if plan.shape == "closed" else max(2 * BLOCK, int(arrivals))
         self._wanted = 0
+        self._kept: deque[tuple[list[Completion], list[int]]] = deque()
+        """Rows that were taken from the drive and not yet given to the head."""
+        self._given = self._tries = 0
+        self._problems: list[str] = []
         self._closed: dict[str, Any] | None = None
         self._pump: gevent.Greenlet | None = gevent.spawn(self._pump_rows)
 
@@ -116,16 +124,22 @@ class Hand:
             warnings.append(str(error))
         if self._pump is not None:
             self._pump.kill()
-        self._flush()
+        self._flush_all()
+        if self.drive.rowless:
+            warnings.append(f"{self.drive.rowless} ops became due and left no row")
+        if self.drive.made != self._given:
+            warnings.append(f"{self.drive.made - self._given} of {self.drive.made} rows could not be recorded")
         warnings += [*self.drive.problems, *self._thread.problems]
-        # Of a loop that hung, or lost a session by a mistake of ours, nobody knows what it left undone.
+        # Of a loop that hung, or lost a session or a row by a mistake of ours, nobody knows what it left undone.
         orderly = not warnings
+        warnings += self._problems
         if self.drive.unnumbered:
             warnings.append(f"{self.drive.unnumbered} arrivals were due and got no number: no figure counts them")
         self._closed = {
             "orderly": orderly,
             "warnings": warnings,
             "next_number": self.drive.next_number,
+            "made": self.drive.made,
             "client": self.drive.client_facts(),
             "errors": {code: {"class": known[0], "sample": known[1]} for code, known in self.drive.errors.items()},
         }
@@ -134,9 +148,18 @@ class Hand:
 
     def _pump_rows(self) -> None:
         while True:
-            self._ask()
-            self._flush()
+            self._try(self._ask)
+            self._try(self._flush)
             gevent.sleep(FLUSH_S)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do ``step``; what it raises is told, and loses nothing: it is done again."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - without the pump every op from here on would be lost
+            problem = f"{step.__name__.strip('_')}: {error!r}"
+            if problem not in self._problems and len(self._problems) < MOST_PROBLEMS:
+                self._problems.append(problem)
 
     def _ask(self) -> None:
         while self.drive.numbers_left + self._wanted < self._ahead:
@@ -144,10 +167,29 @@ class Hand:
             self._link.want(BLOCK)
             gevent.sleep(0)  # One block at a time: a burst of Python here delays arrivals on the loop.
 
+    def _flush_all(self) -> None:
+        """Give everything that there is, or give it up: each call takes a batch or counts a try of it."""
+        self._try(self._flush)
+        for _ in range((MOST_TRIES + 1) * len(self._kept)):
+            if self._kept:
+                self._try(self._flush)
+
     def _flush(self) -> None:
         rows, types = self.drive.take_rows()
         for first in range(0, len(rows), BATCH_ROWS):
-            part = rows[first : first + BATCH_ROWS]
-            self._locust.record(part, types[first : first + BATCH_ROWS])
-            batch = ops_batch(part, types[first : first + BATCH_ROWS])
-            self._link.rows(batch, in_flight=self.drive.in_flight, queued=self.drive.queued)
+            self._kept.append((rows[first : first + BATCH_ROWS], types[first : first + BATCH_ROWS]))
+        while self._kept:
+            part, kinds = self._kept[0]
+            self._give(part, kinds)
+            self._kept.popleft()
+            self._tries = 0
+            self._locust.record(part, kinds)
+
+    def _give(self, part: list[Completion], kinds: list[int]) -> None:
+        """Give one batch to the head. It stays with the kept ones until that took it, or never will."""
+        self._tries += 1
+        if self._tries > MOST_TRIES:
+            return
+        batch = ops_batch(part, kinds)
+        self._link.rows(batch, first=self._given, in_flight=self.drive.in_flight, queued=self.drive.queued)
+        self._given += len(part)

@@ -35,6 +35,13 @@ class _Process:
 
     writer: HistoryWriter
     closed: dict[str, Any] | None = None
+    heard: int = 0
+    """How many of the rows that it made have come here, as far as it counted them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What the closing record tells of it: the rows that it says it made, and those that are in the history."""
+        closed = self.closed or {}
+        return {"orderly": bool(closed.get("orderly")), "made": closed.get("made"), "written": self.writer.written}
 
 
 @dataclass(slots=True)
@@ -98,26 +105,36 @@ class Head:
         self._next_number += count
         return columns
 
-    def record(self, process: str, batch: Any, *, in_flight: int, queued: int) -> None:
-        """Write a hand's batch to its history, and show it in the progress line."""
-        self.live.observe(batch, process, in_flight=in_flight, queued=queued)
+    def record(self, process: str, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
+        """Write a hand's batch to its history, and show it in the progress line.
+
+        ``first`` is how many rows the hand gave before: what comes a second time is not written again.
+        """
         known = self._processes.get(process)
-        if known is None or known.closed is not None or self._error or self._shut:
+        if known is not None and first < known.heard:
             return
-        try:
-            known.writer.batch(batch)
-        except StoreError as error:
-            self._broken(error)
+        if known is not None and known.closed is None and not self._error and not self._shut:
+            try:
+                known.writer.batch(batch)
+                known.heard = first + batch.num_rows
+            except StoreError as error:
+                self._broken(error)
+        self.live.observe(batch, process, in_flight=in_flight, queued=queued)
 
     def closed(self, process: str, facts: dict[str, Any]) -> None:
         """A load process has ended; ``facts`` are what Hand.finish made.
 
-        Only of one that ended in order is it written: what any other left open may have happened.
+        Only of one that ended in order, and all of whose rows are here, is it written: what any other left open may
+        have happened.
         """
         known = self._processes.get(process)
         if known is None or known.closed is not None or self._shut:
             return
         known.closed = facts
+        if facts["made"] != known.writer.written and not self._error:
+            facts["orderly"] = False
+            lost = f"load process {process} made {facts['made']} rows, and {known.writer.written} came here"
+            facts["warnings"] = [*facts["warnings"], lost]
         if facts["orderly"] and not self._error:
             try:
                 known.writer.closed(facts["next_number"])
@@ -179,6 +196,12 @@ class Head:
             died=[name for name, process in closed.items() if process is None or not process["orderly"]],
             warnings=[warning for process in facts for warning in process["warnings"]],
             error=self._error,
+            processes={name: process.to_json() for name, process in self._processes.items()},
+            streams={
+                name: sealed.to_json()
+                for process in self._processes.values()
+                for name, sealed in process.writer.sealed.items()
+            },
         )
         return Ending(int(done["exit_code"]), str(done["report"]))
 
