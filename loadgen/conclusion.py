@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numpy.typing import NDArray
+import numpy as np
 
-from loadgen.errors import LoadgenError
+from loadgen.engines.engine import FinalReads
+from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import read_history, write_final, write_json
 from loadgen.judge import exit_code, judge
 from loadgen.report.terminal import render
@@ -23,7 +24,6 @@ from loadgen.workload import Table
 EXIT_OWN_ERROR = 1
 
 Answer = TypeVar("Answer")
-Columns = Mapping[str, NDArray[Any]]
 
 
 class Conclusion:
@@ -39,16 +39,25 @@ class Conclusion:
         self._try("plan.json was not read", self._seal_plan)
         self._store(run.load, load)
 
-    def final_reads(self, tables: tuple[Table, ...], read: Callable[[], Mapping[str, Columns]]) -> None:
-        """Take the final reads by ``read`` and store them, all or none; without them no verdict is valid."""
+    def final_reads(self, tables: tuple[Table, ...], read: Callable[[], FinalReads]) -> None:
+        """Take the final reads by ``read`` and store them table by table; without all of them no verdict is valid."""
         before = len(self._problems)
-        run_id = {"run_id": self._run.path.name}
-        stored = self._try(
-            "the final reads were not taken", lambda: _store_final(self._run.history, tables, read(), run_id)
-        )
-        self._load.setdefault("streams", {}).update(stored or {})
+        found = self._try("the final reads were not taken", read)
+        streams = self._load.setdefault("streams", {})
+        if found is not None:
+            for table in tables:
+                self._try(
+                    f"the final read of {table.name} is not there",
+                    lambda table=table: self._store_final(table, found, streams),  # type: ignore[misc]
+                )
         self._load["final_reads"] = "; ".join(self._problems[before:])
         self._store(self._run.load, self._load)
+
+    def interfered(self, reason: str) -> None:
+        """Say that somebody else worked on the run's tables meanwhile, if ``reason`` tells why: it proves nothing."""
+        if reason:
+            self._load["interference"] = [reason]
+            self._store(self._run.load, self._load)
 
     def judge(self) -> str:
         """The verdict on what is stored: ``valid``, ``invalid`` or ``unknown``."""
@@ -75,7 +84,32 @@ class Conclusion:
             "verdict": summary["verdict"],
             "report": report or f"{summary['verdict'].upper()}: {'; '.join(self._problems)}\n",
             "run_dir": str(self._run.path),
+            "reason": str(summary.get("unknown") or ""),
+            "found": [
+                {name: check[name] for name in ("name", "anomalies", "witnesses")}
+                for check in summary.get("checks", ())
+                if check["anomalies"]
+            ],
         }
+
+    def _store_final(self, table: Table, found: FinalReads, streams: dict[str, Any]) -> None:
+        """Store one table, and list its stream in ``streams``: one that was dropped as an empty one that says so.
+
+        Raises LoadgenError if it was not read.
+        """
+        facts = {"run_id": self._run.path.name}
+        columns: Mapping[str, Any]
+        if table.name in found:
+            columns = found[table.name]
+        elif table.name in found.gone:
+            facts["gone"] = found.gone[table.name]
+            columns = {name: np.empty(0, object if kind == "string" else kind) for name, kind in table.final.items()}
+        else:
+            raise StoreError(found.unread.get(table.name, "it was not read"))
+        stored = write_final(self._run.history, table.name, columns, table.final, facts)
+        streams[f"final.{table.name}"] = stored.to_json()
+        if gone := facts.get("gone"):
+            raise StoreError(f"there is no such table any more ({gone}), and it is judged as an empty one")
 
     def _seal_plan(self) -> None:
         self._load["plan_checksum"] = plan_checksum(self._run.plan)
@@ -102,22 +136,6 @@ class Conclusion:
             self._problems.append(f"{failure}: loadgen's own error, {type(error).__name__} (see logs/conductor.log)")
             self._log(traceback.format_exc())
         return None
-
-
-def _store_final(
-    history: Path, tables: tuple[Table, ...], found: Mapping[str, Columns], facts: Mapping[str, str]
-) -> dict[str, Any]:
-    """Store the final reads; what each stream holds now, by its name, as load.json lists it."""
-    try:
-        return {
-            f"final.{table.name}": write_final(history, table.name, found[table.name], table.final, facts).to_json()
-            for table in tables
-        }
-    except BaseException:
-        # Half of the tables would look like a database that lost the others.
-        for path in history.glob("final.*.arrows"):
-            path.unlink(missing_ok=True)
-        raise
 
 
 def _write_seconds(run: RunDirectory) -> None:

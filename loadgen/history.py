@@ -179,7 +179,7 @@ def write_final(
     types: Mapping[str, str],
     facts: Mapping[str, str] | None = None,
 ) -> Sealed:
-    """Write what ``table`` held at the end, in one stream; what that holds now."""
+    """Write what ``table`` held at the end, in one stream, with ``facts`` about it in its header; what it holds now."""
     batch = table_batch(columns, types)
     with StreamWriter(directory / f"final.{table}{SUFFIX}", batch.schema, facts) as stream:
         stream.write(batch)

@@ -51,6 +51,7 @@ def judge(run_dir: Path) -> dict[str, Any]:
     # The shop's own rules are judged above at any level; of isolation only what the engine promised.
     promise = _promise(run, models=(), time_limit_s=SALE_ISOLATION_S)
     findings += [finding for finding in promise.findings if finding.anomalies]
+    findings = _set_aside(run, findings)
     left = undersell(books) if books is not None else None
     if left is not None and left["causes"][UNKNOWN]:
         run.warnings.append(
@@ -69,6 +70,19 @@ def judge(run_dir: Path) -> dict[str, Any]:
     }
 
 
+def _set_aside(run: StoredRun, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings; where somebody else worked on the run's tables they prove nothing of the database, whatever is
+    found: a warning tells of it."""
+    if not (interference := texts(run.load.get("interference"))):
+        return list(findings)
+    run.warnings += [
+        f"set aside, {interference[0]}: {finding.name}: {finding.witnesses[0] if finding.witnesses else ''}"
+        for finding in findings
+        if finding.anomalies
+    ]
+    return [Finding(finding.name, unknown=interference[0]) for finding in findings]
+
+
 def _replica_reads(run: StoredRun, books: Books | None) -> dict[str, Any] | None:
     """What reads from replicas saw; None where there were none, or nothing can be said of them."""
     if books is None or run.plan.read_from != "replica":
@@ -81,6 +95,7 @@ def _replica_reads(run: StoredRun, books: Books | None) -> dict[str, Any] | None
 def _judge_probe(run: StoredRun) -> dict[str, Any]:
     """A probe's verdict is whether the isolation that the engine documents was kept."""
     promise = _promise(run)
+    findings = _set_aside(run, promise.findings)
     workload = mapping(run.facts.get("workload"))
     processes = run.history.processes
     times = timeline(processes)
@@ -91,7 +106,7 @@ def _judge_probe(run: StoredRun) -> dict[str, Any]:
         "service_time_ms": service,
     }
     return {
-        **_outcome(run, promise.findings),
+        **_outcome(run, findings),
         **_common_figures(run, figures["transactions"]),
         **figures,
         "isolation": promise.to_json(_documented(run)),

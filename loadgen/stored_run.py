@@ -95,7 +95,7 @@ def open_run(run_dir: Path) -> StoredRun:
     told = load.get("plan_checksum")
     if told is not None and told != plan_checksum(path):
         run.refusal = f"{path} is not the one that was run: its checksum in load.json is another"
-    run.doubts += [f"the run was disturbed: {text}" for text in texts(load.get("interference"))]
+    run.doubts += texts(load.get("interference"))
     _compare_streams(run, listed)
     _weigh_problems(run)
     _weigh_processes(run)
@@ -194,5 +194,8 @@ def _weigh_final_reads(run: StoredRun) -> None:
     """Without the final reads of every table nobody knows whether what was acknowledged is there."""
     history = run.history
     lacking = [name for name in run.tables if not history.final.get(name) or f"final.{name}" in history.damaged]
+    gone = [name for name in run.tables if history.final_facts.get(name, {}).get("gone")]
+    if gone:
+        run.doubts.append(f"there was no table {', '.join(gone)} any more when the tables were read")
     if lacking or not history.final:
         run.doubts.append(f"there is no whole final read of {', '.join(lacking) or 'any table'}")

@@ -21,16 +21,30 @@ def ghost(books: Books) -> Finding:
     orders, payments, releases = books.final.orders, books.final.payments, books.final.releases
     if orders is None:
         return Finding("ghost", unknown=books.final.lack("orders"))
+    states = _ghost_states(books, orders)
     groups = [
         (_ghost_orders(books, orders), lambda row: f"{row_of_orders(orders, row)}, {_why_order(books, orders, row)}"),
-        (_ghost_states(books, orders), lambda row: _why_state(books, orders, row)),
+        (states, lambda row: _why_state(books, orders, row)),
     ]
     if payments is not None:
-        groups.append((_ghost_payments(books, orders, payments), lambda row: _why_payment(books, payments, row)))
+        rows = _ghost_payments(books, orders, payments)
+        rows = rows[~_counted(orders, states, payments.at[rows], np.full(len(rows), Kind.PAY))]
+        groups.append((rows, lambda row: _why_payment(books, payments, row)))
     if releases is not None:
-        groups.append((_ghost_releases(books, orders, releases), lambda row: _why_release(books, releases, row)))
+        rows = _ghost_releases(books, orders, releases)
+        rows = rows[~_counted(orders, states, releases.at[rows], releases.kind[rows])]
+        groups.append((rows, lambda row: _why_release(books, releases, row)))
     finding = found("ghost", *groups)
     return Finding("ghost", finding.anomalies, finding.witnesses, unknown=books.final.lack("payments", "releases"))
+
+
+def _counted(orders: Orders, states: np.ndarray, at: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Which of the ops ``at`` of ``kind`` are known already by the state of their order: an op is one ghost."""
+    counted = np.zeros(len(at), dtype=bool)
+    for state, writer in _STATE_WRITTEN_BY.items():
+        known = states[(orders.state[states] == state) & orders.genuine[states]]
+        counted |= (kind == writer) & (at >= 0) & np.isin(at, orders.at[known])
+    return counted
 
 
 def _ghost_orders(books: Books, orders: Orders) -> np.ndarray:
