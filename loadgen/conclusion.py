@@ -16,6 +16,8 @@ from loadgen.engines.engine import FinalReads
 from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import read_history, write_final, write_json
 from loadgen.judge import exit_code, judge
+from loadgen.measures.offered import offered
+from loadgen.plan import plan_from_json
 from loadgen.report.terminal import render
 from loadgen.run_directory import RunDirectory, read_json
 from loadgen.stored_run import plan_checksum
@@ -36,7 +38,8 @@ class Conclusion:
         self._problems: list[str] = []
         self._summary: dict[str, Any] = {}
         run.reserve.unlink(missing_ok=True)
-        self._try("plan.json was not read", self._seal_plan)
+        self._run_id = ""
+        self._try("plan.json was not read", self._read_plan)
         self._store(run.load, load)
 
     def final_reads(self, tables: tuple[Table, ...], read: Callable[[], FinalReads]) -> None:
@@ -77,7 +80,8 @@ class Conclusion:
         self._try("seconds.csv was not written", lambda: _write_seconds(self._run))
         summary["warnings"] = known + self._problems
         self._store(self._run.summary, summary)
-        summary["warnings"] = known + self._problems
+        # What was not written comes first: on the terminal there is room for a few.
+        summary["warnings"] = self._problems[::-1] + known
         report = self._try("the report was not made", self._report)
         return {
             "exit_code": self._exit_code(),
@@ -97,7 +101,7 @@ class Conclusion:
 
         Raises LoadgenError if it was not read.
         """
-        facts = {"run_id": self._run.path.name}
+        facts = {"run_id": self._run_id}
         columns: Mapping[str, Any]
         if table.name in found:
             columns = found[table.name]
@@ -111,8 +115,9 @@ class Conclusion:
         if gone := facts.get("gone"):
             raise StoreError(f"there is no such table any more ({gone}), and it is judged as an empty one")
 
-    def _seal_plan(self) -> None:
+    def _read_plan(self) -> None:
         self._load["plan_checksum"] = plan_checksum(self._run.plan)
+        self._run_id = str(read_json(self._run.plan).get("run_id", ""))
 
     def _report(self) -> str:
         plan_facts = read_json(self._run.plan) if self._run.plan.exists() else {}
@@ -141,4 +146,7 @@ class Conclusion:
 def _write_seconds(run: RunDirectory) -> None:
     from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
 
-    write_seconds(read_history(run.history), read_json(run.plan), run.seconds)
+    plan_facts, load = read_json(run.plan), read_json(run.load) if run.load.exists() else {}
+    plan = plan_from_json(plan_facts["plan"])
+    complete = offered(read_history(run.history).processes, plan, plan_facts["workload"], load)
+    write_seconds(complete.processes, plan_facts, run.seconds, load.get("sessions") or ())

@@ -246,7 +246,7 @@ class Conductor:
             "address": self._cluster.address.masked(),
             "replicas": [replica.masked() for replica in self._replicas],
             "workload": {
-                **{name: workload[name] for name in ("name", "kinds", "answers", "checks")},
+                **{name: workload[name] for name in workload if name != "tables"},
                 "tables": [table.name for table in self._tables],
             },
             "durability": facts.get("durability", {}),

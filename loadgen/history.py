@@ -179,10 +179,19 @@ def write_final(
     types: Mapping[str, str],
     facts: Mapping[str, str] | None = None,
 ) -> Sealed:
-    """Write what ``table`` held at the end, in one stream, with ``facts`` about it in its header; what it holds now."""
+    """Write what ``table`` held at the end, in one stream, with ``facts`` about it in its header; what it holds now.
+
+    Raises StoreError, and leaves nothing then.
+    """
     batch = table_batch(columns, types)
-    with StreamWriter(directory / f"final.{table}{SUFFIX}", batch.schema, facts) as stream:
-        stream.write(batch)
+    path = directory / f"final.{table}{SUFFIX}"
+    try:
+        with StreamWriter(path, batch.schema, facts) as stream:
+            stream.write(batch)
+    except BaseException:
+        # A part of a table would look like a database that lost the rest.
+        path.unlink(missing_ok=True)
+        raise
     return stream.sealed
 
 
@@ -195,6 +204,7 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
     """
     history = History()
     streams: dict[str, Stream] = {}
+    unlisted: list[str] = []
     for path in _paths(directory):
         name = path.name.removesuffix(SUFFIX)
         if not _KNOWN.fullmatch(name):
@@ -204,8 +214,7 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
         _refuse_foreign(stream, path, run_id)
         history.sealed[name] = stream.sealed
         if listed is not None and name not in listed:
-            judged = f"is not judged: {stream.problem}" if stream.problem else "is judged all the same"
-            history.warnings.append(f"{path} is not among the streams that the run says it wrote, and {judged}")
+            unlisted.append(f"{name} ({stream.problem})" if stream.problem else name)
             if stream.problem:
                 continue
         streams[name] = stream
@@ -214,6 +223,9 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
             history.damaged.add(name)
             if stream.torn and _process_of(name):
                 history.torn[stream.problem] = _process_of(name)
+    if unlisted:
+        told = ", ".join(unlisted[:3]) + (" and others" if len(unlisted) > 3 else "")
+        history.warnings.append(f"streams that the run does not say it wrote, judged where they are sound: {told}")
     for name, stream in streams.items():
         if name.startswith("final."):
             history.final[name.removeprefix("final.")] = stream.columns

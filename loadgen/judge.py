@@ -2,7 +2,8 @@
 
 ``summary.json`` holds what ``judge`` answers. Its stable keys: ``verdict complete started_utc duration_s engine orders
 response_time_ms service_time_ms undersell errors violations checks slo client warnings seed``. Beside them:
-``cut_short died error`` (how the run ended), ``acknowledged`` (answered ops of any kind), ``unknown`` (why the verdict
+``cut_short signalled died lost error`` (how the run ended), ``acknowledged`` (answered ops of any kind), ``main {kind,
+acknowledged}`` (those of the main kind that no refusal answered), ``skipped_because``, ``unknown`` (why the verdict
 is unknown, where it is) and ``replica_reads`` (what browses of replicas saw; null without ``--read-from replica``).
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from loadgen import probes, sale
 from loadgen.checks.asked import Contradiction
 from loadgen.checks.books import Books, open_books
 from loadgen.checks.catalogue import CHECKS, run_checks
@@ -17,11 +19,12 @@ from loadgen.checks.replicas import replica_reads
 from loadgen.checks.undersell import UNKNOWN, undersell
 from loadgen.measures.errors import count_errors
 from loadgen.measures.latency import response_and_service
+from loadgen.measures.objectives import measured
 from loadgen.measures.probes import count_transactions, times_by_kind
 from loadgen.measures.throughput import acknowledged, count_orders, duration_s
 from loadgen.measures.timeline import timeline
-from loadgen.plan import SLO_SHARES
 from loadgen.promise import PROBES, Promise, promised, undecided
+from loadgen.schedule import main_kind
 from loadgen.stored_run import StoredRun, open_run
 from loadgen.untrusted import mapping, texts
 from loadgen.verdict import Finding, Verdict, overall
@@ -62,7 +65,7 @@ def judge(run_dir: Path) -> dict[str, Any]:
     ]
     return {
         **_outcome(run, findings),
-        **_figures(run, books),
+        **_figures(run),
         "isolation": promise.to_json(_documented(run)),
         "undersell": left,
         "replica_reads": _replica_reads(run, books),
@@ -97,7 +100,7 @@ def _judge_probe(run: StoredRun) -> dict[str, Any]:
     promise = _promise(run)
     findings = _set_aside(run, promise.findings)
     workload = mapping(run.facts.get("workload"))
-    processes = run.history.processes
+    processes = run.offered.processes
     times = timeline(processes)
     response, service = times_by_kind(processes, texts(workload.get("kinds")))
     figures = {
@@ -127,13 +130,15 @@ def _documented(run: StoredRun) -> str:
 
 
 def exit_code(summary: Mapping[str, Any]) -> int:
-    """4 consistency violated, 5 verdict unknown, 1 nothing acknowledged, a dead load process or our own error, 3 an
-    objective missed, 0 otherwise: in this order, whatever else is true."""
+    """4 consistency violated, 5 verdict unknown, 1 nothing of the main kind acknowledged, cut short by a signal, a load
+    process lost or our own error, 3 an objective missed, 0 otherwise: in this order, whatever else is true."""
     if summary["verdict"] == Verdict.INVALID:
         return EXIT_INVALID
     if summary["verdict"] != Verdict.VALID:
         return EXIT_UNKNOWN
-    if summary.get("error") or summary.get("died") or not summary.get("acknowledged"):
+    # A summary of an older version does not tell kinds apart.
+    acknowledged = mapping(summary.get("main")).get("acknowledged", summary.get("acknowledged"))
+    if not acknowledged or any(summary.get(name) for name in ("error", "died", "lost", "signalled")):
         return EXIT_ERROR
     return EXIT_VALID if all(slo["met"] for slo in summary.get("slo", ())) else EXIT_SLO_MISSED
 
@@ -169,6 +174,7 @@ def _outcome(run: StoredRun, findings: Sequence[Finding]) -> dict[str, Any]:
     verdict = overall(findings)
     cut_short, error = str(run.load.get("cut_short") or ""), str(run.load.get("error") or "")
     died = texts(run.load.get("died"))
+    lost = {name: text for name, text in _lost(run.load).items() if name not in died}
     reasons = (
         []
         if verdict != Verdict.UNKNOWN
@@ -176,15 +182,25 @@ def _outcome(run: StoredRun, findings: Sequence[Finding]) -> dict[str, Any]:
     )
     summary: dict[str, Any] = {
         "verdict": str(verdict),
-        "complete": bool(run.load) and not (cut_short or error or died) and set(run.tables) <= set(run.history.final),
+        "complete": bool(run.load)
+        and not (cut_short or error or died or lost)
+        and set(run.tables) <= set(run.history.final),
         "cut_short": cut_short or ("" if run.load else "the run was killed before its load had ended"),
         "died": died,
+        "lost": lost,
+        "signalled": bool(run.load.get("signalled")),
         "error": error,
         "unknown": "; ".join([*texts(run.load.get("final_reads")), *reasons][:3]) if reasons else "",
         "violations": {finding.name: finding.anomalies for finding in findings},
         "checks": [_check_json(finding) for finding in findings],
     }
     return summary
+
+
+def _lost(load: Mapping[str, Any]) -> dict[str, str]:
+    """Why load processes ended before the run did, by name."""
+    told = {name: mapping(facts).get("lost") for name, facts in mapping(load.get("processes")).items()}
+    return {str(name): text for name, text in told.items() if isinstance(text, str) and text}
 
 
 def _check_json(finding: Finding) -> dict[str, Any]:
@@ -198,10 +214,9 @@ def _check_json(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _figures(run: StoredRun, books: Books | None) -> dict[str, Any]:
-    processes = run.history.processes
-    times = timeline(processes)
-    orders = count_orders(processes, times, books.asked.never_completed if books is not None else 0)
+def _figures(run: StoredRun) -> dict[str, Any]:
+    processes = run.offered.processes
+    orders = count_orders(processes, timeline(processes))
     response, service = response_and_service(processes)
     figures: dict[str, Any] = {
         **_common_figures(run, orders),
@@ -209,7 +224,7 @@ def _figures(run: StoredRun, books: Books | None) -> dict[str, Any]:
         "response_time_ms": response,
         "service_time_ms": service,
     }
-    return {**figures, "slo": [_slo_json(slo, figures) for slo in run.plan.slo]}
+    return {**figures, "slo": [measured(slo, figures) for slo in run.plan.slo]}
 
 
 def _common_figures(run: StoredRun, counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,8 +237,21 @@ def _common_figures(run: StoredRun, counts: Mapping[str, Any]) -> dict[str, Any]
         "errors": count_errors(processes, _known_errors(run.load)),
         "client": _client(run.load, counts),
         "acknowledged": acknowledged(processes),
+        "main": _main(run),
+        "skipped_because": run.offered.skipped_because(0 if "placed" in counts else None),
         "seed": run.plan.seed,
     }
+
+
+def _main(run: StoredRun) -> dict[str, Any]:
+    """The main kind of op, and how many of it were answered well: not by a refusal."""
+    workload = mapping(run.facts.get("workload"))
+    kinds = texts(workload.get("kinds")) or list(sale.KIND_NAMES)
+    arriving = texts(workload.get("arrivals")) or (["order", "browse"] if "order" in kinds else kinds)
+    kind = main_kind(run.plan, arriving)
+    refusals = sale.REFUSALS if run.plan.workload not in PROBES else probes.REFUSALS
+    code = kinds.index(kind) if kind in kinds else 0
+    return {"kind": kind, "acknowledged": acknowledged(run.history.processes, code, refusals)}
 
 
 def _engine(run: StoredRun) -> dict[str, Any]:
@@ -251,23 +279,6 @@ def _client(load: Mapping[str, Any], orders: Mapping[str, Any]) -> dict[str, Any
         "saturated_seconds": client.get("saturated_seconds"),
         "peak_rss_mb": client.get("peak_rss_mb"),
     }
-
-
-def _slo_json(slo: Any, figures: Mapping[str, Any]) -> dict[str, Any]:
-    value = _measured(slo.metric, figures)
-    return {"text": slo.text, "value": value, "met": slo.met_by(value)}
-
-
-def _measured(metric: str, figures: Mapping[str, Any]) -> float | None:
-    orders = figures["orders"]
-    if metric in SLO_SHARES:
-        return round(100 * orders[metric] / orders["due"], 4) if orders["due"] else None
-    if "." not in metric:
-        figure = orders[{"placed_per_second": "per_second_mean", "peak_per_second": "per_second_peak"}[metric]]
-        return None if figure is None else float(figure)
-    kind, *service, percentile = metric.split(".")
-    figure = figures["service_time_ms" if service else "response_time_ms"][kind][percentile]
-    return None if figure is None else float(figure)
 
 
 def _known_errors(load: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -57,6 +57,10 @@ class Answer(IntEnum):
     SEEN = 8
 
 
+REFUSALS = (Answer.SOLD_OUT, Answer.LIMITED, Answer.NOT_RESERVED)
+"""Answers by which nothing was changed."""
+
+
 class State(IntEnum):
     """The states of an order in its row."""
 

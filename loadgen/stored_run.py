@@ -15,6 +15,7 @@ from typing import Any
 from loadgen.checks.untold import untold_follow_ups
 from loadgen.errors import PlanError, StoreError
 from loadgen.history import History, LoadProcess, read_history
+from loadgen.measures.offered import Offered, offered
 from loadgen.plan import Plan, plan_from_json
 from loadgen.untrusted import MOST_JSON_BYTES, exists, mapping, read_json, read_plain, texts
 
@@ -39,6 +40,8 @@ class StoredRun:
     load: Mapping[str, Any]
     """load.json; empty if the run was killed before it ended."""
     history: History
+    offered: Offered = field(default_factory=lambda: Offered([]))
+    """The history's processes with a row for every arrival that was due: what figures are computed from."""
     doubts: list[str] = field(default_factory=list)
     """Why nothing here may be called valid."""
     warnings: list[str] = field(default_factory=list)
@@ -100,6 +103,8 @@ def open_run(run_dir: Path) -> StoredRun:
     _weigh_problems(run)
     _weigh_processes(run)
     _weigh_final_reads(run)
+    run.offered = offered(history.processes, plan, mapping(facts.get("workload")), load)
+    run.warnings += run.offered.notes
     return run
 
 

@@ -25,6 +25,7 @@ VALUES = {
     "plan",
     "probes",
     "sale",
+    "schedule",
     "shapes",
     "stream",
     "untrusted",

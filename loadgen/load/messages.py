@@ -22,10 +22,14 @@ NUMBERS = "loadgen.numbers"
 """To a worker: these numbers are its own, and stand in the history."""
 ROWS = "loadgen.rows"
 """To the master: finished ops."""
+SESSIONS = "loadgen.sessions"
+"""To the master: this worker has so many sessions from now on."""
 STOP = "loadgen.stop"
 """To a worker: stop, and give everything back."""
 CLOSED = "loadgen.closed"
 """To the master: this worker has ended in order."""
+WAIT = "loadgen.wait"
+"""To a worker that came while a run is on: it has no part in it, and waits for the next one."""
 
 
 def servers(data: Mapping[str, Any]) -> tuple[Address, tuple[Address, ...]]:
