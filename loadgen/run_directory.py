@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,18 +140,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"{path} does not hold a JSON object")
     return value
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """``value`` if it is an object; else an empty one: a stored file may say anything."""
-    return value if isinstance(value, dict) else {}
-
-
-def texts(value: Any) -> list[str]:
-    """``value`` as texts: a list of them, or one that is not empty."""
-    if isinstance(value, str):
-        return [value] if value else []
-    return [str(text) for text in value] if isinstance(value, list | tuple) else []
 
 
 def find_run(path: Path) -> RunDirectory:

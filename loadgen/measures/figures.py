@@ -14,8 +14,8 @@ from loadgen.measures.probes import count_transactions, times_by_kind
 from loadgen.measures.throughput import acknowledged, count_orders, duration_s
 from loadgen.measures.timeline import timeline
 from loadgen.plan import Plan
-from loadgen.run_directory import mapping, texts
 from loadgen.schedule import main_kind
+from loadgen.untrusted import mapping, texts
 
 
 class Stored(Protocol):

@@ -21,9 +21,9 @@ from loadgen.clock import NS_PER_S
 from loadgen.history import LoadProcess
 from loadgen.op import Outcome
 from loadgen.plan import MAX_DURATION_S, Plan
-from loadgen.run_directory import mapping, texts
 from loadgen.schedule import arrival_profile, has_schedule, plan_arrivals
 from loadgen.shapes import is_closed
+from loadgen.untrusted import mapping, texts
 
 WORKER_LOST = "worker-lost"
 """The code of an arrival whose load process was gone."""
