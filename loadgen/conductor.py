@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from loadgen.history import write_json
 from loadgen.host import hardware, versions
 from loadgen.op import Stage
 from loadgen.plan import Plan, plan_from_json
-from loadgen.run_directory import RunDirectory, discard, make_run_directory, point_latest, utc_text
+from loadgen.run_directory import RunDirectory, discard, make_run_directory, new_run_id, point_latest, utc_text
 from loadgen.verdict import Verdict
 from loadgen.workload import Table
 
@@ -82,7 +81,7 @@ class Conductor:
         self._tables = tuple(_table(table) for table in message["workload"]["tables"])
         started_s = time.time()
         self._run = make_run_directory(plan, started_s)
-        self._run_id = _new_run_id(self._run.path.name)
+        self._run_id = new_run_id(self._run.path.name)
         self._log = (self._run.logs / "conductor.log").open("a", buffering=1, errors="replace")
         try:
             return {"ready": self._prepare(message["workload"], started_s)}
@@ -382,11 +381,6 @@ class Conductor:
             return self._cluster.stop(keep=keep)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _new_run_id(name: str) -> str:
-    """An id that no other run has, on whatever host it is: run directories may have the same name."""
-    return f"{re.sub(r'[^A-Za-z0-9.-]', '-', name)[:60]}-{secrets.token_hex(4)}"
 
 
 def _check_connections(plan: Plan, facts: dict[str, Any]) -> None:
