@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import secrets
 import struct
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -24,9 +24,9 @@ _BEFORE_VALUE = b"2\0\0\0\4" + b"D\0\0\0\x12\0\1\0\0\0\x08"
 _VALUE = len(_BEFORE_VALUE)
 _VALUE_END = _VALUE + 8
 _DATA_ROW, _COMPLETE, _READY, _ERROR, _NOTICE = b"DCZEN"
-# ParseComplete, BindComplete, ParameterStatus, NotificationResponse, EmptyQueryResponse, NoData: nothing in them
-# matters here. Anything else means that server and client have lost each other.
-_IGNORED = frozenset(b"12SAIn")
+# ParseComplete, BindComplete, RowDescription, ParameterStatus, NotificationResponse, EmptyQueryResponse, NoData:
+# nothing in them matters here. Anything else means that server and client have lost each other.
+_IGNORED = frozenset(b"12TSAIn")
 _LENGTH = struct.Struct("!I")
 _UNASKED = frozenset(b"ENS")
 _IDLE = ord("I")
@@ -160,6 +160,11 @@ class WireConnection(asyncio.Protocol):
         self._ahead.clear()
         if not self._idle:
             await self._ask(_ROLLBACK, 1, None)
+
+    async def show(self, sql: str) -> list[tuple[str, ...]]:
+        """Run one statement as text, without preparing it, and return its rows as text: as psql would."""
+        rows: list[tuple[str, ...]] = (await self._ask(_simple_query(sql), 1, _TEXT)).rows
+        return rows
 
     async def close(self) -> None:
         """Close at once, without waiting for the server."""
@@ -380,12 +385,28 @@ def _fields(body: bytes) -> dict[str, str]:
     return {chr(part[0]): part[1:].decode(errors="replace") for part in parts if part}
 
 
+class _Text:
+    """In the place of a Plan: rows whose values are all text, or NULL."""
+
+    def result(self, row_count: int, payloads: Sequence[bytes]) -> Result:
+        return Result(row_count, [tuple(_values(payload)) for payload in payloads], -1)
+
+
+def _values(payload: bytes) -> Iterator[str]:
+    position = 0
+    while position + 4 <= len(payload):
+        size = max(0, int.from_bytes(payload[position : position + 4], signed=True))
+        yield payload[position + 4 : position + 4 + size].decode(errors="replace")
+        position += 4 + size
+
+
 def _simple_query(sql: str) -> bytes:
     text = sql.encode() + b"\0"
     return b"Q" + _LENGTH.pack(len(text) + 4) + text
 
 
 _BEGIN, _COMMIT, _ROLLBACK, _DISCARD = map(_simple_query, ("BEGIN", "COMMIT", "ROLLBACK", "DISCARD ALL"))
+_TEXT: Any = _Text()
 _known: dict[bytes, Known] = {}
 """Whole answers without rows, errors or warnings: they are few, and the same for every connection."""
 _known_around_value: dict[bytes, Known] = {}
