@@ -21,6 +21,8 @@ from loadgen.checks.replicas import replica_reads
 from loadgen.checks.undersell import UNKNOWN, undersell
 from loadgen.errors import PlanError, StoreError
 from loadgen.history import History, read_history
+from loadgen.interchange.finals import FINAL_TABLES as PROBE_TABLES
+from loadgen.interchange.finals import final_findings
 from loadgen.measures.errors import count_errors
 from loadgen.measures.latency import response_and_service
 from loadgen.measures.objectives import measured
@@ -112,9 +114,11 @@ def _replica_reads(run: _Run, books: Books | None) -> dict[str, Any] | None:
 
 
 def _judge_probe(run: _Run) -> dict[str, Any]:
-    """A probe's verdict is whether the isolation that the engine documents was kept."""
+    """A probe's verdict is whether the isolation that the engine documents was kept, and every acknowledged write."""
     promise = _promise(run)
-    findings = _set_aside(run, promise.findings)
+    name, doubt = run.plan.workload, _first(run.doubts)
+    kept = final_findings(name, run.history, run.plan.strategy, promise.model, doubt)
+    findings = _set_aside(run, [*promise.findings, *kept])
     workload = _mapping(run.facts.get("workload"))
     processes = run.offered.processes
     times = timeline(processes)
@@ -125,7 +129,7 @@ def _judge_probe(run: _Run) -> dict[str, Any]:
         "service_time_ms": service,
     }
     return {
-        **_outcome(run, findings, ()),
+        **_outcome(run, findings, PROBE_TABLES[name]),
         **_common_figures(run, figures["transactions"]),
         **figures,
         "isolation": promise.to_json(_documented(run)),

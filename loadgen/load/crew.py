@@ -8,6 +8,7 @@ from locust.dispatch import UsersDispatcher
 
 from loadgen.clock import NS_PER_S, ClockOrigin, clock_origin, now_ns
 from loadgen.load import messages
+from loadgen.load.authentication import is_loopback
 from loadgen.load.hand import CONNECT_LIMIT_S, Hand
 from loadgen.load.head import Head
 
@@ -141,9 +142,8 @@ class RemoteCrew:
         for client, name in self._names.items():
             message = {
                 "run_id": head.ready["run_id"],
-                "plan": head.plan.to_json(),
-                "address": head.ready["address"],
-                "replicas": head.ready["replicas"],
+                "plan": {**head.plan.to_json(), "dsn": ""},
+                **messages.servers_to_tell(head.ready, on_this_host=is_loopback(self._runner.master_bind_host)),
                 "share": [int(name), len(clients)],
             }
             self._runner.send_message(messages.PREPARE, message, client)

@@ -180,7 +180,7 @@ class Head:
         return [name for name, process in self._processes.items() if process.closed is not None]
 
     def open_processes(self, names: Iterable[str]) -> list[str]:
-        """Those of ``names`` that have not yet ended in order."""
+        """Those of ``names`` that have begun and have not yet ended in order."""
         return [name for name in names if name in self._processes and self._processes[name].closed is None]
 
     def go(self, start_ns: int, planned_s: float) -> None:

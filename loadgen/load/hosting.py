@@ -18,6 +18,7 @@ from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadgen.clock import now_ns
 from loadgen.errors import LoadgenError
+from loadgen.load.authentication import is_loopback
 from loadgen.load.crew import Crew, LocalCrew, RemoteCrew, lost_early
 from loadgen.load.entries import show_ending
 from loadgen.load.head import Cause, Head, print_progress, print_report
@@ -111,6 +112,15 @@ class Hosting:
         plan, self._cut_s = plan_of(options, kind_weights(classes[0]), workload.name)
         _check_mix(plan, workload)
         _check_reads(plan, classes[0])
+        if (
+            isinstance(self._runner, MasterRunner)
+            and plan.cluster != "existing"
+            and not is_loopback(self._runner.master_bind_host)
+        ):
+            raise LoadgenError(
+                f"workers on other hosts cannot reach --cluster {plan.cluster}, which is of this host only: leave "
+                "--master-bind-host out, or name a server by --dsn"
+            )
         if problem := unmeasurable(plan, workload.arrivals, min(plan.duration_s, self._cut_s)):
             raise LoadgenError(problem)
         # Of workers that are started by hand, as many as are awaited, or are there already.

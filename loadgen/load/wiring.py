@@ -12,10 +12,12 @@ from locust import events
 from locust.runners import WorkerRunner
 
 from loadgen.errors import LoadgenError
+from loadgen.load.authentication import authenticate
 from loadgen.load.crew import lost_early
 from loadgen.load.hosting import Hosting
-from loadgen.load.options import add_options, refuse
+from loadgen.load.options import add_options
 from loadgen.load.page import guard
+from loadgen.load.refusal import refuse
 from loadgen.load.worker import Worker
 
 _PR_SET_PDEATHSIG = 1
@@ -25,6 +27,7 @@ WATCH_S = 0.3
 
 def wire() -> None:
     """Listen to Locust's events. Nothing is started here: ``--processes`` forks after the locustfile is loaded."""
+    authenticate()
     events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
     events.init.add_listener(_on_init)  # type: ignore[no-untyped-call]
 
@@ -98,7 +101,7 @@ def _is_forked_worker(child: Any) -> bool:
 
 
 def _wire_worker(environment: Any) -> None:
-    worker = Worker(environment)
+    worker = Worker(environment, str(environment.parsed_options.dsn or ""))
     environment.parsed_options.dsn = ""
     listen = environment.events
     listen.test_stopping.add_listener(lambda **_: worker.finish())

@@ -7,10 +7,12 @@ from typing import Any
 import gevent
 
 from loadgen.clock import NS_PER_S, clock_origin, now_ns
+from loadgen.errors import LoadgenError, PlanError
 from loadgen.load import messages
 from loadgen.load.hand import Hand
 from loadgen.load.user import SessionUser
-from loadgen.plan import plan_from_json
+from loadgen.plan import Plan, plan_from_json
+from loadgen.workload import Workload
 
 logger = logging.getLogger("loadgen")
 
@@ -26,8 +28,9 @@ LAST_DRAIN_S = 3.0
 class Worker:
     """One worker process, for all of its runs."""
 
-    def __init__(self, environment: Any) -> None:
+    def __init__(self, environment: Any, dsn: str) -> None:
         self._environment = environment
+        self._dsn = dsn
         self._runner = environment.runner
         self._run_id = ""
         self._heard_ns = now_ns()
@@ -83,15 +86,18 @@ class Worker:
         self.finish(0.0)
         self._heard()
         self._run_id = msg.data["run_id"]
-        plan = plan_from_json(msg.data["plan"])
-        classes = [known for known in environment.user_classes if issubclass(known, SessionUser)]
-        workload = next(known.workload for known in classes if known.workload.name == plan.workload)
+        try:
+            plan = plan_from_json(msg.data["plan"])
+            workload = _workload(environment, plan)
+            servers = messages.servers_of_worker(msg.data, self._dsn)
+        except LoadgenError as error:
+            hindrance = f"worker {self._runner.client_id} cannot take part: {error}"
+            self._runner.send_message(messages.CONNECTED, {"run_id": self._run_id, "hindrance": hindrance})
+            return
         # Before any other word: the master opens this process's history, with the clock that its times are of.
         self._runner.send_message(messages.MUSTERED, {"run_id": self._run_id, "origin": asdict(clock_origin())})
         index, count = msg.data["share"]
-        servers = messages.servers(msg.data)
-        share = (index, count)
-        hand = Hand(plan, workload, *servers, share, self._run_id, self, environment.stats, ahead_s=AHEAD_S)
+        hand = Hand(plan, workload, *servers, (index, count), self._run_id, self, environment.stats, ahead_s=AHEAD_S)
         environment.hand = hand
         self._heard()
 
@@ -140,3 +146,14 @@ class Worker:
             gevent.sleep(WATCH_S)
             if self.busy and now_ns() - self._heard_ns > (MASTER_LOST_S - WATCH_S) * NS_PER_S:
                 self.finish(0.0, reason=f"it had no word from its master for {MASTER_LOST_S:g} s")
+
+
+def _workload(environment: Any, plan: Plan) -> Workload:
+    """The plan's workload as this worker's locustfile has it. Raises PlanError if it has another."""
+    classes = [known for known in environment.user_classes if issubclass(known, SessionUser)]
+    for workload in (known.workload for known in classes):
+        if workload.name == plan.workload:
+            assert isinstance(workload, Workload)
+            return workload
+    names = ", ".join(known.workload.name for known in classes)
+    raise PlanError(f"its locustfile is of {names or 'no workload of loadgen'}, and the run of {plan.workload}")
