@@ -119,7 +119,7 @@ def _place(address: Address) -> Iterator[tuple[Path, int]]:
         unheard.bind(("127.0.0.1", 0))
         port = int(unheard.getsockname()[1])
         unheard.close()
-        owner = os.stat(address.socket)
+        owner = Path(address.socket).stat()
         if os.geteuid() == 0:
             os.chown(name, owner.st_uid, owner.st_gid)
         yield Path(name), port
@@ -129,7 +129,7 @@ def _place(address: Address) -> Iterator[tuple[Path, int]]:
 def _running(directory: Path, address: Address, command: list[str], port: int) -> Iterator[None]:
     found = program(command[0])
     assert found is not None, f"{command[0]} is not installed"
-    owner = os.stat(address.socket)
+    owner = Path(address.socket).stat()
     account: Mapping[str, int] = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
     for path in directory.iterdir():
         if account:

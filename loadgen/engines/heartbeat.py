@@ -13,8 +13,8 @@ from loadgen.errors import ClusterError, LockLost
 
 BEAT_S = 2.0
 """The pause between two beats: a few of them may be missed before the lock no longer counts as held."""
-STOP_WITHIN_S = 8.0
-"""How long ``stop`` waits for a beat under way."""
+STOP_WITHIN_S = 1.0
+"""How long ``stop`` waits for a beat under way. One that hangs longer ends by itself, and changes nothing any more."""
 
 
 class Heartbeat:

@@ -36,8 +36,8 @@ CONTROL_LIMIT_S = 60.0
 """How long one step of the control plane may take."""
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
-BEAT_LIMIT_S = 5.0
-"""How long one beat may take; the next one tries again, on another connection."""
+ASK_LIMIT_S = 5.0
+"""How long a beat, or a look at the sessions, may take: whoever asks, asks again on another connection."""
 POLL_S = 0.5
 TAKE_LIMIT_S = FRESH_S + 10.0
 """How long a run waits for another one's row to go stale, and for open transactions to end, before it is refused."""
@@ -135,7 +135,7 @@ class PostgresControl:
 
     def beat(self) -> None:
         """Renew this run's row."""
-        self._run(postgres_schema.beat(self._connection, self._run_id), BEAT_LIMIT_S)
+        self._run(postgres_schema.beat(self._connection, self._run_id), ASK_LIMIT_S)
 
     def unlock(self) -> None:
         """Remove this run's row, if there is one."""
@@ -147,7 +147,7 @@ class PostgresControl:
 
     def sessions(self) -> int:
         """How many sessions have a transaction open on our tables, or are the load's and in a transaction."""
-        return int(self.query(_OPEN)[0][0])
+        return int(self._run(self._connection.fetchval(_OPEN), ASK_LIMIT_S))
 
     def end_sessions(self) -> None:
         """Terminate the load's sessions that are in a transaction. One of another user stays, and is waited for."""
@@ -201,6 +201,7 @@ class PostgresControl:
 
     async def _facts(self) -> dict[str, Any]:
         fetch = self._connection.fetchval
+        free = int(await fetch(_CONNECTIONS_FREE))  # before another one is opened, and lingers for a moment
         pooler = await self._refuse_pool()
         banner = str(await fetch("SELECT version()"))
         if await fetch("SELECT pg_is_in_recovery()"):
@@ -214,7 +215,7 @@ class PostgresControl:
             "edition": "postgresql" if banner.startswith("PostgreSQL") and "-YB-" not in banner else banner.split()[0],
             "durability": durability,
             "verified": {**self._verified, **pooler},
-            "connections_free": int(await fetch(_CONNECTIONS_FREE)),
+            "connections_free": free,
             "warnings": _warnings(durability),
         }
 

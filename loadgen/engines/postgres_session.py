@@ -49,6 +49,9 @@ _PRIVILEGED = "session_replication_role"
 """Only superusers may set it, so it is left alone where it is right."""
 _CONTROL = {
     **_OURS,
+    # It names its schema wherever it uses it. With pg_temp in the path, and without our schema, a look at the path
+    # alone would make a schema for temporary tables.
+    "search_path": SCHEMA,
     "default_transaction_isolation": "read committed",
     "statement_timeout": "0",
     "lock_timeout": f"{CONTROL_LOCK_WAIT_S}s",

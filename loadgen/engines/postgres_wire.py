@@ -10,11 +10,11 @@ import asyncio
 import itertools
 import secrets
 import struct
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from loadgen.engines.postgres_codec import SYNC, Plan, bind_and_execute, plan_of
+from loadgen.engines.postgres_codec import SYNC, TEXT, Plan, bind_and_execute, plan_of
 from loadgen.engines.watchdog import watchdog
 from loadgen.workload import Call, Result, Statement
 
@@ -163,7 +163,7 @@ class WireConnection(asyncio.Protocol):
 
     async def show(self, sql: str) -> list[tuple[str, ...]]:
         """Run one statement as text, without preparing it, and return its rows as text: as psql would."""
-        rows: list[tuple[str, ...]] = (await self._ask(_simple_query(sql), 1, _TEXT)).rows
+        rows: list[tuple[str, ...]] = (await self._ask(_simple_query(sql), 1, TEXT)).rows
         return rows
 
     async def close(self) -> None:
@@ -385,28 +385,12 @@ def _fields(body: bytes) -> dict[str, str]:
     return {chr(part[0]): part[1:].decode(errors="replace") for part in parts if part}
 
 
-class _Text:
-    """In the place of a Plan: rows whose values are all text, or NULL."""
-
-    def result(self, row_count: int, payloads: Sequence[bytes]) -> Result:
-        return Result(row_count, [tuple(_values(payload)) for payload in payloads], -1)
-
-
-def _values(payload: bytes) -> Iterator[str]:
-    position = 0
-    while position + 4 <= len(payload):
-        size = max(0, int.from_bytes(payload[position : position + 4], signed=True))
-        yield payload[position + 4 : position + 4 + size].decode(errors="replace")
-        position += 4 + size
-
-
 def _simple_query(sql: str) -> bytes:
     text = sql.encode() + b"\0"
     return b"Q" + _LENGTH.pack(len(text) + 4) + text
 
 
 _BEGIN, _COMMIT, _ROLLBACK, _DISCARD = map(_simple_query, ("BEGIN", "COMMIT", "ROLLBACK", "DISCARD ALL"))
-_TEXT: Any = _Text()
 _known: dict[bytes, Known] = {}
 """Whole answers without rows, errors or warnings: they are few, and the same for every connection."""
 _known_around_value: dict[bytes, Known] = {}
