@@ -42,17 +42,14 @@ FAILOVER_S = 30.0
 """The same where another member may take over: MySQL's group needs 21 s to elect a primary, by default."""
 QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S = 6.0, 2.0
 """The same where somebody cut the run short, and waits for the verdict."""
-<<<<<<< HEAD
 SILENT_S, SILENT_CUT_SHORT_S = 90.0, 5.0
 """How long the server may give no answer to the lock's beats, of which there is one each two seconds."""
 GOODBYE_S = 1.0
 """How long closing the control connection may take."""
 REPLICATED_S = 30.0
 """How long a replica may take to have the tables as they were prepared."""
-=======
 END_AFTER_S, END_CUT_SHORT_AFTER_S = 5.0, 1.0
 """When sessions of the load that are still in a transaction are ended by the server: nobody is there any more."""
->>>>>>> main
 POLL_S = 0.1
 SHORTEST_SECRET = 3
 """A shorter password is not looked for in texts: it would be found everywhere. It is never written there by itself."""
