@@ -256,7 +256,10 @@ class Conductor:
             "cluster": cluster,
             "address": self._cluster.address.masked(),
             "replicas": [replica.masked() for replica in self._replicas],
-            "workload": {name: workload[name] for name in workload if name != "tables"},
+            "workload": {
+                **{name: workload[name] for name in workload if name != "tables"},
+                "tables": [table.name for table in self._tables],
+            },
             "durability": facts.get("durability", {}),
             "hardware": hardware(data if data.is_dir() else self._run.path),
             "clock": {"boot_id": origin.boot_id, "wall_ns": origin.wall_ns, "monotonic_ns": origin.monotonic_ns},

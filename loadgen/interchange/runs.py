@@ -5,7 +5,6 @@ A run's history says of each op what it read and wrote: of the sale, versioned s
 too; of an op that failed nobody may see anything.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from loadgen import probes
 from loadgen.checks.jepsen import Reading
 from loadgen.checks.sale_isolation import sale_transactions
 from loadgen.checks.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
-from loadgen.errors import PlanError, StoreError
-from loadgen.history import History, LoadProcess, read_history
+from loadgen.errors import StoreError
+from loadgen.history import History, LoadProcess
 from loadgen.interchange.build import Builder, Mop
 from loadgen.op import Outcome
-from loadgen.plan import Plan, plan_from_json
+from loadgen.plan import Plan
+from loadgen.stored_run import open_run
 
 Columns = Mapping[str, NDArray[Any]]
 KINDS: Mapping[str, Kind] = {"append": Kind.LIST_APPEND, "longfork": Kind.REGISTER}
@@ -50,11 +50,8 @@ class OpRow:
 
 def read_run(run_dir: Path) -> tuple[str, Plan, History]:
     """The workload's name, the plan and the history of a run directory. Raises StoreError."""
-    try:
-        facts = json.loads((run_dir / "plan.json").read_text())
-        return str(facts["workload"]["name"]), plan_from_json(facts["plan"]), read_history(run_dir / "history")
-    except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
-        raise StoreError(f"{run_dir} is not a run of loadgen: {error}") from error
+    run = open_run(run_dir)
+    return run.workload, run.plan, run.history
 
 
 def transactions_of(workload: str, plan: Plan, history: History, *, replica_reads: bool = True) -> Transactions:

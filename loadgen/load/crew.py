@@ -97,10 +97,10 @@ class LocalCrew:
         if columns is not None and self._hand is not None:
             self._hand.supply(columns)
 
-    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
+    def rows(self, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
         """Give a batch of rows."""
         assert self._head is not None
-        self._head.record("0", batch, in_flight=in_flight, queued=queued)
+        self._head.record("0", batch, first=first, in_flight=in_flight, queued=queued)
 
     def sessions(self, count: int) -> None:
         """Say how many sessions there are."""
@@ -256,7 +256,8 @@ class RemoteCrew:
         name = self._speaker(msg)
         if name is not None and self._head is not None:
             batch = messages.unpacked(msg.data["rows"])
-            self._head.record(name, batch, in_flight=msg.data["in_flight"], queued=msg.data["queued"])
+            counts = {count: msg.data[count] for count in ("first", "in_flight", "queued")}
+            self._head.record(name, batch, **counts)
 
     def _on_sessions(self, environment: Any, msg: Any) -> None:
         del environment
