@@ -56,16 +56,18 @@ def spoil(seed: int, only: str = "") -> tuple[str, str, str]:
     if any(word in witness for word in words for witness in told):
         return name, "found", ""
     invalid = [finding for finding in findings.values() if finding.anomalies]
-    if in_mid_run and not invalid and _excused(name, strategy):
-        return name, "undone", ""
+    if not invalid and _excused(name, strategy, in_mid_run=in_mid_run):
+        return name, "excused", ""
     return name, "missed", f"seed {seed}, {strategy} {buckets}: {words}: {invalid}"
 
 
-def _excused(name: str, strategy: str) -> bool:
-    """Whether the run itself may have undone the deed: see docs/undetectable.md."""
-    if name == "deletes a row of purchases":
-        return True
-    return strategy == "optimistic" and ("stock.available" in name or name.startswith("moves units"))
+def _excused(name: str, strategy: str, *, in_mid_run: bool) -> bool:
+    """Whether a correct run may look the same: see docs/undetectable.md."""
+    moved = name in ("swaps stock.bucket", "swaps stock.available", "moves units between buckets")
+    undone = name == "deletes a row of purchases" or (
+        strategy == "optimistic" and ("stock.available" in name or name.startswith("moves units"))
+    )
+    return (in_mid_run and undone) or (strategy == "bucketed" and moved)
 
 
 def main() -> int:
