@@ -72,7 +72,7 @@ def test_table_that_was_not_read_spoils_no_other(tmp_path: Path, table: str) -> 
 
 def test_best_sellers_row_deleted_in_mid_run_leaves_the_other_checks_their_proof() -> None:
     """What is returned finds no row, and says so; an order that is lost as well is found."""
-    run = simulate(small_plan(stock=1000, skew="one-hot"), 3, trouble=0.0, processes=1, sabotage=_delete_best_seller)
+    run = simulate(small_plan(stock=1000, skew="one-hot"), 7, trouble=0.0, processes=1, sabotage=_delete_best_seller)
     run.tables["orders"].remove(run.row("orders", id=run.done(Answer.PLACED)[0].number))
 
     findings = _findings(run)
