@@ -157,14 +157,12 @@ def test_json_is_all_there_is_on_standard_output(
     tmp_path: Path, server: dict[str, str], engine: str, options: tuple[str, ...]
 ) -> None:
     """One document; progress and report are on standard error."""
-    run = run_file(tmp_path, "", "--json", "--json-file", "sale", *options, *SHORT, environment=server)
+    run = run_file(tmp_path, "", "--json", *options, *SHORT, environment=server)
 
     assert run.exit_code == 0, run
     entries = {entry["name"]: entry for entry in json.loads(run.stdout)}
     assert entries["order"]["num_requests"] == run.summary["orders"]["placed"]
     assert "VALID" in run.stderr
-    stored = {entry["name"]: entry for entry in json.loads((tmp_path / "sale.json").read_text())}
-    assert stored["order"]["num_requests"] == run.summary["orders"]["placed"]
 
 
 def test_files_options_and_levels_of_locust(tmp_path: Path, server: dict[str, str], engine: str) -> None:
@@ -173,7 +171,17 @@ def test_files_options_and_levels_of_locust(tmp_path: Path, server: dict[str, st
         "headless = true\nduration = 1s\nstrategy = naive\nskew = one-hot\nusers = 16\n"
     )
     level = ("--isolation", "read committed", "--shape", "closed")
-    files = ("--logfile", "sale.log", "--loglevel", "WARNING", "--html", "sale.html", "--equal-weights")
+    files = (
+        "--logfile",
+        "sale.log",
+        "--loglevel",
+        "WARNING",
+        "--html",
+        "sale.html",
+        "--json-file",
+        "sale",
+        "--equal-weights",
+    )
     run = run_file(tmp_path, "", "--config", "sale.conf", *level, *files, environment=server)
 
     assert run.exit_code == 4, run
@@ -182,6 +190,8 @@ def test_files_options_and_levels_of_locust(tmp_path: Path, server: dict[str, st
     assert line.endswith(f"loadgen report {run.directory}")
     assert set(run.plan["plan"]["kind_weights"].values()) == {1}
     assert "INVALID (exit code 4)" in (tmp_path / "sale.html").read_text()
+    stored = {entry["name"]: entry for entry in json.loads((tmp_path / "sale.json").read_text())}
+    assert stored["invalid"]["num_failures"] == 1
 
 
 def test_page_that_starts_and_quits_by_itself(tmp_path: Path, server: dict[str, str], engine: str) -> None:
