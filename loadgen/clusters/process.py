@@ -15,7 +15,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +73,16 @@ class ServerProcess:
         account: Account | None = None,
         environment: Mapping[str, str] | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
+        alone_in: Path | None = None,
     ) -> None:
-        """Start ``command``, its output appended to ``log``. Raises ClusterError if it cannot be started."""
+        """Start ``command``, its output appended to ``log``. Raises ClusterError if it cannot be started.
+
+        ``alone_in`` is a directory that this server's processes work in, and no others of its program.
+        """
         self.title = title
         self._log = log
+        self._program = Path(command[0])
+        self._alone_in = alone_in
         self._stopped = False
         try:
             with log.open("ab") as output:
@@ -129,20 +135,38 @@ class ServerProcess:
             raise ClusterError(f"{self.title} failed: {last_words(self._log)}")
 
     def stop(self, escalation: Iterable[tuple[signal.Signals, float]] = ()) -> None:
-        """Send each signal and wait as many seconds; at last kill the whole group and reap. Idempotent."""
+        """Send each signal and wait as many seconds; at last kill its whole family and reap. Idempotent.
+
+        The family is more than the group: each of PostgreSQL's processes has a session of its own. One that somebody
+        stopped (SIGSTOP) is let go on first, for it could not end in order.
+        """
         if self._stopped:
             return
+        family, escalation = self._family(), tuple(escalation)
+        for process in family if escalation else ():
+            _signal(process, signal.SIGCONT)
         for signal_number, grace_s in escalation:
             if not self.alive():
                 break
             os.kill(self.pid, signal_number)
             self._gone(grace_s)
+        family |= self._family()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        if not self._gone(KILLED_WITHIN_S):
+        for process in family:
+            _signal(process, signal.SIGKILL)
+        gone = self._gone(KILLED_WITHIN_S)
+        for process in self._family():  # what was forked in between
+            _signal(process, signal.SIGKILL)
+        if not gone:
             raise ClusterError(f"{self.title} (process {self.pid}) does not end, not even by SIGKILL")
         self._stopped = True
         self._process.wait()
+
+    def _family(self) -> set["_Process"]:
+        """It and its descendants, and what it left in its directory if it has died."""
+        orphans = _running(self._program, self._alone_in) if self._alone_in is not None else set()
+        return _tree(self.pid) | orphans
 
     def _gone(self, within_s: float) -> bool:
         deadline = time.monotonic() + within_s
@@ -242,6 +266,56 @@ def filesystem_of(path: Path) -> str:
             if before.split()[2] == f"{os.major(device)}:{os.minor(device)}":
                 return after.split()[0]
     return "unknown"
+
+
+_Process = tuple[int, int]
+"""A process's id, and when it started (in the kernel's ticks): together they can't become another's."""
+
+
+def _processes() -> Iterator[tuple[_Process, int]]:
+    """Every process, with its parent's id."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError, ValueError):
+            # The name, in brackets, may hold anything.
+            fields = path.read_bytes().rpartition(b")")[2].split()
+            yield (int(path.parent.name), int(fields[19])), int(fields[1])
+
+
+def _tree(pid: int) -> set[_Process]:
+    """The process ``pid`` and all below it."""
+    found: set[_Process] = set()
+    children: dict[int, list[_Process]] = {}
+    for process, parent in _processes():
+        children.setdefault(parent, []).append(process)
+        if process[0] == pid:
+            found.add(process)
+    todo = [pid]
+    while todo:
+        below = [process for process in children.get(todo.pop(), ()) if process not in found]
+        found.update(below)
+        todo += [child for child, _ in below]
+    return found
+
+
+def _running(program: Path, directory: Path) -> set[_Process]:
+    """The processes that run ``program`` and work in ``directory`` or below it."""
+    found: set[_Process] = set()
+    with suppress(OSError):
+        file, below = program.resolve(strict=True), directory.resolve(strict=True)
+        for process, _ in _processes():
+            with suppress(OSError):
+                facts = Path("/proc", str(process[0]))
+                runs = (facts / "exe").samefile(file)
+                if runs and (facts / "cwd").readlink().is_relative_to(below):
+                    found.add(process)
+    return found
+
+
+def _signal(process: _Process, number: signal.Signals) -> None:
+    pid, started = process
+    with suppress(OSError, IndexError, ValueError):
+        if int(Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()[19]) == started:
+            os.kill(pid, number)
 
 
 def _dies_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
