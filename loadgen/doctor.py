@@ -129,7 +129,9 @@ def _embedded(engine: str) -> Finding:
         passed = passed_over(server)
         if path is None:
             return Finding(about, False, passed or f"no {server.program} here", remedy)
-        return Finding(about, True, f"{described(server, path)[0]}, {path}" + (f" (passed over: {passed})" * bool(passed)))
+        return Finding(
+            about, True, f"{described(server, path)[0]}, {path}" + (f" (passed over: {passed})" * bool(passed))
+        )
     except ClusterError as error:
         return Finding(about, False, str(error), remedy)
 
