@@ -27,12 +27,19 @@ MAX_LATE_LIMIT_S = 3600.0
 MAX_SESSIONS = 10_000
 MAX_SEED = 2**63 - 1
 
+_BOUNDS = (
+    *(("skus", 1, MAX_SKUS), ("stock", 1, MAX_SEED), ("buckets", 1, MAX_SKUS), ("user_limit", 1, MAX_SEED)),
+    *(("nodes", 1, MAX_SEED), ("sessions", 1, MAX_SEED), ("seed", 0, MAX_SEED)),
+    *(("peak_rate", 0, MAX_RATE), ("duration_s", 0, MAX_DURATION_S), ("late_limit_s", 0, MAX_LATE_LIMIT_S)),
+)
+"""The numbers of a plan, as a file may hold them: a NaN lies within no bounds."""
+
 _DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
 _UNITS = {"ms": 1.0, "s": 1000.0, "%": 1.0, "": 1.0}
 _SLO = re.compile(
     r"(?P<metric>[a-z_]+(?:\.[a-z0-9_.]+)?)\s*(?P<relation><=|>=|<|>)\s*(?P<bound>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|%|)"
 )
-SLO_TIMES = ("p50", "p90", "p99", "p999", "max")
+SLO_TIMES = ("p50", "p90", "p95", "p99", "p999", "max")
 SLO_KINDS = ("order", "order_refused", "pay", "cancel", "release", "browse")
 SLO_RATES = ("placed_per_second", "peak_per_second")
 SLO_SHARES = ("skipped", "fail", "info")
@@ -117,9 +124,31 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
         known = {name: values[name] for name in Plan.__dataclass_fields__}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
-        return Plan(**known)
+        plan = Plan(**known)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PlanError(f"plan.json does not hold a whole plan: {error}") from error
+    _check_stored(plan)
+    return plan
+
+
+def _check_stored(plan: Plan) -> None:
+    """Refuse a plan that no user could have asked for, whatever a file says. Raises PlanError."""
+    for name in Plan.__dataclass_fields__:
+        value, default = getattr(plan, name), getattr(DEFAULTS, name)
+        if type(value) is not type(default) and not (type(default) is float and type(value) is int):
+            raise PlanError(f"{name} is {str(value)[:40]!r}, which is no {type(default).__name__}")
+    for name, least, most in _BOUNDS:
+        if not least <= getattr(plan, name) <= most:
+            raise PlanError(f"{name} is {getattr(plan, name)}, which no run has")
+    if plan.skus * plan.buckets > MAX_SKUS:
+        raise PlanError(f"it has more than {MAX_SKUS:,} stock rows")
+    if plan.shape not in SHAPES or plan.read_from not in READ_FROM:
+        raise PlanError(f"shape is {plan.shape!r} and read_from {plan.read_from!r}: no run has both")
+    if not all(
+        type(name) is str and type(weight) is int and 0 <= weight <= MAX_SEED for name, weight in plan.kind_weights
+    ):
+        raise PlanError("kind_weights are no whole numbers by the names of kinds")
+    parse_skew(plan.skew)
 
 
 def parse_plan(options: Mapping[str, Any]) -> Plan:

@@ -25,13 +25,16 @@ VALUES = {
     "plan",
     "probes",
     "sale",
+    "schedule",
     "shapes",
+    "stream",
+    "untrusted",
     "verdict",
     "workload",
 }
 LAYERS = {
     **dict.fromkeys(VALUES, 0),
-    **dict.fromkeys(("engines", "clusters", "checks", "measures", "run_directory", "host"), 1),
+    **dict.fromkeys(("engines", "clusters", "checks", "measures", "run_directory", "stored_run", "host"), 1),
     **dict.fromkeys(("judge", "promise", "interchange", "report", "testing"), 2),
     **dict.fromkeys(("install", "doctor", "standing"), 2),
     "load": 3,

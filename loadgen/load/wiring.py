@@ -2,29 +2,32 @@
 
 import contextlib
 import ctypes
-import math
 import os
 import signal
-from collections.abc import Mapping
 from typing import Any
 
 import gevent
 import psutil
-from flask import jsonify, request
 from locust import events
-from locust.runners import STATE_INIT, STATE_STOPPED, WorkerRunner
-from werkzeug.datastructures import ImmutableMultiDict
+from locust.runners import WorkerRunner
 
 from loadgen.errors import LoadgenError
+from loadgen.load.authentication import authenticate
+from loadgen.load.crew import lost_early
 from loadgen.load.hosting import Hosting
-from loadgen.load.options import OPTION_NAMES, add_options, refuse
+from loadgen.load.options import add_options
+from loadgen.load.page import guard
+from loadgen.load.refusal import refuse
 from loadgen.load.worker import Worker
 
 _PR_SET_PDEATHSIG = 1
+WATCH_S = 0.3
+"""How often forked workers are looked for until the load begins."""
 
 
 def wire() -> None:
     """Listen to Locust's events. Nothing is started here: ``--processes`` forks after the locustfile is loaded."""
+    authenticate()
     events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
     events.init.add_listener(_on_init)  # type: ignore[no-untyped-call]
 
@@ -49,7 +52,10 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
     listen.quit.add_listener(lambda **_: hosting.on_quit())
     _hear_interrupts()
     if web_ui is not None:
-        _guard_page(hosting, web_ui, environment)
+        try:
+            guard(hosting, web_ui, environment)
+        except LoadgenError as error:
+            refuse(str(error))
     if options.headless or options.autostart:
         _prepare_or_leave(hosting, {"run_time": run_time})
 
@@ -59,12 +65,33 @@ def _prepare_or_leave(hosting: Hosting, changes: dict[str, Any]) -> None:
     try:
         hosting.prepare(changes)
     except LoadgenError as error:
-        # Workers of --processes are already forked, and would go on trying to reach a master that is gone.
-        for child in psutil.Process().children():
-            if _is_forked_worker(child):
-                with contextlib.suppress(psutil.Error):
-                    child.kill()
+        _kill_forked_workers()
         refuse(str(error))
+    if hosting.forked_workers:
+        gevent.spawn(_watch_forked_workers, hosting)
+
+
+def _watch_forked_workers(hosting: Hosting) -> None:
+    """Give up if one of them ends before the load has begun: Locust would wait for it, or go on without it."""
+    while hosting.awaits_begin:
+        if len(_forked_workers()) < hosting.forked_workers:
+            hosting.give_up(lost_early(hosting.forked_workers - len(_forked_workers()), hosting.forked_workers))
+            _kill_forked_workers()
+            hub = gevent.get_hub()
+            hub.loop.run_callback(hub.parent.throw, SystemExit(2))  # Locust's main greenlet may wait for workers.
+            return
+        gevent.sleep(WATCH_S)
+
+
+def _forked_workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if _is_forked_worker(child)]
+
+
+def _kill_forked_workers() -> None:
+    """They are already there, and would go on trying to reach a master that is gone."""
+    for child in _forked_workers():
+        with contextlib.suppress(psutil.Error):
+            child.kill()
 
 
 def _is_forked_worker(child: Any) -> bool:
@@ -74,7 +101,7 @@ def _is_forked_worker(child: Any) -> bool:
 
 
 def _wire_worker(environment: Any) -> None:
-    worker = Worker(environment)
+    worker = Worker(environment, str(environment.parsed_options.dsn or ""))
     environment.parsed_options.dsn = ""
     listen = environment.events
     listen.test_stopping.add_listener(lambda **_: worker.finish())
@@ -102,40 +129,3 @@ def _hear_interrupts() -> None:
     hub = gevent.get_hub()
     # The hub's parent is the main greenlet. It waits when a callback runs, so it is interrupted where it waits.
     gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt))
-
-
-def _guard_page(hosting: Hosting, web_ui: Any, environment: Any) -> None:
-    """Prepare a run before Locust's page starts it: Locust validates nothing, and a refusal must reach the page."""
-
-    @web_ui.app.before_request  # type: ignore[untyped-decorator]
-    def prepare_run() -> Any:
-        if request.method != "POST" or not request.path.endswith("/swarm"):
-            return None
-        if hosting.judging:
-            return _refusal(environment, "the last run is still being judged: wait for its summary on the terminal")
-        if environment.runner.state not in (STATE_INIT, STATE_STOPPED):
-            return None  # An edit: only the number of sessions changes.
-        if not _names_users(request.form):
-            return None  # Locust refuses it, in its own words.
-        form = request.form.to_dict()
-        # Locust would stop the run by its own clock, which starts before the servers do.
-        run_time = form.pop("run_time", "")
-        try:
-            changes = {name: value for name, value in form.items() if name in OPTION_NAMES}
-            hosting.prepare({**changes, "run_time": run_time, "num_users": form.get("user_count")})
-        except LoadgenError as error:
-            return _refusal(environment, str(error))
-        request.form = ImmutableMultiDict({**form, "run_time": "", "host": hosting.place})
-        return None
-
-
-def _names_users(form: Mapping[str, str]) -> bool:
-    """Whether Locust will start users for this form: it asks for both numbers."""
-    try:
-        return int(form["user_count"]) >= 0 and 0 < float(form["spawn_rate"]) < math.inf
-    except (KeyError, ValueError):
-        return False
-
-
-def _refusal(environment: Any, message: str) -> Any:
-    return jsonify({"success": False, "message": message, "host": environment.host})
