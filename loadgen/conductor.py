@@ -27,6 +27,7 @@ from loadgen.engines.engine import (
     level_of,
 )
 from loadgen.engines.heartbeat import Heartbeat
+from loadgen.engines.identity import refuse_unknown
 from loadgen.errors import ClusterError, LoadgenError, LockLost, PlanError
 from loadgen.history import write_json
 from loadgen.host import hardware, versions
@@ -156,6 +157,7 @@ class Conductor:
         self._replicas = replicas = self._read_from()
         self._control = control = engine.control(cluster.address, self._run_id)
         facts = control.facts()
+        refuse_unknown(facts, engine.title, allowed=plan.allow_unknown_engine)
         _check_connections(plan, facts)
         control.lock()
         self._heartbeat = Heartbeat(lambda: engine.control(cluster.address, self._run_id), self.log)
@@ -248,6 +250,7 @@ class Conductor:
                 "title": self._engine.title,
                 "version": facts.get("version", ""),
                 "edition": facts.get("edition", ""),
+                "fork": facts.get("fork", ""),
                 "level": self._level.name,
                 "means": self._level.means,
                 "level_sql": self._level.set_sql,

@@ -190,6 +190,11 @@ def refuse_unknown(facts: Mapping[str, Any], title: str, *, allowed: bool) -> No
         )
 
 
+def untried(fork: str, title: str) -> str:
+    """The warning that stands beside the figures of a run on ``fork``."""
+    return f"the server is {fork}, which was never tried here: no figure is one of {title}"
+
+
 def _plain(text: str) -> str:
     """A server's own words as a name: one short line of printable characters."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())[:60].strip()

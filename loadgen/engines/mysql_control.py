@@ -14,6 +14,7 @@ import uvloop
 
 from loadgen.engines.address import in_turn
 from loadgen.engines.engine import LOCK_TABLE, META_TABLE, PROOF_LIMIT_S, SCHEMA, Address, FinalReads
+from loadgen.engines.identity import on_mysql_wire
 from loadgen.engines.mysql_accounts import Query, connections_free
 from loadgen.engines.mysql_lock import LOCK_COLUMNS, beat, give_back, take
 from loadgen.engines.mysql_refusals import LOST, errno_of, refusal
@@ -240,7 +241,11 @@ class MysqlControl:
                         raise pymysql.OperationalError(READ_ONLY, "none of these hosts takes writes")
                 version = str(connection.server_version)  # type: ignore[attr-defined]
                 steps = self._dialect.profile.steps(version, "", None, "", in_schema=False)
-                self._verified = _stepped(cursor, steps)
+                try:
+                    self._verified = _stepped(cursor, steps)
+                except (pymysql.MySQLError, SessionRefused) as error:
+                    _name_fork(cursor, self._dialect.title, error)
+                    raise
                 if self._in_schema:
                     cursor.execute(f"USE {SCHEMA}")
             _limit_reads(connection, READ_TIMEOUT_S)
@@ -352,6 +357,15 @@ def _stepped(cursor: Any, steps: Steps) -> dict[str, str]:
     except StopIteration as end:
         verified: dict[str, str] = end.value
         return verified
+
+
+def _name_fork(cursor: Any, title: str, error: Exception) -> None:
+    """Raise SessionRefused if the server is a fork, which is why it answered with ``error``."""
+    with suppress(pymysql.MySQLError, ValueError):
+        cursor.execute("SELECT VERSION(), @@version_comment")
+        ((version, comment),) = cursor.fetchall()
+        if fork := on_mysql_wire(str(version), str(comment)).fork:
+            raise SessionRefused(f"the server says that it is {fork}, not {title}, and can't be used: {error}")
 
 
 def _limit_reads(connection: "pymysql.Connection[Any]", within_s: float) -> None:

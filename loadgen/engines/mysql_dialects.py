@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from loadgen.engines.engine import SCHEMA
-from loadgen.engines.identity import ALLOW, ASK_MYSQL_MARKERS, on_mysql_wire
+from loadgen.engines.identity import ALLOW, ASK_MYSQL_MARKERS, on_mysql_wire, untried
 from loadgen.engines.mysql_accounts import Query
 from loadgen.engines.mysql_control import Dialect, Server
 from loadgen.engines.mysql_refusals import errno_of
@@ -54,7 +54,7 @@ def look_at_mysql(query: Query) -> Server:
         "super_read_only",
     )
     durability = _variables(query, names)
-    warnings = [f"this server is {fork} {version}, which was never tried here: no figure is one of MySQL"] * bool(fork)
+    warnings = [untried(fork, "MySQL")] * bool(fork)
     if durability.get("innodb_flush_log_at_trx_commit") != "1":
         warnings.append("innodb_flush_log_at_trx_commit is not 1: an acknowledged order can be lost in a crash")
     if durability.get("log_bin") == "ON" and durability.get("sync_binlog") != "1":

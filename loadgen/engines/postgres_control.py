@@ -17,6 +17,7 @@ from loadgen.engines.engine import (
     Address,
     FinalReads,
 )
+from loadgen.engines.identity import ASK_POSTGRES_MARKERS, Identity, on_postgres_wire, untried
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
 from loadgen.engines.postgres_session import control_settings, pools_transactions, refuse_transaction_pool, set_up
 from loadgen.errors import ClusterError
@@ -185,13 +186,40 @@ class PostgresControl:
 
     async def _open(self) -> None:
         self._connection = await open_connection(self._address, CONTROL_NAME)
-        self._verified = await asyncio.wait_for(
-            set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
-        )
+        try:
+            self._verified = await asyncio.wait_for(
+                set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
+            )
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _identity(self) -> Identity:
+        fetch, markers = self._connection.fetch, []
+        banner = str((await fetch("SELECT version()"))[0][0])
+        with suppress(*DRIVER_ERRORS):
+            markers = [str(row[0]) for row in await fetch(ASK_POSTGRES_MARKERS)]
+        return on_postgres_wire(banner, markers)
+
+    async def _name_fork(self, error: BaseException) -> None:
+        """Raise ClusterError if the server is no PostgreSQL, which is why it answered with ``error``."""
+        with suppress(*DRIVER_ERRORS):
+            if fork := (await self._identity()).fork:
+                reason = str(error) or type(error).__name__
+                raise ClusterError(f"the server says that it is {fork}, not PostgreSQL, and can't be used: {reason}")
 
     async def _facts(self) -> dict[str, Any]:
+        fork = (await self._identity()).fork
+        if not fork:
+            return await self._looked_at("")
+        try:
+            return await self._looked_at(fork)
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _looked_at(self, fork: str) -> dict[str, Any]:
         fetch = self._connection.fetchval
-        banner = str(await fetch("SELECT version()"))
         if await fetch("SELECT pg_is_in_recovery()"):
             raise ClusterError(f"PostgreSQL at {_place(self._address)} is a standby: name the primary in the DSN")
         await self._refuse_transaction_pool()
@@ -201,11 +229,12 @@ class PostgresControl:
         durability = dict(map(tuple, rows))
         return {
             "version": str(await fetch("SELECT current_setting('server_version')")),
-            "edition": "postgresql" if banner.startswith("PostgreSQL") and "-YB-" not in banner else banner.split()[0],
+            "edition": fork or "postgresql",
+            "fork": fork,
             "durability": durability,
             "verified": self._verified,
             "connections_free": int(await fetch(_CONNECTIONS_FREE)),
-            "warnings": _warnings(durability),
+            "warnings": _warnings(durability) + [untried(fork, "PostgreSQL")] * bool(fork),
         }
 
     async def _refuse_transaction_pool(self) -> None:
