@@ -201,6 +201,7 @@ class Head:
     def go(self, start_ns: int, planned_s: float) -> None:
         """The first arrival is due from now on, and the last one after ``planned_s``: progress begins."""
         self.begun = True
+        self._conductor.begun()
         self._start_ns, self._planned_s = start_ns, planned_s
         self.live.begin(start_ns)
         self._progress = gevent.spawn(self._print_progress)
