@@ -11,7 +11,7 @@ NOT_THE_CLUSTER = {
 
 
 def engine_title(engine: Mapping[str, Any]) -> str:
-    """What ``engine`` is called, by its ``title`` or ``name``, ``version``, ``edition`` and ``fork``, if it has them."""
+    """Its name, by its ``title`` or ``name``, ``version``, ``edition`` and ``fork``, if it has them."""
     title = str(engine.get("title") or engine.get("name") or "unknown engine")
     edition, version = str(engine.get("edition") or ""), str(engine.get("version") or "")
     if fork := engine.get("fork"):
