@@ -15,10 +15,12 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from loadgen.errors import ClusterError
 
@@ -144,7 +146,8 @@ class ServerProcess:
             return
         family, escalation = self._family(), tuple(escalation)
         for process in family if escalation else ():
-            _signal(process, signal.SIGCONT)
+            with suppress(psutil.Error):
+                process.send_signal(signal.SIGCONT)
         for signal_number, grace_s in escalation:
             if not self.alive():
                 break
@@ -153,20 +156,21 @@ class ServerProcess:
         family |= self._family()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        for process in family:
-            _signal(process, signal.SIGKILL)
+        _kill(family)
         gone = self._gone(KILLED_WITHIN_S)
-        for process in self._family():  # what was forked in between
-            _signal(process, signal.SIGKILL)
+        _kill(self._family())  # what was forked in between
         if not gone:
             raise ClusterError(f"{self.title} (process {self.pid}) does not end, not even by SIGKILL")
         self._stopped = True
         self._process.wait()
 
-    def _family(self) -> set["_Process"]:
+    def _family(self) -> set[psutil.Process]:
         """It and its descendants, and what it left in its directory if it has died."""
-        orphans = _running(self._program, self._alone_in) if self._alone_in is not None else set()
-        return _tree(self.pid) | orphans
+        found: set[psutil.Process] = set()
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            found = {process, *process.children(recursive=True)}
+        return found | (_running(self._program, self._alone_in) if self._alone_in is not None else set())
 
     def _gone(self, within_s: float) -> bool:
         deadline = time.monotonic() + within_s
@@ -268,54 +272,22 @@ def filesystem_of(path: Path) -> str:
     return "unknown"
 
 
-_Process = tuple[int, int]
-"""A process's id, and when it started (in the kernel's ticks): together they can't become another's."""
-
-
-def _processes() -> Iterator[tuple[_Process, int]]:
-    """Every process, with its parent's id."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError, ValueError):
-            # The name, in brackets, may hold anything.
-            fields = path.read_bytes().rpartition(b")")[2].split()
-            yield (int(path.parent.name), int(fields[19])), int(fields[1])
-
-
-def _tree(pid: int) -> set[_Process]:
-    """The process ``pid`` and all below it."""
-    found: set[_Process] = set()
-    children: dict[int, list[_Process]] = {}
-    for process, parent in _processes():
-        children.setdefault(parent, []).append(process)
-        if process[0] == pid:
-            found.add(process)
-    todo = [pid]
-    while todo:
-        below = [process for process in children.get(todo.pop(), ()) if process not in found]
-        found.update(below)
-        todo += [child for child, _ in below]
-    return found
-
-
-def _running(program: Path, directory: Path) -> set[_Process]:
+def _running(program: Path, directory: Path) -> set[psutil.Process]:
     """The processes that run ``program`` and work in ``directory`` or below it."""
-    found: set[_Process] = set()
+    found: set[psutil.Process] = set()
     with suppress(OSError):
         file, below = program.resolve(strict=True), directory.resolve(strict=True)
-        for process, _ in _processes():
-            with suppress(OSError):
-                facts = Path("/proc", str(process[0]))
-                runs = (facts / "exe").samefile(file)
-                if runs and (facts / "cwd").readlink().is_relative_to(below):
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if Path(process.exe()).samefile(file) and Path(process.cwd()).is_relative_to(below):
                     found.add(process)
     return found
 
 
-def _signal(process: _Process, number: signal.Signals) -> None:
-    pid, started = process
-    with suppress(OSError, IndexError, ValueError):
-        if int(Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()[19]) == started:
-            os.kill(pid, number)
+def _kill(family: Iterable[psutil.Process]) -> None:
+    for process in family:
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def _dies_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
