@@ -1,19 +1,15 @@
 """What the operator is told when a server on the MySQL wire refuses something: one line, with what to do."""
 
-from pymysql.constants import CR, ER
-
 from loadgen.engines.engine import SCHEMA, Address
 from loadgen.errors import ClusterError
 
-LOST = {CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, 0}
-NOT_THERE = {ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR}
+LOST = {2006, 2013, 0}
+"""The client's own codes for a connection that is gone."""
+NOT_THERE = {1146, 1049}
 """There is no such table, or no such database."""
-_NO_RIGHT = {
-    ER.DBACCESS_DENIED_ERROR,
-    ER.TABLEACCESS_DENIED_ERROR,
-    ER.COLUMNACCESS_DENIED_ERROR,
-    ER.SPECIFIC_ACCESS_DENIED_ERROR,
-}
+_UNREACHABLE = {2002, 2003}
+_WRONG_PASSWORD, _NO_DATABASE, _DATABASE_DENIED = 1045, 1049, 1044
+_NO_RIGHT = {_DATABASE_DENIED, 1142, 1143, 1227}
 _TLS_DEMANDED = 3159
 
 
@@ -25,16 +21,16 @@ def refusal(address: Address, where: str, error: BaseException) -> ClusterError:
     what = text[0] if text else type(error).__name__
     if address.password:
         what = what.replace(address.password, "***")
-    if errno == ER.ACCESS_DENIED_ERROR:
+    if errno == _WRONG_PASSWORD:
         advice = f"refuses {user}: check the name and the password in the DSN"
-    elif errno == ER.BAD_DB_ERROR or (errno == ER.DBACCESS_DENIED_ERROR and f"'{address.database}'" in what):
+    elif errno == _NO_DATABASE or (errno == _DATABASE_DENIED and f"'{address.database}'" in what):
         advice = f"has no database {address.database!r} that {user} may use: name another in the DSN, or none"
     elif errno in _NO_RIGHT:
         grantee = f"'{address.user or 'USER'}'@'%'"
         advice = f"does not let {user} do this ({what}): GRANT ALL PRIVILEGES ON {SCHEMA}.* TO {grantee}"
     elif errno == _TLS_DEMANDED:
         advice = "demands TLS: add ?ssl-mode=REQUIRED to the DSN"
-    elif errno in (CR.CR_CONN_HOST_ERROR, CR.CR_CONNECTION_ERROR) or isinstance(error, OSError):
+    elif errno in _UNREACHABLE or isinstance(error, OSError):
         advice = f"cannot be reached ({what}): check that it runs, and the host and port in the DSN"
     elif errno in LOST:
         advice = f"closed the connection ({what})"
