@@ -25,6 +25,7 @@ from loadgen.load.sessions import SessionCounts
 from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
 from loadgen.report.terminal import coloured
+from loadgen.untrusted import printable
 from loadgen.workload import Workload
 
 PROGRESS_S = 1.0
@@ -313,10 +314,10 @@ def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
 
 def print_progress(text: str) -> None:
     """Print a line of progress, at once."""
-    print(text, flush=True)  # noqa: T201
+    print(printable(text), flush=True)  # noqa: T201
 
 
 def print_report(text: str) -> None:
     """Print the report, in colour where the terminal wants it."""
     wants_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print_progress(coloured(text) if wants_colour else text)
+    print(coloured(text) if wants_colour else text, flush=True)  # noqa: T201
