@@ -14,13 +14,11 @@ import numpy as np
 
 from loadgen.engines.engine import FinalReads
 from loadgen.errors import LoadgenError, StoreError
-from loadgen.history import read_history, write_final, write_json
+from loadgen.history import write_final, write_json
 from loadgen.judge import exit_code, judge
-from loadgen.measures.offered import offered
-from loadgen.plan import plan_from_json
 from loadgen.report.terminal import render
 from loadgen.run_directory import RunDirectory, read_json
-from loadgen.stored_run import plan_checksum
+from loadgen.stored_run import open_run, plan_checksum
 from loadgen.workload import Table
 
 EXIT_OWN_ERROR = 1
@@ -146,7 +144,5 @@ class Conclusion:
 def _write_seconds(run: RunDirectory) -> None:
     from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
 
-    plan_facts, load = read_json(run.plan), read_json(run.load) if run.load.exists() else {}
-    plan = plan_from_json(plan_facts["plan"])
-    complete = offered(read_history(run.history).processes, plan, plan_facts["workload"], load)
-    write_seconds(complete.processes, plan_facts, run.seconds, load.get("sessions") or ())
+    stored = open_run(run.path)
+    write_seconds(stored.offered.processes, stored.facts, run.seconds, stored.load.get("sessions") or ())

@@ -2,30 +2,25 @@
 
 ``summary.json`` holds what ``judge`` answers. Its stable keys: ``verdict complete started_utc duration_s engine orders
 response_time_ms service_time_ms undersell errors violations checks slo client warnings seed``. Beside them:
-``cut_short signalled died lost error`` (how the run ended), ``acknowledged`` (answered ops of any kind), ``main {kind,
-acknowledged}`` (those of the main kind that no refusal answered), ``skipped_because``, ``unknown`` (why the verdict
-is unknown, where it is) and ``replica_reads`` (what browses of replicas saw; null without ``--read-from replica``).
+``cut_short signalled died lost error exit_reason`` (how the run ended, and why it exits with 1), ``acknowledged``
+(answered ops of any kind), ``main {kind, acknowledged}`` (those of the main kind that no refusal answered),
+``skipped_because``, ``limited_by limit sessions_needed`` (measures.limit), ``sessions`` (``[second, how many]`` at each
+change), ``unknown`` (why the verdict is unknown, where it is) and ``replica_reads`` (what browses of replicas saw; null
+without ``--read-from replica``).
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen import probes, sale
 from loadgen.checks.asked import Contradiction
 from loadgen.checks.books import Books, open_books
 from loadgen.checks.catalogue import CHECKS, run_checks
 from loadgen.checks.replicas import replica_reads
 from loadgen.checks.undersell import UNKNOWN, undersell
 from loadgen.interchange.finals import final_findings
-from loadgen.measures.errors import count_errors
-from loadgen.measures.latency import response_and_service
-from loadgen.measures.objectives import measured
-from loadgen.measures.probes import count_transactions, times_by_kind
-from loadgen.measures.throughput import acknowledged, count_orders, duration_s
-from loadgen.measures.timeline import timeline
+from loadgen.measures.figures import probe_figures, sale_figures
 from loadgen.promise import PROBES, Promise, promised, real_time_reads, undecided
-from loadgen.schedule import main_kind
 from loadgen.stored_run import StoredRun, open_run
 from loadgen.untrusted import mapping, texts
 from loadgen.verdict import Finding, Verdict, overall
@@ -65,14 +60,16 @@ def judge(run_dir: Path) -> dict[str, Any]:
     run.warnings += [
         f"{finding.name}: {finding.witnesses[0]}" for finding in findings if finding.witnesses and not finding.anomalies
     ]
-    return {
-        **_outcome(run, findings),
-        **_figures(run),
-        "isolation": promise.to_json(_documented(run)),
-        "undersell": left,
-        "replica_reads": _replica_reads(run, books),
-        "warnings": run.warnings,
-    }
+    return _with_reason(
+        {
+            **_outcome(run, findings),
+            **sale_figures(run),
+            "isolation": promise.to_json(_documented(run)),
+            "undersell": left,
+            "replica_reads": _replica_reads(run, books),
+            "warnings": run.warnings,
+        }
+    )
 
 
 def _set_aside(run: StoredRun, findings: Sequence[Finding]) -> list[Finding]:
@@ -105,23 +102,18 @@ def _judge_probe(run: StoredRun) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - whatever a damaged history holds, it is undecided and no traceback
         kept = [Finding("lost-write", unknown=f"the check itself failed: {type(error).__name__}: {error}")]
     findings = _set_aside(run, [*promise.findings, *(_provable(run, finding) for finding in kept)])
-    workload = mapping(run.facts.get("workload"))
-    processes = run.offered.processes
-    times = timeline(processes)
-    response, service = times_by_kind(processes, texts(workload.get("kinds")))
-    figures = {
-        "transactions": count_transactions(processes, times),
-        "response_time_ms": response,
-        "service_time_ms": service,
-    }
-    return {
-        **_outcome(run, findings),
-        **_common_figures(run, figures["transactions"]),
-        **figures,
-        "isolation": promise.to_json(_documented(run)),
-        "slo": [{"text": slo.text, "value": None, "met": False} for slo in run.plan.slo],
-        "warnings": run.warnings,
-    }
+    return _with_reason(
+        {
+            **_outcome(run, findings),
+            **probe_figures(run),
+            "isolation": promise.to_json(_documented(run)),
+            "warnings": run.warnings,
+        }
+    )
+
+
+def _with_reason(summary: dict[str, Any]) -> dict[str, Any]:
+    return {**summary, "exit_reason": error_of(summary)}
 
 
 def _promise(run: StoredRun, **limits: Any) -> Promise:
@@ -142,11 +134,23 @@ def exit_code(summary: Mapping[str, Any]) -> int:
         return EXIT_INVALID
     if summary["verdict"] != Verdict.VALID:
         return EXIT_UNKNOWN
-    # A summary of an older version does not tell kinds apart.
-    acknowledged = mapping(summary.get("main")).get("acknowledged", summary.get("acknowledged"))
-    if not acknowledged or any(summary.get(name) for name in ("error", "died", "lost", "signalled")):
+    if error_of(summary):
         return EXIT_ERROR
     return EXIT_VALID if all(slo["met"] for slo in summary.get("slo", ())) else EXIT_SLO_MISSED
+
+
+def error_of(summary: Mapping[str, Any]) -> str:
+    """Why a run exits with 1 if it is neither invalid nor unknown, in one line; empty if it does not."""
+    main = mapping(summary.get("main"))
+    gone = [*texts(summary.get("died")), *mapping(summary.get("lost"))]
+    # A summary of an older version does not tell kinds apart.
+    if not main.get("acknowledged", summary.get("acknowledged")):
+        return f"no {main.get('kind', 'op')} was acknowledged"
+    if summary.get("error"):
+        return str(summary["error"])
+    if gone:
+        return f"load process {', '.join(gone)} was lost" if len(gone) == 1 else f"{len(gone)} load processes were lost"
+    return "stopped by a signal" if summary.get("signalled") else ""
 
 
 def _join(run: StoredRun) -> Books | None:
@@ -224,80 +228,3 @@ def _check_json(finding: Finding) -> dict[str, Any]:
         "witnesses": list(finding.witnesses),
         "unknown": finding.unknown,
     }
-
-
-def _figures(run: StoredRun) -> dict[str, Any]:
-    processes = run.offered.processes
-    orders = count_orders(processes, timeline(processes))
-    response, service = response_and_service(processes)
-    figures: dict[str, Any] = {
-        **_common_figures(run, orders),
-        "orders": orders,
-        "response_time_ms": response,
-        "service_time_ms": service,
-    }
-    return {**figures, "slo": [measured(slo, figures) for slo in run.plan.slo]}
-
-
-def _common_figures(run: StoredRun, counts: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of any workload; ``counts`` are those of its main kind of op."""
-    processes = run.history.processes
-    return {
-        "started_utc": run.facts.get("started_utc", ""),
-        "duration_s": duration_s(processes, timeline(processes)),
-        "engine": _engine(run),
-        "errors": count_errors(processes, _known_errors(run.load)),
-        "client": _client(run.load, counts),
-        "acknowledged": acknowledged(processes),
-        "main": _main(run),
-        "skipped_because": run.offered.skipped_because(0 if "placed" in counts else None),
-        "seed": run.plan.seed,
-    }
-
-
-def _main(run: StoredRun) -> dict[str, Any]:
-    """The main kind of op, and how many of it were answered well: not by a refusal."""
-    workload = mapping(run.facts.get("workload"))
-    kinds = texts(workload.get("kinds")) or list(sale.KIND_NAMES)
-    arriving = texts(workload.get("arrivals")) or (["order", "browse"] if "order" in kinds else kinds)
-    kind = main_kind(run.plan, arriving)
-    refusals = sale.REFUSALS if run.plan.workload not in PROBES else probes.REFUSALS
-    code = kinds.index(kind) if kind in kinds else 0
-    return {"kind": kind, "acknowledged": acknowledged(run.history.processes, code, refusals)}
-
-
-def _engine(run: StoredRun) -> dict[str, Any]:
-    engine = mapping(run.facts.get("engine"))
-    return {
-        "name": engine.get("name", run.plan.engine),
-        "edition": engine.get("edition", ""),
-        "version": engine.get("version", ""),
-        "cluster": run.plan.cluster,
-        "nodes": mapping(run.facts.get("cluster")).get("nodes", run.plan.nodes),
-        "isolation": engine.get("level", run.plan.isolation),
-    }
-
-
-def _client(load: Mapping[str, Any], orders: Mapping[str, Any]) -> dict[str, Any]:
-    """What the load processes cost. CPU time is divided by the orders that were started, whatever became of them."""
-    client = mapping(load.get("client"))
-    cpu_seconds = client.get("cpu_seconds")
-    per_order = client.get("cpu_us_per_order")
-    if per_order is None and isinstance(cpu_seconds, int | float) and orders["started"]:
-        per_order = round(cpu_seconds * 1e6 / orders["started"], 1)
-    return {
-        "cpu_seconds": cpu_seconds,
-        "cpu_us_per_order": per_order,
-        "saturated_seconds": client.get("saturated_seconds"),
-        "peak_rss_mb": client.get("peak_rss_mb"),
-    }
-
-
-def _known_errors(load: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """``{code: (class, sample)}`` as the load side told, as a pair or by name."""
-    known = {}
-    for code, told in mapping(load.get("errors")).items():
-        pair = (told.get("class", ""), told.get("sample", "")) if isinstance(told, dict) else told
-        if isinstance(pair, list | tuple) and len(pair) == 2:
-            known[str(code)] = (str(pair[0]) or "other", str(pair[1]))
-    return known

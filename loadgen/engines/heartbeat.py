@@ -13,12 +13,15 @@ from loadgen.errors import ClusterError, LockLost
 
 BEAT_S = 2.0
 """The pause between two beats: a few of them may be missed before the lock no longer counts as held."""
-STOP_WITHIN_S = 8.0
-"""How long ``stop`` waits for a beat under way."""
+STOP_WITHIN_S = 1.0
+"""How long ``stop`` waits for a beat under way. One that hangs longer ends by itself, and changes nothing any more."""
 
 
 class Heartbeat:
-    """Beats from its making until ``stop``. ``opened`` opens a control connection; ``say`` hears of what goes wrong."""
+    """Beats from its making until ``stop``. ``opened`` opens a control connection; ``say`` hears of what goes wrong.
+
+    The first connection is there before anything else needs one: ClusterError if it can't be had.
+    """
 
     def __init__(self, opened: Callable[[], Control], say: Callable[[str], None]) -> None:
         self.lost = ""
@@ -26,6 +29,7 @@ class Heartbeat:
         self._opened = opened
         self._say = say
         self._stopping = threading.Event()
+        self._control: Control | None = opened()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
 
@@ -35,7 +39,7 @@ class Heartbeat:
         self._thread.join(STOP_WITHIN_S)
 
     def _beat(self) -> None:
-        control: Control | None = None
+        control = self._control
         while not self._stopping.wait(BEAT_S):
             try:
                 control = control or self._opened()

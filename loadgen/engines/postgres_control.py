@@ -18,7 +18,15 @@ from loadgen.engines.engine import (
     FinalReads,
 )
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
-from loadgen.engines.postgres_session import control_settings, pools_transactions, refuse_transaction_pool, set_up
+from loadgen.engines.postgres_session import (
+    control_settings,
+    pooled,
+    pools_transactions,
+    refuse_pgpool,
+    refuse_transaction_pool,
+    set_up,
+)
+from loadgen.engines.postgres_wire import WireConnection
 from loadgen.errors import ClusterError
 from loadgen.workload import Table
 
@@ -28,8 +36,8 @@ CONTROL_LIMIT_S = 60.0
 """How long one step of the control plane may take."""
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
-BEAT_LIMIT_S = 5.0
-"""How long one beat may take; the next one tries again, on another connection."""
+ASK_LIMIT_S = 5.0
+"""How long a beat, or a look at the sessions, may take: whoever asks, asks again on another connection."""
 POLL_S = 0.5
 TAKE_LIMIT_S = FRESH_S + 10.0
 """How long a run waits for another one's row to go stale, and for open transactions to end, before it is refused."""
@@ -127,7 +135,7 @@ class PostgresControl:
 
     def beat(self) -> None:
         """Renew this run's row."""
-        self._run(postgres_schema.beat(self._connection, self._run_id), BEAT_LIMIT_S)
+        self._run(postgres_schema.beat(self._connection, self._run_id), ASK_LIMIT_S)
 
     def unlock(self) -> None:
         """Remove this run's row, if there is one."""
@@ -139,7 +147,7 @@ class PostgresControl:
 
     def sessions(self) -> int:
         """How many sessions have a transaction open on our tables, or are the load's and in a transaction."""
-        return int(self.query(_OPEN)[0][0])
+        return int(self._run(self._connection.fetchval(_OPEN), ASK_LIMIT_S))
 
     def end_sessions(self) -> None:
         """Terminate the load's sessions that are in a transaction. One of another user stays, and is waited for."""
@@ -184,17 +192,20 @@ class PostgresControl:
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
 
     async def _open(self) -> None:
-        self._connection = await open_connection(self._address, CONTROL_NAME)
+        self._connection = connection = await open_connection(self._address, CONTROL_NAME)
+        if await pooled(connection):
+            await self._refuse_pool()
         self._verified = await asyncio.wait_for(
             set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
         )
 
     async def _facts(self) -> dict[str, Any]:
         fetch = self._connection.fetchval
+        free = int(await fetch(_CONNECTIONS_FREE))  # before another one is opened, and lingers for a moment
+        pooler = await self._refuse_pool()
         banner = str(await fetch("SELECT version()"))
         if await fetch("SELECT pg_is_in_recovery()"):
             raise ClusterError(f"PostgreSQL at {_place(self._address)} is a standby: name the primary in the DSN")
-        await self._refuse_transaction_pool()
         rows = await self._connection.fetch(
             "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY($1)", list(DURABILITY)
         )
@@ -203,13 +214,13 @@ class PostgresControl:
             "version": str(await fetch("SELECT current_setting('server_version')")),
             "edition": "postgresql" if banner.startswith("PostgreSQL") and "-YB-" not in banner else banner.split()[0],
             "durability": durability,
-            "verified": self._verified,
-            "connections_free": int(await fetch(_CONNECTIONS_FREE)),
+            "verified": {**self._verified, **pooler},
+            "connections_free": free,
             "warnings": _warnings(durability),
         }
 
-    async def _refuse_transaction_pool(self) -> None:
-        """Raise ClusterError if something between here and PostgreSQL gives a session another connection each time."""
+    async def _refuse_pool(self) -> dict[str, str]:
+        """What stands between here and PostgreSQL, where that says so. Raises ClusterError if it does too much."""
         place = _place(self._address)
         try:
             other = await open_connection(self._address, CONTROL_NAME)
@@ -217,6 +228,7 @@ class PostgresControl:
             raise ClusterError(f"no second connection could be opened: {_refusal(self._address, error)}") from None
         try:
             await refuse_transaction_pool(self._connection, other, place)
+            return await _pgpool(other, place)
         except DRIVER_ERRORS as error:
             if error_facts(error).sqlstate not in ("", LOST, "08P01"):
                 raise
@@ -230,6 +242,24 @@ class PostgresControl:
             # Whoever gets the server's connection next must not find our settings.
             await asyncio.wait_for(connection.execute("DISCARD ALL"), CONNECT_TIMEOUT_S)
         await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+async def _pgpool(connection: Any, place: str) -> dict[str, str]:
+    """Pgpool's version, if that is what answers, and nothing else. Raises ClusterError if it does too much."""
+    try:
+        await connection.execute("SHOW pool_version")
+    except DRIVER_ERRORS as error:
+        if error_facts(error).lost:
+            raise
+        return {}
+    wire = WireConnection(connection, {})
+    names = ("load_balance_mode", "backend_clustering_mode", "memory_cache_enabled")
+    try:
+        settings = {name: (await wire.show(f"PGPOOL SHOW {name}"))[0][0] for name in names}
+        refuse_pgpool(settings, len(await wire.show("SHOW pool_nodes")), place)
+        return {"pooler": f"Pgpool {(await wire.show('SHOW pool_version'))[0][0]}"}
+    finally:
+        await wire.close()
 
 
 def _warnings(durability: dict[str, str]) -> list[str]:

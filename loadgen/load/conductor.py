@@ -57,6 +57,11 @@ class Conductor:
         self._send({"start": {"plan": values, "workload": description}})
         return self._wait("ready", START_LIMIT_S)
 
+    def begun(self) -> None:
+        """Tell the conductor that the load begins."""
+        with contextlib.suppress(ClusterError):
+            self._send({"begun": {}})
+
     def finish(self, **facts: Any) -> dict[str, Any]:
         """Wait for quiet, read, judge, report, and stop the servers. Raises ClusterError if the conductor is gone."""
         self._send({"finish": facts})

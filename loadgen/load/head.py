@@ -176,8 +176,9 @@ class Head:
                 self._broken(error)
 
     def sessions(self, process: str, count: int) -> None:
-        """A load process has so many sessions from now on."""
-        self._sessions.tell(now_ns(), process, count)
+        """A load process has so many sessions from now on. At the end they all close: that is no change."""
+        if not self.ending:
+            self._sessions.tell(now_ns(), process, count)
 
     def note(self, text: str) -> None:
         """Say ``text``, and keep it among the run's warnings."""
@@ -201,6 +202,7 @@ class Head:
     def go(self, start_ns: int, planned_s: float) -> None:
         """The first arrival is due from now on, and the last one after ``planned_s``: progress begins."""
         self.begun = True
+        self._conductor.begun()
         self._start_ns, self._planned_s = start_ns, planned_s
         self.live.begin(start_ns)
         self._progress = gevent.spawn(self._print_progress)
