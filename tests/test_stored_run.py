@@ -168,7 +168,7 @@ def test_a_cut_stream_of_a_dead_process_leaves_info_for_the_numbers_without_an_e
         path.unlink()
     write_batched(run, directory / "history")
     whole = read_history(directory / "history").processes[0]
-    left = cut(directory / "history", "0.ops", lambda size: int(size * share))
+    left = cut(directory / "history", "0.ops", lambda size: int((size - 1) * share))
     stored = open_run(directory)
     (process,) = stored.history.processes
     summary = judge(directory)
@@ -177,7 +177,7 @@ def test_a_cut_stream_of_a_dead_process_leaves_info_for_the_numbers_without_an_e
         left, len(whole.ops["number"]) + len(whole.tries["number"])
     )
     assert process.closed_at is None
-    assert summary["verdict"] in ("valid", "unknown") and not stored.doubts
+    assert summary["verdict"] == "valid" and not stored.doubts
     ended = set(zip(process.ops["number"].tolist(), process.ops["kind"].tolist(), strict=True))
     asked = process.invoked["number"][process.invoked["kind"] == Kind.ORDER]
     open_orders = [number for number in asked.tolist() if (number, int(Kind.ORDER)) not in ended]
