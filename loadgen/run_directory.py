@@ -7,6 +7,8 @@ exactly the directory that ``--run-dir`` names.
 import contextlib
 import json
 import os
+import re
+import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -187,3 +189,8 @@ def _numbered(runs: Path, plan: Plan, wall_s: float) -> Path:
             continue
         return path
     raise PlanError(f"{runs} already holds {NAME_TRIES} runs of this second")
+
+
+def new_run_id(name: str) -> str:
+    """An id that no other run has, on whatever host it is: run directories may have the same name."""
+    return f"{re.sub(r'[^A-Za-z0-9.-]', '-', name)[:60]}-{secrets.token_hex(4)}"

@@ -275,6 +275,8 @@ def _is_torn(rest: memoryview) -> bool:
     """Whether this is the beginning of one message: what is left when a write was cut, and nothing else."""
     own = 2 * _WORD + int.from_bytes(rest[_WORD : 2 * _WORD], "little") - _SEAL.size
     begun = rest[:_WORD] == b"\xff" * min(_WORD, len(rest))
+    if own + _SEAL.size <= len(rest) and rest[own : own + len(_MAGIC)] != _MAGIC:
+        return False
     return begun and all(seal.start() == own for seal in re.finditer(re.escape(_MAGIC), rest))
 
 
