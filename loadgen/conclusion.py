@@ -86,7 +86,7 @@ class Conclusion:
             "verdict": summary["verdict"],
             "report": report or f"{summary['verdict'].upper()}: {'; '.join(self._problems)}\n",
             "run_dir": str(self._run.path),
-            "reason": str(summary.get("unknown") or ""),
+            "reason": str(summary.get("unknown") or summary.get("exit_reason") or ""),
             "found": [
                 {name: check[name] for name in ("name", "anomalies", "witnesses")}
                 for check in summary.get("checks", ())

@@ -31,7 +31,8 @@ SALE_ISOLATION_S = 20.0
 STANDS_ALONE = frozenset(
     {
         *("oversell", "negative-stock", "duplicate-token", "user-limit", "lost-order", "lost-payment"),
-        *("double-payment", "paid-cancelled", "double-release", "fractured-read", "lost-update", "real-time-order"),
+        *("altered-row", "double-payment", "paid-cancelled", "double-release", "fractured-read", "lost-update"),
+        "real-time-order",
     }
 )
 """Checks whose proof needs nothing but the rows and the answers in it. The others rest on what nobody asked for."""
@@ -97,7 +98,10 @@ def _replica_reads(run: StoredRun, books: Books | None) -> dict[str, Any] | None
 def _judge_probe(run: StoredRun) -> dict[str, Any]:
     """A probe's verdict is whether the isolation that the engine documents was kept, and every acknowledged write."""
     promise = _promise(run)
-    kept = final_findings(run.workload, run.history, run.plan.strategy, promise.model, run.doubt)
+    try:
+        kept = final_findings(run.workload, run.history, run.plan.strategy, promise.model, run.doubt)
+    except Exception as error:  # noqa: BLE001 - whatever a damaged history holds, it is undecided and no traceback
+        kept = [Finding("lost-write", unknown=f"the check itself failed: {type(error).__name__}: {error}")]
     findings = _set_aside(run, [*promise.findings, *(_provable(run, finding) for finding in kept)])
     return _with_reason(
         {
@@ -156,7 +160,9 @@ def _join(run: StoredRun) -> Books | None:
     snapshot = bool(mapping(run.facts.get("engine")).get("statement_snapshot", True))
     real_time = real_time_reads(mapping(run.facts.get("cluster")), mapping(run.facts.get("address")))
     try:
-        books = open_books(run.history, run.plan, statement_snapshot=snapshot, real_time_reads=real_time)
+        books = open_books(
+            run.history, run.plan, statement_snapshot=snapshot, real_time_reads=real_time, whole=_vouched(run)
+        )
     except Contradiction as contradiction:
         run.doubts.insert(0, f"the history contradicts itself or the plan: {contradiction}")
         return None
@@ -173,6 +179,13 @@ def _join(run: StoredRun) -> Books | None:
         run.doubts.append(f"a part of the history is missing: it does not tell of {count} orders that the tables hold")
         run.lost_numbers = True
     return books
+
+
+def _vouched(run: StoredRun) -> bool:
+    """Whether the history tells of every number that was handed out: whole streams, sealed, all that the run wrote."""
+    streams = (f"{process.name}.invoked" for process in run.history.processes)
+    sealed = isinstance(run.load.get("streams"), dict) and all(run.history.sealed.get(name) for name in streams)
+    return sealed and not run.doubts and all(process.closed_at is not None for process in run.history.processes)
 
 
 def _provable(run: StoredRun, finding: Finding) -> Finding:

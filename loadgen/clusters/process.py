@@ -20,6 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from loadgen.errors import ClusterError
 
 POLL_S = 0.02
@@ -132,17 +134,34 @@ class ServerProcess:
         """Send each signal and wait as many seconds; at last kill the whole group and reap. Idempotent."""
         if self._stopped:
             return
-        for signal_number, grace_s in escalation:
-            if not self.alive():
-                break
-            os.kill(self.pid, signal_number)
-            self._gone(grace_s)
+        family = self._family()
+        # One that is frozen answers no signal but the last.
+        if not any(process.pid == self.pid and _is_frozen(process) for process in family):
+            for signal_number, grace_s in escalation:
+                if not self.alive():
+                    break
+                os.kill(self.pid, signal_number)
+                self._gone(grace_s)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        # PostgreSQL's backends are in sessions of their own, and a frozen one does not see its postmaster go.
+        for process in family:
+            if process.pid != self.pid:
+                with suppress(psutil.Error):
+                    process.kill()
         if not self._gone(KILLED_WITHIN_S):
             raise ClusterError(f"{self.title} (process {self.pid}) does not end, not even by SIGKILL")
         self._stopped = True
         self._process.wait()
+
+    def _family(self) -> list[psutil.Process]:
+        """The process and all that descend from it."""
+        if not self.alive():
+            return []
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            return [process, *process.children(recursive=True)]
+        return []
 
     def _gone(self, within_s: float) -> bool:
         deadline = time.monotonic() + within_s
@@ -252,6 +271,12 @@ def _dies_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
             os._exit(1)
 
     return arrange
+
+
+def _is_frozen(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    return False
 
 
 def _allowed(path: Path, account: Account, bits: int) -> bool:

@@ -120,7 +120,7 @@ def _strained(seconds: _Seconds, load: Mapping[str, Any], noun: str, each_s: flo
         )
         return Limit("server", f"{told} from {calm_ms:,.1f} to {busy_ms:,.1f} ms: the server, or the cores it shares")
     rate = float(seconds.due.max())
-    needed = max(math.ceil(rate * each_s), math.floor(sessions) + 1)
+    needed = max(math.ceil(round(rate * each_s, 2)), math.floor(sessions) + 1)
     text = (
         f"too few sessions ({sessions:,.0f}), none was free: {rate:,.0f} {noun}/s × {1000 * each_s:,.1f} ms of session "
         f"time for each need at least {needed:,} (-u {needed}). If more make it slower, the limit is the server's"
