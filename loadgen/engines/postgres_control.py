@@ -20,7 +20,9 @@ from loadgen.engines.engine import (
 from loadgen.engines.identity import ASK_POSTGRES_MARKERS, Identity, on_postgres_wire, untried
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
 from loadgen.engines.postgres_session import (
+    POOL_WAIT_S,
     control_settings,
+    pool_too_small,
     pooled,
     pools_transactions,
     refuse_pgpool,
@@ -186,11 +188,17 @@ class PostgresControl:
 
     def _run(self, work: Coroutine[Any, Any, T], within_s: float = CONTROL_LIMIT_S) -> T:
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(work, within_s))
+            answer = self._loop.run_until_complete(asyncio.wait_for(work, within_s))
         except DRIVER_ERRORS as error:
             facts = error_facts(error)
             what = facts.message or f"no answer within {within_s:g} s"
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
+        if self._connection is not None and self._connection.is_in_transaction():
+            raise ClusterError(
+                f"PostgreSQL at {_place(self._address)}: a transaction was left open that nobody here began: what was "
+                "answered is not committed"
+            )
+        return answer
 
     async def _open(self) -> None:
         self._connection = connection = await open_connection(self._address, CONTROL_NAME)
@@ -256,8 +264,12 @@ class PostgresControl:
         except DRIVER_ERRORS as error:
             raise ClusterError(f"no second connection could be opened: {_refusal(self._address, error)}") from None
         try:
-            await refuse_transaction_pool(self._connection, other, place)
-            return await _pgpool(other, place)
+            pooler = await _pgpool(other, place)
+            if not pooler:
+                await refuse_transaction_pool(self._connection, other, place)
+            return pooler
+        except TimeoutError:
+            raise ClusterError(pool_too_small(place)) from None
         except DRIVER_ERRORS as error:
             if error_facts(error).sqlstate not in ("", LOST, "08P01"):
                 raise
@@ -276,11 +288,11 @@ class PostgresControl:
 async def _pgpool(connection: Any, place: str) -> dict[str, str]:
     """Pgpool's version, if that is what answers, and nothing else. Raises ClusterError if it does too much."""
     try:
-        await connection.execute("SHOW pool_version")
+        await asyncio.wait_for(connection.execute("SHOW pool_version"), POOL_WAIT_S)
     except DRIVER_ERRORS as error:
         if error_facts(error).lost:
             raise
-        return {}
+        return {}  # PostgreSQL does not know it
     wire = WireConnection(connection, {})
     names = ("load_balance_mode", "backend_clustering_mode", "memory_cache_enabled")
     try:
