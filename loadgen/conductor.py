@@ -29,11 +29,9 @@ from loadgen.host import hardware, versions
 from loadgen.plan import Plan, plan_from_json
 from loadgen.run_directory import RunDirectory, discard, make_run_directory, new_run_id, point_latest, utc_text
 from loadgen.verdict import Verdict
-from loadgen.verification import await_replica, verified_session
+from loadgen.verification import await_replica, check_server, verified_session
 from loadgen.workload import Table
 
-SPARE_CONNECTIONS = 2
-"""Connections that must stay free beside the sessions: for the lock's beat, and for a person who looks on."""
 QUIESCE_S = 20.0
 """How long the run's sessions may take to end."""
 RECONNECT_S = 5.0
@@ -181,7 +179,7 @@ class Conductor:
         self._replicas = replicas = self._read_from()
         self._control = control = engine.control(cluster.address, self._run_id)
         facts = control.facts()
-        _check_connections(plan, facts)
+        check_server(facts, plan, engine.title)
         control.lock()
         self._heartbeat = Heartbeat(lambda: engine.control(cluster.address, self._run_id), self.log)
         self.say(f"preparing {sum(len(table.rows) for table in self._tables):,} rows in {engine.title}")
@@ -237,6 +235,7 @@ class Conductor:
                 "title": self._engine.title,
                 "version": facts.get("version", ""),
                 "edition": facts.get("edition", ""),
+                "fork": facts.get("fork", ""),
                 "level": self._level.name,
                 "means": self._level.means,
                 "level_sql": self._level.set_sql,
@@ -375,15 +374,6 @@ class Conductor:
             return self._cluster.stop(keep=keep)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _check_connections(plan: Plan, facts: dict[str, Any]) -> None:
-    free = facts.get("connections_free")
-    if free is not None and free < plan.sessions + SPARE_CONNECTIONS:
-        raise ClusterError(
-            f"the server has {free} connections free, and this run needs {plan.sessions + SPARE_CONNECTIONS} "
-            f"({plan.sessions} sessions and {SPARE_CONNECTIONS} to spare): use a smaller -u, or let it take more"
-        )
 
 
 def _table(values: dict[str, Any]) -> Table:

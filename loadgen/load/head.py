@@ -26,6 +26,7 @@ from loadgen.load.sessions import SessionCounts
 from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
 from loadgen.report.terminal import coloured
+from loadgen.untrusted import printable
 from loadgen.workload import Workload
 
 PROGRESS_S = 1.0
@@ -316,7 +317,7 @@ def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
 
 def print_progress(text: str) -> None:
     """Print a line of progress, at once."""
-    OUT.say(text)
+    OUT.say(printable(text))
 
 
 def print_report(text: str) -> None:
