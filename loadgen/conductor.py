@@ -1,8 +1,8 @@
 """The conductor's part of a run: everything that is not the load itself. ``loadgen.run`` is the process it lives in."""
 
 import re
-import secrets
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,18 +22,16 @@ from loadgen.engines.engine import (
     Level,
     level_of,
 )
-from loadgen.engines.heartbeat import Heartbeat
+from loadgen.engines.heartbeat import Heartbeat, SilentError
 from loadgen.errors import ClusterError, LoadgenError, LockLost, PlanError
 from loadgen.history import write_json
 from loadgen.host import hardware, versions
 from loadgen.plan import Plan, plan_from_json
-from loadgen.run_directory import RunDirectory, discard, make_run_directory, point_latest, utc_text
+from loadgen.run_directory import RunDirectory, discard, make_run_directory, new_run_id, point_latest, utc_text
 from loadgen.verdict import Verdict
-from loadgen.verification import await_replica, verified_session
+from loadgen.verification import await_replica, check_server, verified_session
 from loadgen.workload import Table
 
-SPARE_CONNECTIONS = 2
-"""Connections that must stay free beside the sessions: for the lock's beat, and for a person who looks on."""
 QUIESCE_S = 20.0
 """How long the run's sessions may take to end."""
 RECONNECT_S = 5.0
@@ -42,6 +40,12 @@ FAILOVER_S = 30.0
 """The same where another member may take over: MySQL's group needs 21 s to elect a primary, by default."""
 QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S = 6.0, 2.0
 """The same where somebody cut the run short, and waits for the verdict."""
+SILENT_S, SILENT_CUT_SHORT_S = 90.0, 5.0
+"""How long the server may give no answer to the lock's beats, of which there is one each two seconds."""
+GOODBYE_S = 1.0
+"""How long closing the control connection may take."""
+REPLICATED_S = 30.0
+"""How long a replica may take to have the tables as they were prepared."""
 END_AFTER_S, END_CUT_SHORT_AFTER_S = 5.0, 1.0
 """When sessions of the load that are still in a transaction are ended by the server: nobody is there any more."""
 POLL_S = 0.1
@@ -78,7 +82,7 @@ class Conductor:
         self._tables = tuple(_table(table) for table in message["workload"]["tables"])
         started_s = time.time()
         self._run = make_run_directory(plan, started_s)
-        self._run_id = _new_run_id(self._run.path.name)
+        self._run_id = new_run_id(self._run.path.name)
         self._log = (self._run.logs / "conductor.log").open("a", buffering=1, errors="replace")
         try:
             ready = self._prepare(message["workload"], started_s)
@@ -109,7 +113,8 @@ class Conductor:
         if self._unused:
             self.begun()
         conclusion = Conclusion(self._run, message, self.log)
-        conclusion.final_reads(self._tables, lambda: self._final_reads(cut_short=bool(message.get("cut_short"))))
+        cut_short = bool(message.get("cut_short"))
+        conclusion.final_reads(self._tables, lambda: self._unless_silent(cut_short=cut_short))
         conclusion.interfered(self._unlock())
         self._close_control()
         self.say("judging")
@@ -174,7 +179,7 @@ class Conductor:
         self._replicas = replicas = self._read_from()
         self._control = control = engine.control(cluster.address, self._run_id)
         facts = control.facts()
-        _check_connections(plan, facts)
+        check_server(facts, plan, engine.title)
         control.lock()
         self._heartbeat = Heartbeat(lambda: engine.control(cluster.address, self._run_id), self.log)
         self.say(f"preparing {sum(len(table.rows) for table in self._tables):,} rows in {engine.title}")
@@ -230,6 +235,7 @@ class Conductor:
                 "title": self._engine.title,
                 "version": facts.get("version", ""),
                 "edition": facts.get("edition", ""),
+                "fork": facts.get("fork", ""),
                 "level": self._level.name,
                 "means": self._level.means,
                 "level_sql": self._level.set_sql,
@@ -248,6 +254,19 @@ class Conductor:
             "versions": versions(),
             "warnings": list(facts.get("warnings", ())),
         }
+
+    def _unless_silent(self, *, cut_short: bool) -> FinalReads:
+        """The final reads, for as long as the server answers at all."""
+        assert self._heartbeat is not None
+        limit_s = SILENT_CUT_SHORT_S if cut_short else SILENT_S
+        try:
+            return self._heartbeat.unless_silent(lambda: self._final_reads(cut_short=cut_short), limit_s)
+        except BaseException as error:
+            if isinstance(error, SilentError) or not isinstance(error, Exception):
+                # The reads go on, and closing their connection would wait for a goodbye: it ends with this process.
+                self._heartbeat.stop(0.0)
+                self._control = self._heartbeat = None
+            raise
 
     def _final_reads(self, *, cut_short: bool) -> FinalReads:
         """The tables as they are once every session of the run is gone. Raises ClusterError if that never comes."""
@@ -341,7 +360,10 @@ class Conductor:
     def _close_control(self) -> None:
         control, self._control = self._control, None
         if control is not None:
-            control.close()
+            # A server that is frozen hears no goodbye, and a process that ends needs none.
+            closing_it = threading.Thread(target=control.close, name="goodbye", daemon=True)
+            closing_it.start()
+            closing_it.join(GOODBYE_S)
 
     def _stop(self, *, keep: bool) -> str:
         if self._cluster is None:
@@ -352,20 +374,6 @@ class Conductor:
             return self._cluster.stop(keep=keep)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _new_run_id(name: str) -> str:
-    """An id that no other run has, on whatever host it is: run directories may have the same name."""
-    return f"{re.sub(r'[^A-Za-z0-9.-]', '-', name)[:60]}-{secrets.token_hex(4)}"
-
-
-def _check_connections(plan: Plan, facts: dict[str, Any]) -> None:
-    free = facts.get("connections_free")
-    if free is not None and free < plan.sessions + SPARE_CONNECTIONS:
-        raise ClusterError(
-            f"the server has {free} connections free, and this run needs {plan.sessions + SPARE_CONNECTIONS} "
-            f"({plan.sessions} sessions and {SPARE_CONNECTIONS} to spare): use a smaller -u, or let it take more"
-        )
 
 
 def _table(values: dict[str, Any]) -> Table:

@@ -98,7 +98,10 @@ def _replica_reads(run: StoredRun, books: Books | None) -> dict[str, Any] | None
 def _judge_probe(run: StoredRun) -> dict[str, Any]:
     """A probe's verdict is whether the isolation that the engine documents was kept, and every acknowledged write."""
     promise = _promise(run)
-    kept = final_findings(run.workload, run.history, run.plan.strategy, promise.model, run.doubt)
+    try:
+        kept = final_findings(run.workload, run.history, run.plan.strategy, promise.model, run.doubt)
+    except Exception as error:  # noqa: BLE001 - whatever a damaged history holds, it is undecided and no traceback
+        kept = [Finding("lost-write", unknown=f"the check itself failed: {type(error).__name__}: {error}")]
     findings = _set_aside(run, [*promise.findings, *(_provable(run, finding) for finding in kept)])
     return _with_reason(
         {

@@ -97,6 +97,7 @@ class Plan:
     sessions: int = 32
     run_dir: str = ""
     keep: bool = False
+    allow_unknown_engine: bool = False
     kind_weights: tuple[tuple[str, int], ...] = ()
 
     def with_(self, **changes: Any) -> "Plan":
@@ -120,7 +121,7 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
     """The plan that ``to_json`` wrote (with its DSN still masked). Raises PlanError on anything else."""
     try:
         # A run of an older version read from the primary, and its plan does not say so.
-        values = {"read_from": DEFAULTS.read_from, **values}
+        values = {"read_from": DEFAULTS.read_from, "allow_unknown_engine": False, **values}
         known = {name: values[name] for name in Plan.__dataclass_fields__}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
@@ -196,6 +197,7 @@ def parse_plan(options: Mapping[str, Any]) -> Plan:
         sessions=_integer(given, "sessions", DEFAULTS.sessions, 1, MAX_SESSIONS),
         run_dir=str(given.get("run_dir", "")),
         keep=_boolean(given, "keep"),
+        allow_unknown_engine=_boolean(given, "allow_unknown_engine"),
     )
     if plan.buckets > plan.stock:
         raise PlanError(f"--buckets {plan.buckets} leaves a bucket empty with --stock {plan.stock}: use fewer")

@@ -273,9 +273,11 @@ def _message(data: memoryview, at: int) -> tuple[int, int, tuple[Any, ...]] | No
 
 def _is_torn(rest: memoryview) -> bool:
     """Whether this is the beginning of one message: what is left when a write was cut, and nothing else."""
-    seals = itertools.islice(re.finditer(re.escape(_MAGIC), rest), 2)
+    own = 2 * _WORD + int.from_bytes(rest[_WORD : 2 * _WORD], "little") - _SEAL.size
     begun = rest[:_WORD] == b"\xff" * min(_WORD, len(rest))
-    return begun and sum(1 for _ in seals) < 2 and rest[-len(END_OF_STREAM) :] != END_OF_STREAM
+    if own + _SEAL.size <= len(rest) and rest[own : own + len(_MAGIC)] != _MAGIC:
+        return False
+    return begun and all(seal.start() == own for seal in re.finditer(re.escape(_MAGIC), rest))
 
 
 def _unsealed(whole: Any) -> tuple[list[Any], str]:

@@ -8,7 +8,7 @@ too; of an op that failed nobody may see anything.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from loadgen.history import History, LoadProcess
 from loadgen.interchange.build import Builder, Mop
 from loadgen.op import Outcome
 from loadgen.plan import Plan
-from loadgen.stored_run import open_run
 
 Columns = Mapping[str, NDArray[Any]]
 KINDS: Mapping[str, Kind] = {"append": Kind.LIST_APPEND, "longfork": Kind.REGISTER}
@@ -46,12 +45,6 @@ class OpRow:
     outcome: Outcome
     answer: int
     touched: Sequence[tuple[int, int, int]]
-
-
-def read_run(run_dir: Path) -> tuple[str, Plan, History]:
-    """The workload's name, the plan and the history of a run directory. Raises StoreError."""
-    run = open_run(run_dir)
-    return run.workload, run.plan, run.history
 
 
 def transactions_of(workload: str, plan: Plan, history: History, *, replica_reads: bool = True) -> Transactions:
@@ -139,7 +132,10 @@ def answered(workload: str, row: OpRow) -> list[Mop]:
     for packed, value, _ in triples:
         key, act = divmod(packed, 2)
         if workload == "append" and act == probes.READ:
-            elements = [each for _ in range((value + 1) // 2) for each in next(triples)[1:]][:value]
+            held = [each for triple in islice(triples, (value + 1) // 2) for each in triple[1:]]
+            if not 0 <= value <= len(held):
+                raise StoreError(f"op {row.number} tells of a list of {value} elements, and does not hold them")
+            elements = held[:value]
             mops.append(Mop(READ, key, elements or None))
         else:
             mops.append(Mop(WRITE if act == probes.WRITE else READ, key, value or None, append=workload == "append"))

@@ -21,10 +21,12 @@ from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import HistoryWriter
 from loadgen.load.conductor import Conductor
 from loadgen.load.live import LiveView
+from loadgen.load.output import OUT
 from loadgen.load.sessions import SessionCounts
 from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
 from loadgen.report.terminal import coloured
+from loadgen.untrusted import printable
 from loadgen.workload import Workload
 
 PROGRESS_S = 1.0
@@ -315,10 +317,11 @@ def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
 
 def print_progress(text: str) -> None:
     """Print a line of progress, at once."""
-    print(text, flush=True)  # noqa: T201
+    OUT.say(printable(text))
 
 
 def print_report(text: str) -> None:
     """Print the report, in colour where the terminal wants it."""
-    wants_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print_progress(coloured(text) if wants_colour else text)
+    wants_colour = (sys.stdout is not None and sys.stdout.isatty()) and not os.environ.get("NO_COLOR")
+    OUT.say(coloured(text) if wants_colour else text)
+    OUT.flush()

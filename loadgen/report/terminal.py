@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
+from loadgen.untrusted import printable
 
 WIDTH = 110
 HEIGHT = 50
@@ -59,7 +60,7 @@ def render(summary: Facts, plan_facts: Facts, *, run_dir: str, height: int = HEI
         lines = _page(summary, plan_facts, run_dir, height, shown)
         if len(lines) <= height:
             break
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
 
 
 def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, shown: int) -> list[str]:
