@@ -106,13 +106,14 @@ class Profile:
         ``in_schema``: in our database, whose tables must be those of the run ``run_id`` unless that is empty. ``level``
         is None for a session of no level, ``engine`` is empty where it is not known yet. Raises SessionRefused.
         """
-        # An init_connect may have begun a transaction, in which all that follows would stay, or have left the database.
-        yield "ROLLBACK"
         if in_schema:
             yield f"USE {SCHEMA}"
         for last in (False, True):
             try:
                 yield self._set_sql(version)
+                # It may have begun a transaction too, in which all that follows would stay. Only now: where
+                # completion_type says so, a ROLLBACK ends the session.
+                yield "ROLLBACK"
                 if level is not None:
                     yield level.set_sql
                 ((*row,),) = yield self._ask_sql(version, in_schema=in_schema)
