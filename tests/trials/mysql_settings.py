@@ -100,7 +100,7 @@ MYSQL = (
     of(sql_require_primary_key=1),
     of(sql_generate_invisible_primary_key=1),
     of(read_only=1, ends=REFUSED),
-    of(super_read_only=1, ends=REFUSED),
+    of(read_only=1, super_read_only=1, ends=REFUSED),
     of(offline_mode=1, ends=REFUSED),
     of(max_connections=3, ends=REFUSED),
     of(max_user_connections=3, ends=REFUSED),
