@@ -23,7 +23,7 @@ from loadgen.errors import ClusterError
 from tests.sale_runs import run_sale
 from tests.trials.servers import server
 
-USER, PASSWORD = "app", "app-Secret-1"
+USER, PASSWORD = "stranger", "stranger-Secret-1"
 VALID, REFUSED = "valid", "refused"
 OPTIONS = ("--shape", "constant", "--peak-rate", "60", "--duration", "2s", "-u", "4")
 PROBES = ("append", "register", "bank", "longfork")
