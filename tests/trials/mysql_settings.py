@@ -41,9 +41,13 @@ class Trial:
     options: Sequence[str] = ()
 
 
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def of(ends: str = VALID, options: Sequence[str] = (), **variables: str | int) -> Trial:
     """A trial of global variables."""
-    literals = {name: str(value) if isinstance(value, int) else f"'{value}'" for name, value in variables.items()}
+    literals = {name: str(value) if isinstance(value, int) else _quoted(value) for name, value in variables.items()}
     name = ",".join(f"{name}={value}" for name, value in variables.items())
     return Trial(name[:90], literals, ends=ends, options=options)
 
@@ -171,7 +175,6 @@ TIDB = (
     of(tidb_enable_noop_functions=1, transaction_read_only=1),
     connects_with("SET tidb_batch_insert = 1, tidb_batch_commit = 1, tidb_dml_batch_size = 1"),
     connects_with("SET tidb_dml_type = bulk"),
-    connects_with("SET tidb_snapshot = NOW()"),
     connects_with("SET tidb_read_staleness = -3"),
     connects_with("SET tidb_txn_mode = optimistic, tidb_constraint_check_in_place = 1"),
     of(tidb_idle_transaction_timeout=1),
@@ -290,7 +293,7 @@ def _set(trial: Trial, root: Control) -> Iterator[None]:
             root.query(sql)
         for name, value in reversed(before.items()):
             with suppress(ClusterError):
-                literal = f"'{value}'" if isinstance(value, str) else "''" if value is None else str(value)
+                literal = _quoted(value) if isinstance(value, str) else "''" if value is None else str(value)
                 root.query(f"SET GLOBAL {name} = {literal}")
 
 
