@@ -6,13 +6,14 @@ the final reads, never the verdict on what there is, nor the exit code.
 
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numpy.typing import NDArray
+import numpy as np
 
-from loadgen.errors import LoadgenError
+from loadgen.engines.engine import FinalReads
+from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import read_history, write_final, write_json
 from loadgen.judge import exit_code, judge
 from loadgen.report.terminal import render
@@ -22,7 +23,6 @@ from loadgen.workload import Table
 EXIT_OWN_ERROR = 1
 
 Answer = TypeVar("Answer")
-Columns = Mapping[str, NDArray[Any]]
 
 
 class Conclusion:
@@ -37,12 +37,24 @@ class Conclusion:
         run.reserve.unlink(missing_ok=True)
         self._store(run.load, load)
 
-    def final_reads(self, tables: tuple[Table, ...], read: Callable[[], Mapping[str, Columns]]) -> None:
-        """Take the final reads by ``read`` and store them, all or none; without them no verdict is valid."""
+    def final_reads(self, tables: tuple[Table, ...], read: Callable[[], FinalReads]) -> None:
+        """Take the final reads by ``read`` and store them table by table; without all of them no verdict is valid."""
         before = len(self._problems)
-        self._try("the final reads were not taken", lambda: _store_final(self._run.history, tables, read()))
+        found = self._try("the final reads were not taken", read)
+        if found is not None:
+            for table in tables:
+                self._try(
+                    f"the final read of {table.name} is not there",
+                    lambda table=table: _store_final(self._run.history, table, found),  # type: ignore[misc]
+                )
         self._load["final_reads"] = "; ".join(self._problems[before:])
         self._store(self._run.load, self._load)
+
+    def interfered(self, reason: str) -> None:
+        """Say that somebody else worked on the run's tables meanwhile, if ``reason`` tells why: it proves nothing."""
+        if reason:
+            self._load["interference"] = [reason]
+            self._store(self._run.load, self._load)
 
     def judge(self) -> str:
         """The verdict on what is stored: ``valid``, ``invalid`` or ``unknown``."""
@@ -69,6 +81,12 @@ class Conclusion:
             "verdict": summary["verdict"],
             "report": report or f"{summary['verdict'].upper()}: {'; '.join(self._problems)}\n",
             "run_dir": str(self._run.path),
+            "reason": str(summary.get("unknown") or ""),
+            "found": [
+                {name: check[name] for name in ("name", "anomalies", "witnesses")}
+                for check in summary.get("checks", ())
+                if check["anomalies"]
+            ],
         }
 
     def _report(self) -> str:
@@ -95,15 +113,16 @@ class Conclusion:
         return None
 
 
-def _store_final(history: Path, tables: tuple[Table, ...], found: Mapping[str, Columns]) -> None:
-    try:
-        for table in tables:
-            write_final(history, table.name, found[table.name], table.final)
-    except BaseException:
-        # Half of the tables would look like a database that lost the others.
-        for path in history.glob("final.*.arrows"):
-            path.unlink(missing_ok=True)
-        raise
+def _store_final(history: Path, table: Table, found: FinalReads) -> None:
+    """Store one table: one that was dropped as an empty one that says so. Raises LoadgenError if it was not read."""
+    if table.name in found:
+        write_final(history, table.name, found[table.name], table.final)
+        return
+    if table.name not in found.gone:
+        raise StoreError(found.unread.get(table.name, "it was not read"))
+    nothing = {name: np.empty(0, dtype=object if kind == "string" else kind) for name, kind in table.final.items()}
+    write_final(history, table.name, nothing, table.final, {"gone": found.gone[table.name]})
+    raise StoreError(f"there is no such table any more ({found.gone[table.name]}), and it is judged as an empty one")
 
 
 def _write_seconds(run: RunDirectory) -> None:

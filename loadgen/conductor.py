@@ -1,10 +1,12 @@
 """The conductor's part of a run: everything that is not the load itself. ``loadgen.run`` is the process it lives in."""
 
+import asyncio
 import re
+import secrets
 import signal
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
@@ -13,17 +15,19 @@ from loadgen import clusters, engines
 from loadgen.clock import clock_origin
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.engines.address import members_of
-from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, Engine, Level, level_of
-from loadgen.errors import ClusterError, LoadgenError, PlanError
+from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, Engine, FinalReads, Level, level_of
+from loadgen.engines.heartbeat import Heartbeat
+from loadgen.errors import ClusterError, LoadgenError, LockLost, PlanError
 from loadgen.history import write_json
 from loadgen.host import hardware, versions
+from loadgen.op import Stage
 from loadgen.plan import Plan, plan_from_json
 from loadgen.run_directory import RunDirectory, discard, make_run_directory, point_latest, utc_text
 from loadgen.verdict import Verdict
 from loadgen.workload import Table
 
 SPARE_CONNECTIONS = 2
-"""Connections that must stay free beside the sessions: for our own control, and for a person who looks on."""
+"""Connections that must stay free beside the sessions: for the lock's beat, and for a person who looks on."""
 QUIESCE_S = 20.0
 """How long the run's sessions may take to end."""
 RECONNECT_S = 5.0
@@ -54,6 +58,7 @@ class Conductor:
         self._cluster: Cluster | None = None
         self._replicas: tuple[Address, ...] = ()
         self._control: Control | None = None
+        self._heartbeat: Heartbeat | None = None
         self._run_id = ""
 
     def start(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -65,12 +70,13 @@ class Conductor:
         self._tables = tuple(_table(table) for table in message["workload"]["tables"])
         started_s = time.time()
         self._run = make_run_directory(plan, started_s)
-        self._run_id = self._run.path.name
+        self._run_id = _new_run_id(self._run.path.name)
         self._log = (self._run.logs / "conductor.log").open("a", buffering=1, errors="replace")
         try:
             return {"ready": self._prepare(message["workload"], started_s)}
         except BaseException as error:
             self.log(f"not started: {error or type(error).__name__}")
+            self._unlock()
             self.close()
             # Our own errors leave their traceback there.
             if isinstance(error, LoadgenError) or not isinstance(error, Exception):
@@ -85,6 +91,7 @@ class Conductor:
         assert self._run is not None, "finish before start"
         conclusion = Conclusion(self._run, message, self.log)
         conclusion.final_reads(self._tables, lambda: self._final_reads(cut_short=bool(message.get("cut_short"))))
+        conclusion.interfered(self._unlock())
         self._close_control()
         self.say("judging")
         verdict = conclusion.judge()
@@ -97,6 +104,7 @@ class Conductor:
     def close(self) -> None:
         """Stop whatever is up. Idempotent. A server that will not stop dies with this process."""
         try:
+            self._stop_heartbeat()
             self._close_control()
             self._stop(keep=False)
         except LoadgenError as error:
@@ -140,11 +148,17 @@ class Conductor:
         facts = control.facts()
         _check_connections(plan, facts)
         control.lock()
+        self._heartbeat = Heartbeat(lambda: engine.control(cluster.address, self._run_id), self.log)
         self.say(f"preparing {sum(len(table.rows) for table in self._tables):,} rows in {engine.title}")
         control.prepare(self._tables)
         for replica in replicas:
             self._await_replica(replica)
-        write_json(self._run.plan, self._resolved(workload, facts, started_s))
+        verified = {"control": facts.pop("verified", {}), "session": asyncio.run(self._tried(cluster.address))}
+        if replicas:
+            verified["replicas"] = [asyncio.run(self._tried(replica, reader=True)) for replica in replicas]
+        if self._heartbeat.lost:
+            raise ClusterError(self._heartbeat.lost)
+        write_json(self._run.plan, {**self._resolved(workload, facts, started_s), "verified": verified})
         if problem := point_latest(self._run):
             self.say(problem)
         return {
@@ -155,6 +169,22 @@ class Conductor:
             "level": self._level.name,
             "facts": facts,
         }
+
+    async def _tried(self, address: Address, *, reader: bool = False) -> dict[str, str]:
+        """What a load session on ``address`` says of itself. Raises ClusterError if it can't be had, or is refused."""
+        try:
+            connection = await self._engine.connect(address, self._level, self._run_id, reader=reader)
+        except LoadgenError:
+            raise
+        except Exception as error:
+            failure = self._engine.classify(error, Stage.CONNECT)
+            raise ClusterError(
+                f"{self._engine.title} lets no load session in: {failure.code} {failure.sample}".rstrip()
+            ) from error
+        try:
+            return dict(connection.verified)
+        finally:
+            await connection.close()
 
     def _read_from(self) -> tuple[Address, ...]:
         """Where the plan's reads go beside the writable node. Raises PlanError where they can't."""
@@ -223,7 +253,7 @@ class Conductor:
             "warnings": list(facts.get("warnings", ())),
         }
 
-    def _final_reads(self, *, cut_short: bool) -> dict[str, dict[str, Any]]:
+    def _final_reads(self, *, cut_short: bool) -> FinalReads:
         """The tables as they are once every session of the run is gone. Raises ClusterError if that never comes."""
         self.say("waiting for the last sessions to end")
         limit_s, reconnect_s = QUIESCE_S, RECONNECT_S
@@ -286,6 +316,28 @@ class Conductor:
         """Whether another member may take the writes over."""
         return self._cluster is not None and len(members_of(self._cluster.address)) > 1
 
+    def _unlock(self) -> str:
+        """Stop beating and give the lock back; why it was not this run's any more, or an empty string."""
+        heartbeat = self._heartbeat
+        self._stop_heartbeat()
+        if heartbeat is None or self._control is None or heartbeat.lost:
+            return heartbeat.lost if heartbeat is not None else ""
+        try:
+            self._control.beat()
+        except LockLost as lost:
+            return str(lost)
+        except ClusterError as error:
+            self.log(f"the lock was not given back: {error}")
+        else:
+            with suppress(ClusterError):
+                self._control.unlock()
+        return ""
+
+    def _stop_heartbeat(self) -> None:
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            heartbeat.stop()
+
     def _close_control(self) -> None:
         control, self._control = self._control, None
         if control is not None:
@@ -300,6 +352,11 @@ class Conductor:
             return self._cluster.stop(keep=keep)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _new_run_id(name: str) -> str:
+    """An id that no other run has, on whatever host it is: run directories may have the same name."""
+    return f"{re.sub(r'[^A-Za-z0-9.-]', '-', name)[:60]}-{secrets.token_hex(4)}"
 
 
 def _check_connections(plan: Plan, facts: dict[str, Any]) -> None:

@@ -216,10 +216,16 @@ class History:
     damaged: set[str] = field(default_factory=set)
 
 
-def write_final(directory: Path, table: str, columns: Mapping[str, NDArray[Any]], types: Mapping[str, str]) -> None:
-    """Write what ``table`` held at the end, in one stream."""
+def write_final(
+    directory: Path,
+    table: str,
+    columns: Mapping[str, NDArray[Any]],
+    types: Mapping[str, str],
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Write what ``table`` held at the end, in one stream, with ``facts`` about it in its header."""
     batch = table_batch(columns, types)
-    with StreamWriter(directory / f"final.{table}.arrows", batch.schema) as stream:
+    with StreamWriter(directory / f"final.{table}.arrows", batch.schema, facts) as stream:
         stream.write(batch)
 
 

@@ -62,6 +62,7 @@ def judge(run_dir: Path) -> dict[str, Any]:
     # The shop's own rules are judged above at any level; of isolation only what the engine promised.
     promise = _promise(run, models=(), time_limit_s=SALE_ISOLATION_S)
     findings += [finding for finding in promise.findings if finding.anomalies]
+    findings = _set_aside(run, findings)
     left = undersell(books) if books is not None else None
     if left is not None and left["causes"][UNKNOWN]:
         run.warnings.append(
@@ -80,6 +81,19 @@ def judge(run_dir: Path) -> dict[str, Any]:
     }
 
 
+def _set_aside(run: _Run, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings; where somebody else worked on the run's tables they prove nothing of the database, whatever is
+    found: a warning tells of it."""
+    if not (interference := _texts(run.load.get("interference"))):
+        return list(findings)
+    run.warnings += [
+        f"set aside, {interference[0]}: {finding.name}: {finding.witnesses[0] if finding.witnesses else ''}"
+        for finding in findings
+        if finding.anomalies
+    ]
+    return [Finding(finding.name, unknown=interference[0]) for finding in findings]
+
+
 def _replica_reads(run: _Run, books: Books | None) -> dict[str, Any] | None:
     """What reads from replicas saw; None where there were none, or nothing can be said of them."""
     if books is None or run.plan.read_from != "replica":
@@ -92,6 +106,7 @@ def _replica_reads(run: _Run, books: Books | None) -> dict[str, Any] | None:
 def _judge_probe(run: _Run) -> dict[str, Any]:
     """A probe's verdict is whether the isolation that the engine documents was kept."""
     promise = _promise(run)
+    findings = _set_aside(run, promise.findings)
     workload = _mapping(run.facts.get("workload"))
     processes = run.history.processes
     times = timeline(processes)
@@ -102,7 +117,7 @@ def _judge_probe(run: _Run) -> dict[str, Any]:
         "service_time_ms": service,
     }
     return {
-        **_outcome(run, promise.findings, ()),
+        **_outcome(run, findings, ()),
         **_common_figures(run, figures["transactions"]),
         **figures,
         "isolation": promise.to_json(_documented(run)),
@@ -146,6 +161,7 @@ def _read(run_dir: Path) -> _Run:
     run.warnings += [*_texts(facts.get("warnings")), *_texts(load.get("warnings"))]
     if not load:
         run.doubts.append("the run was killed before its load had ended: there is no load.json")
+    run.doubts += _texts(load.get("interference"))
     _weigh_problems(run)
     return run
 

@@ -56,7 +56,14 @@ class Mysql:
         """The outcome of ``error`` at ``stage``."""
         return classify(RULES, error, stage)
 
-    async def connect(self, address: Address, level: Level) -> MysqlConnection:
+    async def connect(
+        self,
+        address: Address,
+        level: Level,
+        run_id: str,  # noqa: ARG002
+        *,
+        reader: bool = False,  # noqa: ARG002
+    ) -> MysqlConnection:
         """Open one load connection in our database, at ``level``, with explicit timeouts."""
         return await connect(address, (timeouts_sql(), level.set_sql), ASK_MYSQL)
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import pymysql
 import uvloop
-from numpy.typing import NDArray
 from pymysql.constants import CR, ER
 
 from loadgen.engines.address import in_turn
-from loadgen.engines.engine import META_TABLE, PROOF_LIMIT_S, SCHEMA, Address
+from loadgen.engines.engine import META_TABLE, PROOF_LIMIT_S, SCHEMA, Address, FinalReads
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
 from loadgen.errors import ClusterError
@@ -147,6 +146,20 @@ class MysqlControl:
         """How many sessions in our database, other than this one, the server still knows."""
         return len(self._sessions())
 
+    def beat(self) -> None:
+        """Ask whether the server is there: the lock is held by a connection of its own."""
+        self.query("SELECT 1")
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            with suppress(pymysql.MySQLError, OSError):
+                holder.close()
+
+    def end_sessions(self) -> None:
+        """Let the server end what sessions of our load still have open there."""
+
     def read_only(self) -> bool:
         """Whether it refuses writes, by its answer or by its refusal to answer (see mysql_writable)."""
         try:
@@ -162,8 +175,8 @@ class MysqlControl:
         self.query(f"REPLACE INTO {_META} (name, run) VALUES ('{META_TABLE}', UUID())")
         _limit_reads(self._connection, READ_TIMEOUT_S)
 
-    def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
-        """All tables, read in one snapshot transaction on a connection of its own: ``{table: columns}``."""
+    def final_reads(self, tables: Sequence[Table]) -> FinalReads:
+        """All tables that are there, read in one snapshot transaction on a connection of its own."""
         # Here rather than above: the load's driver is not needed before, and not at all where no run is made.
         from loadgen.engines.mysql_wire import ERRORS, read_tables
 

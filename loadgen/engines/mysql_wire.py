@@ -6,7 +6,7 @@ answers 0.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 import asyncmy
 import numpy as np
 from asyncmy.connection import MySQLResult
+from asyncmy.constants import ER
 from asyncmy.cursors import SSCursor
 from asyncmy.errors import MySQLError, OperationalError
 from numpy.typing import NDArray
 
 from loadgen.engines.address import in_turn
-from loadgen.engines.engine import CONNECT_TIMEOUT_S, SCHEMA, Address, Failure
+from loadgen.engines.columns import as_column
+from loadgen.engines.engine import CONNECT_TIMEOUT_S, SCHEMA, Address, Failure, FinalReads
 from loadgen.engines.mysql_outcomes import Rules, broken, outcome_of
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
@@ -33,6 +35,8 @@ READ_ROWS = 20_000
 """Rows of a final read that are in memory as Python values at one time."""
 ERRORS = (MySQLError, OSError, TimeoutError)
 """What a lost, refused or failing connection raises."""
+_OF_THE_TABLE = (ER.BAD_FIELD_ERROR, ER.VIEW_INVALID)
+"""What tells of the table that is read, and not of the server: a column is gone, or the table under a view."""
 GONE = 2006
 """The client's own code for a connection that was closed before a statement could be sent."""
 
@@ -58,10 +62,11 @@ class MysqlConnection(asyncio.Protocol):
     all else (rows, errors, large or split packets) is handed on to asyncmy's own protocol and read by asyncmy.
     """
 
-    __slots__ = ("_driver", "_future", "_protocol", "_transport", "_waiter", "steps")
+    __slots__ = ("_driver", "_future", "_protocol", "_transport", "_waiter", "steps", "verified")
 
     def __init__(self, driver: Driver) -> None:
         self.steps = 0
+        self.verified: Mapping[str, str] = {}
         self._driver = driver
         self._protocol = driver._proto
         self._future = driver._loop.create_future
@@ -200,16 +205,32 @@ async def connect(address: Address, set_up: Sequence[str], ask_writable: str) ->
 
 async def read_tables(
     address: Address, program: str, set_up: Sequence[str], tables: Sequence[Table], *, silence_s: float
-) -> dict[str, dict[str, NDArray[Any]]]:
+) -> FinalReads:
     """Read ``tables`` whole, on a connection of their own on which ``set_up`` has begun a snapshot transaction.
 
     PyMySQL takes nine times as long for it. Raises ERRORS, also where the server is silent for ``silence_s``.
     """
-    driver = await asyncio.wait_for(_opened(address, program, set_up, silence_s=silence_s), CONNECT_TIMEOUT_S)
+    found = FinalReads()
     try:
-        return {table.name: await _columns(driver, table) for table in tables}
+        driver = await asyncio.wait_for(_opened(address, program, set_up, silence_s=silence_s), CONNECT_TIMEOUT_S)
+    except MySQLError as error:
+        if not error.args or error.args[0] != ER.BAD_DB_ERROR:
+            raise
+        found.gone = {table.name: str(error.args[1]) for table in tables}
+        return found
+    try:
+        for table in tables:
+            try:
+                found[table.name] = await _columns(driver, table)
+            except MySQLError as error:
+                code, *text = error.args or (0,)
+                if code not in (ER.NO_SUCH_TABLE, *_OF_THE_TABLE):
+                    raise
+                reasons = found.gone if code == ER.NO_SUCH_TABLE else found.unread
+                reasons[table.name] = str(text[0]) if text else str(code)
     finally:
         driver.close()
+    return found
 
 
 def classify(rules: Rules, error: BaseException, stage: Stage) -> Failure:
@@ -257,8 +278,8 @@ async def _columns(driver: Driver, table: Table) -> dict[str, NDArray[Any]]:
     async with driver.cursor(SSCursor) as cursor:
         await cursor.execute(table.final_read)
         while rows := await cursor.fetchmany(READ_ROWS):
-            for (name, dtype), values in zip(dtypes.items(), zip(*rows, strict=True), strict=True):
-                chunks[name].append(np.array(values, dtype=dtype))
+            for name, values in zip(dtypes, zip(*rows, strict=True), strict=True):
+                chunks[name].append(as_column(values, table.final[name]))
     return {name: np.concatenate(parts) if parts else np.empty(0, dtype=dtypes[name]) for name, parts in chunks.items()}
 
 

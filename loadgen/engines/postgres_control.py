@@ -1,16 +1,24 @@
 """PostgreSQL's control plane: what the server is, the lock, our schema made anew, and the final reads."""
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from numpy.typing import NDArray
-
-from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, PROOF_LIMIT_S, SCHEMA, Address
-from loadgen.engines.postgres_copy import read_table
+from loadgen.engines.engine import (
+    CONNECT_TIMEOUT_S,
+    FRESH_S,
+    LOCK_TABLE,
+    META_TABLE,
+    PROOF_LIMIT_S,
+    SCHEMA,
+    Address,
+    FinalReads,
+)
+from loadgen.engines.postgres_copy import read_table, read_table_as_text
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, error_facts, open_connection
-from loadgen.errors import ClusterError
+from loadgen.errors import ClusterError, LockLost
 from loadgen.workload import Table
 
 T = TypeVar("T")
@@ -20,8 +28,13 @@ CONTROL_LIMIT_S = 60.0
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
 LOCK_WAIT_S = 5
+BEAT_LIMIT_S = 5.0
+"""How long one beat may take; the next one tries again, on another connection."""
 LOCK_KEY = int.from_bytes(b"loadgen")
-"""The advisory lock of a run, within one database."""
+"""The advisory lock of a transaction that takes a run's lock: two that make the schema at once would meet."""
+POLL_S = 0.5
+TAKE_LIMIT_S = FRESH_S + 10.0
+"""How long a run waits for another one's row to go stale, and for open transactions to end, before it is refused."""
 DURABILITY = (
     "fsync",
     "full_page_writes",
@@ -36,6 +49,11 @@ DURABILITY = (
     "data_checksums",
 )
 
+_NOT_THERE = {"42P01", "3F000"}
+"""There is no such table, or no such schema."""
+_OF_THE_TABLE = {"22", "42"}
+"""Classes of SQLSTATE that tell of the table or its values, and not of the server."""
+
 _CONNECTIONS_FREE = """
 SELECT least(
     current_setting('max_connections')::int
@@ -49,9 +67,30 @@ SELECT least(
             - (SELECT count(*) FROM pg_stat_activity a WHERE a.usename = rolname) END
      FROM pg_roles WHERE rolname = current_user))
 FROM pg_user WHERE usename = current_user"""
+_OPEN = f"""
+SELECT count(DISTINCT pid) FROM (
+    SELECT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = '{SCHEMA}' AND c.relname <> '{LOCK_TABLE}' AND c.relkind = 'r'
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND l.mode IN ('RowShareLock', 'RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+                       'AccessExclusiveLock')
+    UNION ALL
+    SELECT pid FROM pg_stat_activity
+    WHERE application_name LIKE '{LOAD_NAME}%' AND datname = current_database()
+        AND state IN ('active', 'idle in transaction', 'idle in transaction (aborted)', 'fastpath function call')
+) open WHERE pid IS DISTINCT FROM pg_backend_pid()"""
+"""Who writes, or may: whoever has locked rows of ours, which everybody may see, and the load's open transactions."""
 _RELATIONS = """
 SELECT c.relname, c.relkind = 'r' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') ORDER BY 1"""
+
+
+class _Holder(NamedTuple):
+    """Whose the lock is: the run, its last beat, and whether that is fresh."""
+
+    run_id: str
+    beaten: Any
+    fresh: bool
 
 
 class PostgresControl:
@@ -75,23 +114,63 @@ class PostgresControl:
         return self._run(self._facts())
 
     def lock(self) -> None:
-        """Take the advisory lock of this database until this connection closes. Raises ClusterError if it is taken."""
-        if not self.query(f"SELECT pg_try_advisory_lock({LOCK_KEY})")[0][0]:
-            raise ClusterError(
-                f"another run is using this database ({_place(self._address)}): let it end, or use another database"
-            )
+        """Write this run's row. Raises ClusterError if another run is alive, or the schema holds what is not ours."""
+        self._take(time.monotonic() + TAKE_LIMIT_S)
+        deadline = time.monotonic() + TAKE_LIMIT_S
+        while left := self.sessions():
+            if time.monotonic() > deadline:
+                self.unlock()
+                raise ClusterError(
+                    f"{left} transactions are open on the tables of an earlier run in schema {SCHEMA} "
+                    f"({_place(self._address)}): end them, or wait for their end; nothing was touched"
+                )
+            self.beat()
+            time.sleep(POLL_S)
+
+    def _take(self, deadline: float) -> None:
+        first: _Holder | None = None
+        while (holder := self._run(self._try_lock())) is not None:
+            first = first or holder
+            if holder[:2] != first[:2] or time.monotonic() > deadline:
+                raise ClusterError(
+                    f"another run is using this database ({_place(self._address)}): {holder.run_id} holds its lock; "
+                    "let it end, or use another database"
+                )
+            time.sleep(POLL_S)
+
+    def beat(self) -> None:
+        """Renew this run's row."""
+        renew = f"UPDATE {SCHEMA}.{LOCK_TABLE} SET beaten_at = clock_timestamp() WHERE run_id = $1"
+        try:
+            done = self._run(self._connection.execute(renew, self._run_id), BEAT_LIMIT_S)
+        except ClusterError as error:
+            if error.__cause__ is not None and error_facts(error.__cause__).sqlstate in ("42P01", "3F000"):
+                raise LockLost("the run's lock was removed from the server in mid-run, with its table") from None
+            raise
+        if done == "UPDATE 0":
+            rows = self.query(f"SELECT run_id FROM {SCHEMA}.{LOCK_TABLE}")
+            taken = f"was taken by another run, {rows[0][0]}" if rows else "was removed from the server in mid-run"
+            raise LockLost(f"the run's lock {taken}")
+
+    def unlock(self) -> None:
+        """Remove this run's row, if there is one."""
+        if self.query(f"SELECT to_regclass('{SCHEMA}.{LOCK_TABLE}')")[0][0] is not None:
+            self._run(self._connection.execute(f"DELETE FROM {SCHEMA}.{LOCK_TABLE} WHERE run_id = $1", self._run_id))
 
     def prepare(self, tables: Sequence[Table]) -> None:
         """Make our schema anew, in one transaction: what is not ours is found before anything is touched."""
         self._run(self._prepare(tables))
 
     def sessions(self) -> int:
-        """How many sessions of the load the server still has."""
-        rows = self.query(
-            "SELECT count(*) FROM pg_stat_activity "
-            f"WHERE application_name = '{LOAD_NAME}' AND datname = current_database()"
+        """How many sessions have a transaction open on our tables, or are the load's and in a transaction."""
+        return int(self.query(_OPEN)[0][0])
+
+    def end_sessions(self) -> None:
+        """Terminate the load's sessions that are in a transaction. One of another user stays, and is waited for."""
+        self.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            f"AND application_name LIKE '{LOAD_NAME}%' AND usename = session_user AND state <> 'idle'"
         )
-        return int(rows[0][0])
 
     def read_only(self) -> bool:
         """Whether it is a standby."""
@@ -102,8 +181,8 @@ class PostgresControl:
         proof = f"UPDATE {SCHEMA}.{META_TABLE} SET run_id = run_id WHERE name = '{META_TABLE}'"
         self._run(self._connection.execute(proof), PROOF_LIMIT_S)
 
-    def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
-        """All tables, as one snapshot has them."""
+    def final_reads(self, tables: Sequence[Table]) -> FinalReads:
+        """All tables that are there, as one snapshot has them."""
         return self._run(self._final_reads(tables), READ_LIMIT_S)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -111,7 +190,7 @@ class PostgresControl:
         return [tuple(row) for row in self._run(self._connection.fetch(sql))]
 
     def close(self) -> None:
-        """Close the connection, and with it the lock. Idempotent."""
+        """Close the connection. Idempotent."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(*DRIVER_ERRORS):
@@ -147,9 +226,13 @@ class PostgresControl:
         connection = self._connection
         async with connection.transaction():
             for name in await self._ours():
-                await self._as_owner(f'DROP TABLE {SCHEMA}."{name}"')
+                if name != LOCK_TABLE:
+                    await self._as_owner(f'DROP TABLE {SCHEMA}."{name}"')
             await self._as_owner(f"CREATE TABLE {SCHEMA}.{META_TABLE} (name text PRIMARY KEY, run_id text NOT NULL)")
-            marks = [(table.name, self._run_id) for table in tables] + [(META_TABLE, self._run_id)]
+            marks = [(table.name, self._run_id) for table in tables] + [
+                (META_TABLE, self._run_id),
+                (LOCK_TABLE, self._run_id),
+            ]
             await connection.copy_records_to_table(META_TABLE, schema_name=SCHEMA, records=marks)
             for table in tables:
                 await connection.execute(table.create)
@@ -158,6 +241,28 @@ class PostgresControl:
         for table in tables:
             # The planner's figures and the visibility map, now rather than by autovacuum in mid-run.
             await connection.execute(f'VACUUM (ANALYZE) {SCHEMA}."{table.name}"')
+
+    async def _try_lock(self) -> _Holder | None:
+        """Take the lock unless another run's row is fresh: whose it is then."""
+        connection, lock = self._connection, f"{SCHEMA}.{LOCK_TABLE}"
+        async with connection.transaction():
+            await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
+            if LOCK_TABLE not in await self._ours():
+                meta = f"{SCHEMA}.{META_TABLE}"
+                await self._as_owner(f"CREATE TABLE IF NOT EXISTS {meta} (name text PRIMARY KEY, run_id text NOT NULL)")
+                await self._as_owner(f"CREATE TABLE {lock} (run_id text NOT NULL, beaten_at timestamptz NOT NULL)")
+                mark = f"INSERT INTO {meta} VALUES ($1, $2), ($3, $2) ON CONFLICT (name) DO NOTHING"
+                await connection.execute(mark, LOCK_TABLE, self._run_id, META_TABLE)
+            rows = await connection.fetch(
+                f"SELECT run_id, beaten_at, beaten_at > clock_timestamp() - interval '{FRESH_S} s' FROM {lock}"
+            )
+            holders = [_Holder(*row) for row in rows]
+            for holder in holders:
+                if holder.fresh and holder.run_id != self._run_id:
+                    return holder
+            await connection.execute(f"DELETE FROM {lock}")
+            await connection.execute(f"INSERT INTO {lock} VALUES ($1, clock_timestamp())", self._run_id)
+        return None
 
     async def _ours(self) -> list[str]:
         """The tables of an earlier run, in a schema that holds nothing else; makes the schema if there is none."""
@@ -203,9 +308,31 @@ class PostgresControl:
                 f"({' '.join(error_facts(error).message.split())}): as its owner run {grant}"
             ) from None
 
-    async def _final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
+    async def _final_reads(self, tables: Sequence[Table]) -> FinalReads:
+        found = FinalReads()
         async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            return {table.name: await read_table(self._connection, table) for table in tables}
+            for table in tables:
+                await self._final_read(table, found)
+        return found
+
+    async def _final_read(self, table: Table, found: FinalReads) -> None:
+        """Read ``table`` into ``found``, each try behind a savepoint: what is wrong with one table spoils no other."""
+        for read in (read_table, read_table_as_text):
+            try:
+                async with self._connection.transaction():
+                    found[table.name] = await read(self._connection, table)
+                    return
+            except ClusterError as error:
+                reason = str(error)
+            except DRIVER_ERRORS as error:
+                facts = error_facts(error)
+                reason = " ".join(facts.message.split())
+                if facts.sqlstate in _NOT_THERE:
+                    found.gone[table.name] = reason
+                    return
+                if facts.sqlstate[:2] not in _OF_THE_TABLE:
+                    raise
+        found.unread[table.name] = reason
 
 
 def _warnings(durability: dict[str, str]) -> list[str]:

@@ -111,7 +111,14 @@ async def open_connection(address: Address, name: str, settings: Mapping[str, st
     raise problem
 
 
-async def open_load(address: Address, level: Level, *, merge: bool = False) -> Connection:
+async def open_load(
+    address: Address,
+    level: Level,
+    run_id: str,  # noqa: ARG001
+    *,
+    reader: bool = False,  # noqa: ARG001
+    merge: bool = False,
+) -> Connection:
     """A connection for the load: in our schema, at ``level``, with the timeouts that every engine gets.
 
     ``merge`` sends BEGIN, and statements on whose answers nothing depends, with the next statement or with COMMIT.
@@ -138,6 +145,7 @@ class PublicConnection:
 
     def __init__(self, connection: Any) -> None:
         self.steps = 0
+        self.verified: Mapping[str, str] = {}
         self._connection = connection
         self._warned = False
         self._prepared: dict[Statement, Any] = {}

@@ -8,7 +8,7 @@ without rows is one look into a dictionary. Four round trips then cost 1.2 times
 
 import asyncio
 import struct
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -99,6 +99,7 @@ class WireConnection(asyncio.Protocol):
     def __init__(self, connection: Any, begin: Any = None, commit: Any = None) -> None:
         """Take ``connection`` of asyncpg over; with its prepared ``begin`` and ``commit``, merge round trips."""
         self.steps = 0
+        self.verified: Mapping[str, str] = {}
         self._connection = connection
         self._transport = connection._transport
         self._asyncpg = connection._protocol

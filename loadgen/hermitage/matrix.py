@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from loadgen.engines.engine import Address, Engine, Level
+from loadgen.engines.heartbeat import Heartbeat
+from loadgen.errors import ClusterError
 from loadgen.hermitage.case import ANOMALIES, TABLES, Case, Kind
 from loadgen.hermitage.cases import CASES
 from loadgen.hermitage.play import Play, Verdict
@@ -78,16 +81,24 @@ def measure(
 ) -> Matrix:
     """Play ``cases`` at ``levels`` on the server at ``address``. Raises ClusterError if it can't be used."""
     control = engine.control(address, run_id)
+    heartbeat: Heartbeat | None = None
     try:
         control.lock()
+        heartbeat = Heartbeat(lambda: engine.control(address, run_id), say)
         control.prepare(TABLES)
         facts = control.facts()
         rows = []
         for level in levels:
             say(f"{engine.title} {facts['version']}, {level.name}: {len(cases)} cases")
-            rows.append(row_of(engine.name, level, asyncio.run(_played(engine, address, level, cases))))
+            rows.append(row_of(engine.name, level, asyncio.run(_played(engine, address, level, cases, run_id))))
     finally:
+        if heartbeat is not None:
+            heartbeat.stop()
+            with suppress(ClusterError):
+                control.unlock()
         control.close()
+    if heartbeat.lost:
+        raise ClusterError(heartbeat.lost)
     return Matrix(
         engine.name, engine.title, str(facts["version"]), str(facts["edition"]), engine.default_level, tuple(rows)
     )
@@ -128,6 +139,6 @@ def _cases_of(anomaly: str) -> set[Case]:
     return {case for case in CASES if case.anomaly == anomaly and case.kind is not Kind.LOCKING}
 
 
-async def _played(engine: Engine, address: Address, level: Level, cases: Sequence[Case]) -> list[Play]:
-    async with Players(engine, address, level) as players:
+async def _played(engine: Engine, address: Address, level: Level, cases: Sequence[Case], run_id: str) -> list[Play]:
+    async with Players(engine, address, level, run_id) as players:
         return [await players.play(case) for case in cases]

@@ -44,7 +44,9 @@ class LocalCrew:
         head.open("0", clock_origin())
         self._head = head
         servers = messages.servers(head.ready)
-        self._hand = Hand(head.plan, head.workload, *servers, (0, 1), self, self._environment.stats)
+        self._hand = Hand(
+            head.plan, head.workload, *servers, (0, 1), head.ready["run_id"], self, self._environment.stats
+        )
         self._environment.hand = self._hand
 
     def connected(self, sessions: int) -> str:

@@ -48,6 +48,7 @@ class Drive:
         thread: LoopThread,
         *,
         replicas: Sequence[Address] = (),
+        run_id: str = "",
         share: tuple[int, int] = (0, 1),
         clock: Callable[[], int] = now_ns,
     ) -> None:
@@ -58,7 +59,7 @@ class Drive:
         self._rows: list[Completion] = []
         self._tries: list[Completion] = []
         self._due = self._due_queue(plan, workload, index, count)
-        self._shared = self._what_seats_share(plan, workload, engine, (address, *replicas), index)
+        self._shared = self._what_seats_share(plan, workload, engine, (address, *replicas), index, run_id)
         self._processes = count
         self._next_process = index
         self._seats: dict[int, Seat] = {}
@@ -187,13 +188,15 @@ class Drive:
         )
 
     def _what_seats_share(
-        self, plan: Plan, workload: Workload, engine: Engine, addresses: Sequence[Address], index: int
+        self, plan: Plan, workload: Workload, engine: Engine, addresses: Sequence[Address], index: int, run_id: str
     ) -> Shared:
         level = level_of(engine, plan.isolation)
         address, *replicas = addresses
 
         def new_reader(process: int) -> Session | None:
-            return Session(engine, replicas[replica_of(process, len(replicas))], level) if replicas else None
+            if not replicas:
+                return None
+            return Session(engine, replicas[replica_of(process, len(replicas))], level, run_id, reader=True)
 
         return Shared(
             due=self._due,
@@ -202,7 +205,7 @@ class Drive:
             clock=self._clock,
             late_ns=int(plan.late_limit_s * NS_PER_S),
             followed_on=int(workload.followed_on),
-            new_session=lambda: Session(engine, address, level),
+            new_session=lambda: Session(engine, address, level, run_id),
             new_reader=new_reader,
             new_process=self._new_process,
             jitter=Random(f"{plan.seed}/{index}"),

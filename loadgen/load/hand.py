@@ -53,6 +53,7 @@ class Hand:
         address: Address,
         replicas: Sequence[Address],
         share: tuple[int, int],
+        run_id: str,
         link: Link,
         stats: Any,
     ) -> None:
@@ -61,7 +62,7 @@ class Hand:
         self._link = link
         self._thread = LoopThread()
         engine = engine_of(plan.engine)
-        self.drive = Drive(plan, workload, engine, address, self._thread, replicas=replicas, share=share)
+        self.drive = Drive(plan, workload, engine, address, self._thread, replicas=replicas, run_id=run_id, share=share)
         self._locust = LocustView(workload, stats)
         arrivals = 1 if plan.shape == "closed" else plan.peak_rate / share[1] * AHEAD_S * 2
         self._ahead = CLOSED_AHEAD if plan.shape == "closed" else max(2 * BLOCK, int(arrivals))

@@ -6,7 +6,7 @@ Hands ask it for op numbers and give it their rows; it writes both, and when the
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,18 @@ class _Process:
 
 @dataclass(slots=True)
 class Ending:
-    """How a run ended: the exit code, and the text that the terminal shows last."""
+    """How a run ended: the exit code, the text that the terminal shows last, and what the conductor found.
+
+    ``found`` has a dict for each check that found something: ``name``, ``anomalies`` and ``witnesses``.
+    """
 
     exit_code: int
     report: str
+    verdict: str = ""
+    reason: str = ""
+    """Why the verdict is unknown, where it is."""
+    found: Sequence[Mapping[str, Any]] = ()
+    run_dir: str = ""
 
 
 class Head:
@@ -180,7 +188,14 @@ class Head:
             warnings=[warning for process in facts for warning in process["warnings"]],
             error=self._error,
         )
-        return Ending(int(done["exit_code"]), str(done["report"]))
+        return Ending(
+            int(done["exit_code"]),
+            str(done["report"]),
+            verdict=str(done["verdict"]),
+            reason=str(done["reason"]),
+            found=done["found"],
+            run_dir=str(done["run_dir"]),
+        )
 
     def _broken(self, error: StoreError) -> None:
         if not self._error:

@@ -4,31 +4,36 @@ Locust starts and stops the users. A run is prepared before that, begun when eve
 when its schedule is over, or earlier by a signal, a click on Stop, or a history that cannot be written.
 """
 
-import logging
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import gevent
+from locust.html import get_html_report, process_html_filename
 from locust.runners import MasterRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadgen.clock import now_ns
 from loadgen.errors import LoadgenError
 from loadgen.load.crew import Crew, LocalCrew, RemoteCrew
+from loadgen.load.entries import show_ending
 from loadgen.load.head import Head, print_progress, print_report
 from loadgen.load.options import plan_of
 from loadgen.load.user import SessionUser, kind_weights
 from loadgen.plan import Plan
 from loadgen.workload import Workload, is_single_statement
 
-logger = logging.getLogger("loadgen")
-
 DRAIN_S = 8.0
 """How long ops in flight may take at the end of a whole run: longer than any statement may."""
 CUT_DRAIN_S = 3.0
 """The same for a run that was cut short: it must be judged within 10 s."""
+SPARE_CONNECTIONS = 2
+"""Connections that stay free beside the sessions when their number is edited, as at the start."""
+NEWS_S = 8.0
+"""For how long the page is told that a run which is not plainly valid still goes on: it asks for logs each 5 s."""
 
 
 class Hosting:
@@ -47,6 +52,7 @@ class Hosting:
         self._leaving = False
         self._preparing = False
         self._runs = 0
+        self._news_until_s = 0.0
         # Locust sends its options to workers and renders some of them: the DSN holds a password, so it lives here.
         self._dsn = str(environment.parsed_options.dsn or "")
         environment.parsed_options.dsn = ""
@@ -61,6 +67,11 @@ class Hosting:
     def place(self) -> str:
         """Where the load goes, with the server's edition: what the page shows as host beside its figures."""
         return f"{self.head.server}, {self.head.plan.cluster}" if self.head is not None else ""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a verdict other than valid has just come: an open page may not have seen it yet."""
+        return time.monotonic() < self._news_until_s
 
     @property
     def judging(self) -> bool:
@@ -103,6 +114,21 @@ class Hosting:
         self._report = ""
         self._runs += 1
 
+    def check_sessions(self, sessions: int) -> None:
+        """Refuse to edit the run to more sessions than its server had room for. Raises LoadgenError."""
+        free = self.head.ready["facts"].get("connections_free") if self.head is not None else None
+        if free is not None and sessions + SPARE_CONNECTIONS > free:
+            raise LoadgenError(
+                f"-u {sessions} needs {sessions + SPARE_CONNECTIONS} connections ({SPARE_CONNECTIONS} to spare), and "
+                f"the server had {free} free when this run was prepared"
+            )
+
+    def drop(self) -> None:
+        """Stop the servers of a run that was prepared, and that Locust did not start."""
+        if self.head is not None and not self.head.begun and not self.head.ending:
+            self.head.abandon()
+            self.head = None
+
     def on_test_start(self) -> None:
         """Locust is about to start users: the hands come first."""
         if self.head is None or self.head.begun or self.head.ending:
@@ -141,11 +167,10 @@ class Hosting:
         self._environment.process_exit_code = ending.exit_code
         if not self._report:
             self._report = ending.report
+            if show_ending(self._runner, ending):
+                self._news_until_s = time.monotonic() + NEWS_S
             if self._web_ui is not None:
                 print_report(self._report)
-                # The page's tab of logs is the one place where a browser can see it.
-                verdict = " ".join(self._report.partition("\n")[0].split())
-                logger.info("%s; the whole of it: loadgen report %s", verdict, head.ready["run_dir"])
 
     def _break_off(self, reason: str) -> None:
         self.end(reason)
@@ -184,7 +209,11 @@ class Hosting:
 
     def on_quit(self) -> None:
         """The last thing on the terminal is our summary, below Locust's own tables."""
-        if self._environment.parsed_options.csv_prefix:
+        options = self._environment.parsed_options
+        if options.html_file and self.head is not None:
+            # Locust wrote it before the verdict where a signal ended the run, or not at all.
+            _write_html(self._environment, options)
+        if options.csv_prefix:
             # Locust writes its files once a second, and not at the end: without this they would lack the last ops.
             gevent.sleep(CSV_STATS_INTERVAL_SEC + 0.1)
         if self._report and self._web_ui is None:
@@ -210,6 +239,18 @@ class Hosting:
         if plan.run_dir and self._runs:
             return plan.with_(run_dir=f"{plan.run_dir.rstrip('/')}-{self._runs + 1}")
         return plan
+
+
+def _write_html(environment: Any, options: Any) -> None:
+    """Write Locust's HTML report, as Locust itself does."""
+    process_html_filename(options)
+    try:
+        path = Path(options.html_file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        report: str = get_html_report(environment, show_download_link=False)  # type: ignore[no-untyped-call]
+        path.write_text(report, encoding="utf-8")
+    except OSError as error:
+        print(f"loadgen: cannot write {options.html_file}: {error.strerror}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _check_reads(plan: Plan, user: type[SessionUser]) -> None:

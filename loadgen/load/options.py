@@ -108,7 +108,19 @@ OPTIONS = (
         "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; a missed one exits with 3",
     ),
     Option("seed", str(DEFAULTS.seed), "seed of arrivals, shoppers, SKUs and quantities"),
-    Option("run_dir", "", "directory of this run, new or empty (default: runs/<utc>-<engine>-<workload>)"),
+    Option(
+        "run_dir",
+        "",
+        "directory of this run, new or empty (default: runs/<utc>-<engine>-<workload>)",
+        on_page=False,
+    ),
+    Option(
+        "web_allowed_host",
+        "",
+        "other names, comma-separated, by which browsers reach Locust's page: HOST or HOST:PORT, for a proxy or a "
+        "forwarded port; it answers for 127.0.0.1, localhost and --web-host",
+        on_page=False,
+    ),
 )
 OPTION_NAMES = (*(option.name for option in OPTIONS), "keep")
 KEEP_HELP = "keep an embedded server's data after the run (a violated run always keeps it)"

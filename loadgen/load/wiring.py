@@ -2,22 +2,19 @@
 
 import contextlib
 import ctypes
-import math
 import os
 import signal
-from collections.abc import Mapping
 from typing import Any
 
 import gevent
 import psutil
-from flask import jsonify, request
 from locust import events
-from locust.runners import STATE_INIT, STATE_STOPPED, WorkerRunner
-from werkzeug.datastructures import ImmutableMultiDict
+from locust.runners import WorkerRunner
 
 from loadgen.errors import LoadgenError
 from loadgen.load.hosting import Hosting
-from loadgen.load.options import OPTION_NAMES, add_options, refuse
+from loadgen.load.options import add_options, refuse
+from loadgen.load.page import guard
 from loadgen.load.worker import Worker
 
 _PR_SET_PDEATHSIG = 1
@@ -49,7 +46,10 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
     listen.quit.add_listener(lambda **_: hosting.on_quit())
     _hear_interrupts()
     if web_ui is not None:
-        _guard_page(hosting, web_ui, environment)
+        try:
+            guard(hosting, web_ui, environment)
+        except LoadgenError as error:
+            refuse(str(error))
     if options.headless or options.autostart:
         _prepare_or_leave(hosting, {"run_time": run_time})
 
@@ -102,40 +102,3 @@ def _hear_interrupts() -> None:
     hub = gevent.get_hub()
     # The hub's parent is the main greenlet. It waits when a callback runs, so it is interrupted where it waits.
     gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt))
-
-
-def _guard_page(hosting: Hosting, web_ui: Any, environment: Any) -> None:
-    """Prepare a run before Locust's page starts it: Locust validates nothing, and a refusal must reach the page."""
-
-    @web_ui.app.before_request  # type: ignore[untyped-decorator]
-    def prepare_run() -> Any:
-        if request.method != "POST" or not request.path.endswith("/swarm"):
-            return None
-        if hosting.judging:
-            return _refusal(environment, "the last run is still being judged: wait for its summary on the terminal")
-        if environment.runner.state not in (STATE_INIT, STATE_STOPPED):
-            return None  # An edit: only the number of sessions changes.
-        if not _names_users(request.form):
-            return None  # Locust refuses it, in its own words.
-        form = request.form.to_dict()
-        # Locust would stop the run by its own clock, which starts before the servers do.
-        run_time = form.pop("run_time", "")
-        try:
-            changes = {name: value for name, value in form.items() if name in OPTION_NAMES}
-            hosting.prepare({**changes, "run_time": run_time, "num_users": form.get("user_count")})
-        except LoadgenError as error:
-            return _refusal(environment, str(error))
-        request.form = ImmutableMultiDict({**form, "run_time": "", "host": hosting.place})
-        return None
-
-
-def _names_users(form: Mapping[str, str]) -> bool:
-    """Whether Locust will start users for this form: it asks for both numbers."""
-    try:
-        return int(form["user_count"]) >= 0 and 0 < float(form["spawn_rate"]) < math.inf
-    except (KeyError, ValueError):
-        return False
-
-
-def _refusal(environment: Any, message: str) -> Any:
-    return jsonify({"success": False, "message": message, "host": environment.host})

@@ -77,7 +77,7 @@ class Worker:
         self._runner.send_message(messages.MUSTERED, {"run_id": self._run_id, "origin": asdict(clock_origin())})
         index, count = msg.data["share"]
         servers = messages.servers(msg.data)
-        environment.hand = Hand(plan, workload, *servers, (index, count), self, environment.stats)
+        environment.hand = Hand(plan, workload, *servers, (index, count), self._run_id, self, environment.stats)
 
     def _on_spawning_complete(self, user_count: int) -> None:
         del user_count  # The master's count is that of all workers.

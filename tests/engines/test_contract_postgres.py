@@ -28,7 +28,7 @@ pytestmark = pytest.mark.server("postgres")
 class PublicPostgres(Postgres):
     """The engine as it is with an asyncpg that lacks what the wire needs."""
 
-    async def connect(self, address: Address, level: Level) -> Any:
+    async def connect(self, address: Address, level: Level, run_id: str, *, reader: bool = False) -> Any:
         """A connection by public calls alone."""
         settings = {
             "search_path": "loadgen",
@@ -169,7 +169,7 @@ def test_merged_round_trips_are_two_for_four_statements(postgres_cluster: Cluste
     """BEGIN travels with the first statement, a blind last one with COMMIT."""
 
     async def writes(engine: Postgres) -> list[int]:
-        connection: Any = await engine.connect(postgres_cluster.address, level_of(engine, ""))
+        connection: Any = await engine.connect(postgres_cluster.address, level_of(engine, ""), "")
         session = Session(engine, postgres_cluster.address, level_of(engine, ""))
         session._connection = connection
         counts = []
@@ -219,7 +219,7 @@ def test_cancelled_session_never_gives_its_answer_to_another_statement(
     """Whoever is cancelled while it waits loses the connection: the next call fails instead of reading on."""
 
     async def use() -> Any:
-        connection: Any = await ENGINE.connect(postgres_cluster.address, level_of(ENGINE, ""))
+        connection: Any = await ENGINE.connect(postgres_cluster.address, level_of(ENGINE, ""), "")
         await connection.execute(TAKE(1, 0))
         waiting = asyncio.ensure_future(connection.execute(SLEEP(1)))
         await asyncio.wait({waiting}, timeout=0.05)

@@ -51,7 +51,7 @@ def address(oceanbase_cluster: Cluster) -> Iterator[Address]:
 @asynccontextmanager
 async def connected(address: Address) -> AsyncIterator[MysqlConnection]:
     """A load connection."""
-    connection = await ENGINE.connect(address, level_of(ENGINE, ""))
+    connection = await ENGINE.connect(address, level_of(ENGINE, ""), "")
     try:
         yield connection
     finally:
