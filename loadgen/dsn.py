@@ -23,12 +23,51 @@ EXAMPLES = {
     "mysql": "mysql://user:password@host:3306/",
 }
 SHOWN = frozenset(
-    "allowpublickeyretrieval application_name channel_binding charset connect_timeout gssencmode hostaddr keepalives "
-    "keepalives_count keepalives_idle keepalives_interval krbsrvname load_balance_hosts max_protocol_version "
-    "min_protocol_version require_auth service socket ssl ssl-ca ssl-capath ssl-cert ssl-key ssl-mode sslcert "
-    "sslcertmode sslcrl sslkey sslmode sslnegotiation sslrootcert sslsni ssl_max_protocol_version "
-    "ssl_min_protocol_version ssl_ca ssl_cert ssl_key ssl_mode target_session_attrs tcp_user_timeout tls-version "
-    "unix_socket usessl".split()
+    {
+        "allowpublickeyretrieval",
+        "application_name",
+        "channel_binding",
+        "charset",
+        "connect_timeout",
+        "gssencmode",
+        "hostaddr",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "krbsrvname",
+        "load_balance_hosts",
+        "max_protocol_version",
+        "min_protocol_version",
+        "require_auth",
+        "service",
+        "socket",
+        "ssl",
+        "ssl-ca",
+        "ssl-capath",
+        "ssl-cert",
+        "ssl-key",
+        "ssl-mode",
+        "ssl_ca",
+        "ssl_cert",
+        "ssl_key",
+        "ssl_max_protocol_version",
+        "ssl_min_protocol_version",
+        "ssl_mode",
+        "sslcert",
+        "sslcertmode",
+        "sslcrl",
+        "sslkey",
+        "sslmode",
+        "sslnegotiation",
+        "sslrootcert",
+        "sslsni",
+        "target_session_attrs",
+        "tcp_user_timeout",
+        "tls-version",
+        "unix_socket",
+        "usessl",
+    }
 )
 """The parameters whose values are never a secret."""
 _NAMES = {"database": "dbname", "db": "dbname", "passwd": "password", "username": "user"}

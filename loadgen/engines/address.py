@@ -64,7 +64,8 @@ def joined(members: Sequence[Address]) -> Address:
 def in_turn(address: Address) -> Iterator[tuple[Address, float]]:
     """The hosts of an address as a connection tries them: each by itself, and how many seconds it may take.
 
-    That is its share of what is left of CONNECT_TIMEOUT_S, or of a shorter time that the address asks for, so that a frozen host leaves time for those behind it.
+    That is its share of what is left of CONNECT_TIMEOUT_S, or of a shorter time that the address asks for: a frozen
+    host leaves time for those behind it.
     """
     asked_s = float(address.parameters.get("connect_timeout") or address.parameters.get("connect-timeout") or 0)
     deadline = time.monotonic() + min(asked_s or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)

@@ -17,6 +17,7 @@ from loadgen.engines.address import in_turn
 from loadgen.engines.engine import META_TABLE, PROOF_LIMIT_S, SCHEMA, Address, FinalReads
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
+from loadgen.engines.network import NameLookupError, TlsError, explained
 from loadgen.errors import ClusterError
 from loadgen.workload import Table
 
@@ -214,12 +215,12 @@ class MysqlControl:
 
     def _connected(self) -> "pymysql.Connection[Any]":
         """A connection; of several hosts to the first that takes writes."""
-        problem: Exception | None = None
+        problem: BaseException | None = None
         for member, within_s in in_turn(self._address):
             try:
                 connection = self._opened(member, within_s)
-            except (pymysql.MySQLError, OSError, RuntimeError) as error:
-                problem = error
+            except (pymysql.MySQLError, OSError, RuntimeError, UnicodeError) as error:
+                problem = explained(error, member)
             else:
                 self._member = member
                 return connection
@@ -337,8 +338,6 @@ class MysqlControl:
         user = f"the user {address.user!r}" if address.user else "the user"
         text = str(error.args[1] if len(error.args) > 1 else error).splitlines()
         what = text[0] if text else type(error).__name__
-        if address.password:
-            what = what.replace(address.password, "***")
         if errno == ER.ACCESS_DENIED_ERROR:
             advice = f"refuses {user}: check the name and the password in the DSN"
         elif errno == ER.BAD_DB_ERROR or (errno == ER.DBACCESS_DENIED_ERROR and f"'{address.database}'" in what):
@@ -348,6 +347,8 @@ class MysqlControl:
             advice = f"does not let {user} do this ({what}): GRANT ALL PRIVILEGES ON {SCHEMA}.* TO {grantee}"
         elif errno == _TLS_DEMANDED:
             advice = "demands TLS: add ?ssl-mode=REQUIRED to the DSN"
+        elif isinstance(error, NameLookupError | TlsError):
+            advice = f"cannot be reached: {error}"
         elif errno in (CR.CR_CONN_HOST_ERROR, CR.CR_CONNECTION_ERROR) or isinstance(error, OSError):
             advice = f"cannot be reached ({what}): check that it runs, and the host and port in the DSN"
         elif errno in _LOST:

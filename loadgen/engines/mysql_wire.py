@@ -25,6 +25,7 @@ from loadgen.engines.engine import CONNECT_TIMEOUT_S, SCHEMA, Address, Failure, 
 from loadgen.engines.mysql_outcomes import Rules, broken, outcome_of
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
+from loadgen.engines.network import explained
 from loadgen.engines.watchdog import watchdog
 from loadgen.op import Stage
 from loadgen.workload import Call, Result, Statement, Table
@@ -192,13 +193,13 @@ async def connect(address: Address, set_up: Sequence[str], ask_writable: str) ->
     Of several hosts it is the first that takes writes, by its answer to ``ask_writable`` (see mysql_writable). Raises
     the driver's errors and TimeoutError: those of the last host.
     """
-    problem: Exception | None = None
+    problem: BaseException | None = None
     for member, within_s in in_turn(address):
         question = "" if member is address else ask_writable
         try:
             return MysqlConnection(await asyncio.wait_for(_opened(member, PROGRAM, set_up, question), within_s))
         except Exception as error:  # noqa: BLE001 - the next host may take it
-            problem = error
+            problem = explained(error, member)
     assert problem is not None
     raise problem
 

@@ -83,7 +83,12 @@ _FROM_JDBC = {
     "sslNegotiation": "sslnegotiation",
     "targetServerType": "target_session_attrs",
 }
-_JDBC_MET = ("binaryTransfer", "defaultRowFetchSize", "prepareThreshold", "preparedStatementCacheQueries")
+_JDBC_MET: tuple[str, ...] = (
+    "binaryTransfer",
+    "defaultRowFetchSize",
+    "prepareThreshold",
+    "preparedStatementCacheQueries",
+)
 _JDBC_MET += ("preparedStatementCacheSizeMiB", "reWriteBatchedInserts", "stringtype")
 SYSTEM_FOLDER = "/etc/postgresql-common"
 """Where Debian's libpq looks for the service file of all users."""
