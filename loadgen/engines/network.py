@@ -52,6 +52,10 @@ _LOOKUP = {
 }
 
 
+_ENDED = "{host} closed the connection: it may want another certificate of ours ({own})"
+_DEMANDED = ("require", "verify-ca", "verify-full", "required", "verify_ca", "verify_identity")
+
+
 class TlsError(OSError):
     """A TLS handshake that failed."""
 
@@ -87,11 +91,17 @@ def explained(error: BaseException, member: Address) -> BaseException:
             return TlsError("TLS: " + text.format(**named))
         if isinstance(one, ssl.SSLError):
             reason = str(one.reason or "").upper()
-            unknown = "the TLS handshake with {host} failed: " + reason.replace("_", " ").lower().replace("{", "")
+            unknown = "the TLS handshake with {host} failed: " + reason.replace("_", " ").lower()
+            unknown = unknown if reason else _ENDED
             return TlsError("TLS: " + _REASONS.get(reason, unknown).format(**named))
         if type(one) is ConnectionError and "SSL" in str(one):
             # asyncpg's, for a server that answers the request for TLS with no.
             return TlsError(f"TLS: {member.host} does not offer it, and the DSN's sslmode demands it")
+    if _is_lost(error) and parameters.get("sslmode", parameters.get("ssl-mode")) in _DEMANDED and not member.socket:
+        # The alert that says why is lost where the server closes too soon behind it.
+        return TlsError(
+            "TLS: {host} closed the connection: it may want another certificate of ours ({own})".format(**named)
+        )
     return error
 
 
@@ -163,6 +173,11 @@ def _contents(file: TlsFile, marker: bytes, what: str) -> bytes:
 
 def _unusable(file: TlsFile, problem: str) -> ClusterError:
     return ClusterError(f"{file.parameter}: {file.path} {problem}")
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the server ended the connection while it was made, without a word: asyncpg's error, or error 2013."""
+    return type(error).__name__ == "ConnectionDoesNotExistError" or error.args[:1] == (2013,)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

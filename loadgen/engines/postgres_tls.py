@@ -27,7 +27,7 @@ def tls_of(parameters: Mapping[str, str]) -> "ssl.SSLContext | str | bool":
     if mode == "disable":
         return False
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = mode == "verify-full"
+    context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = _VERSIONS[parameters.get("ssl_min_protocol_version", "tlsv1.2")]
     if latest := parameters.get("ssl_max_protocol_version"):
@@ -64,6 +64,7 @@ def _trust(context: ssl.SSLContext, parameters: Mapping[str, str], mode: str) ->
         )
     if root:
         context.verify_mode = ssl.CERT_REQUIRED
+        context.check_hostname = mode == "verify-full"
         if revoked := parameters.get("sslcrl") or _default("root.crl"):
             load_revoked(context, TlsFile("sslcrl", revoked))
 
