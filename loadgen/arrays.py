@@ -61,7 +61,11 @@ def of_strings(values: Sequence[str]) -> Any:
 
 def of_touched(values: Sequence[tuple[int, ...]]) -> Any:
     """A TOUCHED array of flat triples."""
-    flat = np.fromiter(itertools.chain.from_iterable(values), dtype=np.int64)
+    try:
+        flat = np.fromiter(itertools.chain.from_iterable(values), dtype=np.int64)
+    except (TypeError, OverflowError):
+        # A version that somebody set to NULL or below zero (which the MySQL wire tells as unsigned).
+        flat = np.array([_signed(value) for triples in values for value in triples], dtype=np.int64)
     columns = np.ascontiguousarray(flat.reshape(-1, 3).T)
     children = [of_numbers(column, _INT64) for column in columns]
     struct = pa.StructArray.from_buffers(_TOUCH, columns.shape[1], [None], children=children)
@@ -69,6 +73,11 @@ def of_touched(values: Sequence[tuple[int, ...]]) -> Any:
     np.cumsum(np.fromiter(map(len, values), dtype=np.int32, count=len(values)), out=offsets[1:])
     offsets //= 3
     return pa.ListArray.from_buffers(TOUCHED, len(values), [None, pa.py_buffer(offsets)], children=[struct])
+
+
+def _signed(value: Any) -> int:
+    """The 64 bits of ``value`` as a signed number; the least one for what is no number."""
+    return (value + 2**63) % 2**64 - 2**63 if isinstance(value, int) else -(2**63)
 
 
 def to_touched(arrays: Sequence[Any]) -> dict[str, NDArray[Any]]:

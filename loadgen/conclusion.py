@@ -16,6 +16,8 @@ from loadgen.engines.engine import FinalReads
 from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import read_history, write_final, write_json
 from loadgen.judge import exit_code, judge
+from loadgen.measures.offered import offered
+from loadgen.plan import plan_from_json
 from loadgen.report.terminal import render
 from loadgen.run_directory import RunDirectory, read_json
 from loadgen.workload import Table
@@ -128,4 +130,7 @@ def _store_final(history: Path, table: Table, found: FinalReads) -> None:
 def _write_seconds(run: RunDirectory) -> None:
     from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
 
-    write_seconds(read_history(run.history), read_json(run.plan), run.seconds)
+    plan_facts, load = read_json(run.plan), read_json(run.load) if run.load.exists() else {}
+    plan = plan_from_json(plan_facts["plan"])
+    complete = offered(read_history(run.history).processes, plan, plan_facts["workload"], load)
+    write_seconds(complete.processes, plan_facts, run.seconds, load.get("sessions") or ())

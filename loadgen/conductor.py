@@ -14,7 +14,17 @@ from loadgen import clusters, engines
 from loadgen.clock import clock_origin
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.engines.address import members_of
-from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, Engine, FinalReads, Level, level_of
+from loadgen.engines.engine import (
+    CONNECT_TIMEOUT_S,
+    META_TABLE,
+    SCHEMA,
+    Address,
+    Control,
+    Engine,
+    FinalReads,
+    Level,
+    level_of,
+)
 from loadgen.engines.heartbeat import Heartbeat
 from loadgen.errors import ClusterError, LoadgenError, LockLost, PlanError
 from loadgen.history import write_json
@@ -160,7 +170,8 @@ class Conductor:
     async def _tried(self, address: Address, *, reader: bool = False) -> dict[str, str]:
         """What a load session on ``address`` says of itself. Raises ClusterError if it can't be had, or is refused."""
         try:
-            connection = await self._engine.connect(address, self._level, self._run_id, reader=reader)
+            opening = self._engine.connect(address, self._level, self._run_id, reader=reader)
+            connection = await asyncio.wait_for(opening, CONNECT_TIMEOUT_S + 1)
         except LoadgenError:
             raise
         except Exception as error:
@@ -232,7 +243,7 @@ class Conductor:
             "cluster": cluster,
             "address": self._cluster.address.masked(),
             "replicas": [replica.masked() for replica in self._replicas],
-            "workload": {name: workload[name] for name in ("name", "kinds", "answers", "checks")},
+            "workload": {name: workload[name] for name in workload if name != "tables"},
             "durability": facts.get("durability", {}),
             "hardware": hardware(data if data.is_dir() else self._run.path),
             "clock": {"boot_id": origin.boot_id, "wall_ns": origin.wall_ns, "monotonic_ns": origin.monotonic_ns},

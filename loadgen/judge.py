@@ -2,7 +2,8 @@
 
 ``summary.json`` holds what ``judge`` answers. Its stable keys: ``verdict complete started_utc duration_s engine orders
 response_time_ms service_time_ms undersell errors violations checks slo client warnings seed``. Beside them:
-``cut_short died error`` (how the run ended), ``acknowledged`` (answered ops of any kind), ``unknown`` (why the verdict
+``cut_short signalled died lost error`` (how the run ended), ``acknowledged`` (answered ops of any kind), ``main {kind,
+acknowledged}`` (those of the main kind that no refusal answered), ``skipped_because``, ``unknown`` (why the verdict
 is unknown, where it is) and ``replica_reads`` (what browses of replicas saw; null without ``--read-from replica``).
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loadgen import probes, sale
 from loadgen.checks.asked import Contradiction
 from loadgen.checks.books import Books, open_books
 from loadgen.checks.catalogue import CHECKS, run_checks
@@ -19,13 +21,18 @@ from loadgen.checks.replicas import replica_reads
 from loadgen.checks.undersell import UNKNOWN, undersell
 from loadgen.errors import PlanError, StoreError
 from loadgen.history import History, read_history
+from loadgen.interchange.finals import FINAL_TABLES as PROBE_TABLES
+from loadgen.interchange.finals import final_findings
 from loadgen.measures.errors import count_errors
 from loadgen.measures.latency import response_and_service
+from loadgen.measures.objectives import measured
+from loadgen.measures.offered import Offered, offered
 from loadgen.measures.probes import count_transactions, times_by_kind
 from loadgen.measures.throughput import acknowledged, count_orders, duration_s
 from loadgen.measures.timeline import timeline
-from loadgen.plan import MAX_SEED, MAX_SKUS, SLO_SHARES, Plan, plan_from_json
-from loadgen.promise import PROBES, Promise, promised
+from loadgen.plan import MAX_SEED, MAX_SKUS, Plan, plan_from_json
+from loadgen.promise import PROBES, Promise, promised, real_time_reads
+from loadgen.schedule import main_kind
 from loadgen.verdict import Finding, Verdict, overall
 
 EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
@@ -46,6 +53,8 @@ class _Run:
     load: Mapping[str, Any]
     """load.json; empty if the run was killed before it ended."""
     history: History
+    offered: Offered
+    """The history's processes with a row for every arrival that was due: what figures are computed from."""
     doubts: list[str] = field(default_factory=list)
     """Why nothing here may be called valid."""
     warnings: list[str] = field(default_factory=list)
@@ -57,7 +66,8 @@ def judge(run_dir: Path) -> dict[str, Any]:
     if run.plan.workload in PROBES:
         return _judge_probe(run)
     books = _join(run)
-    names = tuple(_mapping(run.facts.get("workload")).get("checks") or CHECKS)
+    # A run of an older version names fewer checks than hold for it.
+    names = tuple(dict.fromkeys([*_texts(_mapping(run.facts.get("workload")).get("checks")), *CHECKS]))
     findings = run_checks(names, books, _first(run.doubts))
     # The shop's own rules are judged above at any level; of isolation only what the engine promised.
     promise = _promise(run, models=(), time_limit_s=SALE_ISOLATION_S)
@@ -73,7 +83,7 @@ def judge(run_dir: Path) -> dict[str, Any]:
     ]
     return {
         **_outcome(run, findings, FINAL_TABLES),
-        **_figures(run, books),
+        **_figures(run),
         "isolation": promise.to_json(_documented(run)),
         "undersell": left,
         "replica_reads": _replica_reads(run, books),
@@ -104,11 +114,13 @@ def _replica_reads(run: _Run, books: Books | None) -> dict[str, Any] | None:
 
 
 def _judge_probe(run: _Run) -> dict[str, Any]:
-    """A probe's verdict is whether the isolation that the engine documents was kept."""
+    """A probe's verdict is whether the isolation that the engine documents was kept, and every acknowledged write."""
     promise = _promise(run)
-    findings = _set_aside(run, promise.findings)
+    name, doubt = run.plan.workload, _first(run.doubts)
+    kept = final_findings(name, run.history, run.plan.strategy, promise.model, doubt)
+    findings = _set_aside(run, [*promise.findings, *kept])
     workload = _mapping(run.facts.get("workload"))
-    processes = run.history.processes
+    processes = run.offered.processes
     times = timeline(processes)
     response, service = times_by_kind(processes, _texts(workload.get("kinds")))
     figures = {
@@ -117,7 +129,7 @@ def _judge_probe(run: _Run) -> dict[str, Any]:
         "service_time_ms": service,
     }
     return {
-        **_outcome(run, findings, ()),
+        **_outcome(run, findings, PROBE_TABLES[name]),
         **_common_figures(run, figures["transactions"]),
         **figures,
         "isolation": promise.to_json(_documented(run)),
@@ -135,13 +147,15 @@ def _documented(run: _Run) -> str:
 
 
 def exit_code(summary: Mapping[str, Any]) -> int:
-    """4 consistency violated, 5 verdict unknown, 1 nothing acknowledged, a dead load process or our own error, 3 an
-    objective missed, 0 otherwise: in this order, whatever else is true."""
+    """4 consistency violated, 5 verdict unknown, 1 nothing of the main kind acknowledged, cut short by a signal, a load
+    process lost or our own error, 3 an objective missed, 0 otherwise: in this order, whatever else is true."""
     if summary["verdict"] == Verdict.INVALID:
         return EXIT_INVALID
     if summary["verdict"] != Verdict.VALID:
         return EXIT_UNKNOWN
-    if summary.get("error") or summary.get("died") or not summary.get("acknowledged"):
+    # A summary of an older version does not tell kinds apart.
+    acknowledged = _mapping(summary.get("main")).get("acknowledged", summary.get("acknowledged"))
+    if not acknowledged or any(summary.get(name) for name in ("error", "died", "lost", "signalled")):
         return EXIT_ERROR
     return EXIT_VALID if all(slo["met"] for slo in summary.get("slo", ())) else EXIT_SLO_MISSED
 
@@ -157,12 +171,14 @@ def _read(run_dir: Path) -> _Run:
         raise StoreError(f"{run_dir / 'plan.json'}: {error}") from error
     load_path = run_dir / "load.json"
     load = _json(load_path) if load_path.exists() else {}
-    run = _Run(plan, facts, load, read_history(run_dir / "history"))
+    history = read_history(run_dir / "history")
+    run = _Run(plan, facts, load, history, offered(history.processes, plan, _mapping(facts.get("workload")), load))
     run.warnings += [*_texts(facts.get("warnings")), *_texts(load.get("warnings"))]
     if not load:
         run.doubts.append("the run was killed before its load had ended: there is no load.json")
     run.doubts += _texts(load.get("interference"))
     _weigh_problems(run)
+    run.warnings += run.offered.notes
     return run
 
 
@@ -195,11 +211,16 @@ def _weigh_problems(run: _Run) -> None:
 
 def _join(run: _Run) -> Books | None:
     snapshot = bool(_mapping(run.facts.get("engine")).get("statement_snapshot", True))
+    real_time = real_time_reads(_mapping(run.facts.get("cluster")), _mapping(run.facts.get("address")))
     try:
-        books = open_books(run.history, run.plan, statement_snapshot=snapshot)
+        books = open_books(run.history, run.plan, statement_snapshot=snapshot, real_time_reads=real_time)
     except Contradiction as contradiction:
         run.doubts.insert(0, f"the history contradicts itself or the plan: {contradiction}")
         return None
+    run.doubts += [
+        f"the table {table} was dropped, and is judged as an empty one: {reason}"
+        for table, reason in books.final.gone.items()
+    ]
     orders = books.final.orders
     if orders is not None and orders.unheard.any():
         count = int(orders.unheard.sum())
@@ -211,6 +232,7 @@ def _outcome(run: _Run, findings: Sequence[Finding], final_tables: Sequence[str]
     verdict = overall(findings)
     cut_short, error = str(run.load.get("cut_short") or ""), str(run.load.get("error") or "")
     died = _texts(run.load.get("died"))
+    lost = {name: text for name, text in _lost(run.load).items() if name not in died}
     reasons = (
         []
         if verdict != Verdict.UNKNOWN
@@ -218,15 +240,25 @@ def _outcome(run: _Run, findings: Sequence[Finding], final_tables: Sequence[str]
     )
     summary: dict[str, Any] = {
         "verdict": str(verdict),
-        "complete": bool(run.load) and not (cut_short or error or died) and set(final_tables) <= set(run.history.final),
+        "complete": bool(run.load)
+        and not (cut_short or error or died or lost)
+        and set(final_tables) <= set(run.history.final),
         "cut_short": cut_short or ("" if run.load else "the run was killed before its load had ended"),
         "died": died,
+        "lost": lost,
+        "signalled": bool(run.load.get("signalled")),
         "error": error,
         "unknown": "; ".join([*_texts(run.load.get("final_reads")), *reasons][:3]) if reasons else "",
         "violations": {finding.name: finding.anomalies for finding in findings},
         "checks": [_check_json(finding) for finding in findings],
     }
     return summary
+
+
+def _lost(load: Mapping[str, Any]) -> dict[str, str]:
+    """Why load processes ended before the run did, by name."""
+    told = {name: _mapping(facts).get("lost") for name, facts in _mapping(load.get("processes")).items()}
+    return {str(name): text for name, text in told.items() if isinstance(text, str) and text}
 
 
 def _check_json(finding: Finding) -> dict[str, Any]:
@@ -240,10 +272,9 @@ def _check_json(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _figures(run: _Run, books: Books | None) -> dict[str, Any]:
-    processes = run.history.processes
-    times = timeline(processes)
-    orders = count_orders(processes, times, books.asked.never_completed if books is not None else 0)
+def _figures(run: _Run) -> dict[str, Any]:
+    processes = run.offered.processes
+    orders = count_orders(processes, timeline(processes))
     response, service = response_and_service(processes)
     figures: dict[str, Any] = {
         **_common_figures(run, orders),
@@ -251,7 +282,7 @@ def _figures(run: _Run, books: Books | None) -> dict[str, Any]:
         "response_time_ms": response,
         "service_time_ms": service,
     }
-    return {**figures, "slo": [_slo_json(slo, figures) for slo in run.plan.slo]}
+    return {**figures, "slo": [measured(slo, figures) for slo in run.plan.slo]}
 
 
 def _common_figures(run: _Run, counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,8 +295,21 @@ def _common_figures(run: _Run, counts: Mapping[str, Any]) -> dict[str, Any]:
         "errors": count_errors(processes, _known_errors(run.load)),
         "client": _client(run.load, counts),
         "acknowledged": acknowledged(processes),
+        "main": _main(run),
+        "skipped_because": run.offered.skipped_because(0 if "placed" in counts else None),
         "seed": run.plan.seed,
     }
+
+
+def _main(run: _Run) -> dict[str, Any]:
+    """The main kind of op, and how many of it were answered well: not by a refusal."""
+    workload = _mapping(run.facts.get("workload"))
+    kinds = _texts(workload.get("kinds")) or list(sale.KIND_NAMES)
+    arriving = _texts(workload.get("arrivals")) or (["order", "browse"] if "order" in kinds else kinds)
+    kind = main_kind(run.plan, arriving)
+    refusals = sale.REFUSALS if run.plan.workload not in PROBES else probes.REFUSALS
+    code = kinds.index(kind) if kind in kinds else 0
+    return {"kind": kind, "acknowledged": acknowledged(run.history.processes, code, refusals)}
 
 
 def _engine(run: _Run) -> dict[str, Any]:
@@ -293,23 +337,6 @@ def _client(load: Mapping[str, Any], orders: Mapping[str, Any]) -> dict[str, Any
         "saturated_seconds": client.get("saturated_seconds"),
         "peak_rss_mb": client.get("peak_rss_mb"),
     }
-
-
-def _slo_json(slo: Any, figures: Mapping[str, Any]) -> dict[str, Any]:
-    value = _measured(slo.metric, figures)
-    return {"text": slo.text, "value": value, "met": slo.met_by(value)}
-
-
-def _measured(metric: str, figures: Mapping[str, Any]) -> float | None:
-    orders = figures["orders"]
-    if metric in SLO_SHARES:
-        return round(100 * orders[metric] / orders["due"], 4) if orders["due"] else None
-    if "." not in metric:
-        figure = orders[{"placed_per_second": "per_second_mean", "peak_per_second": "per_second_peak"}[metric]]
-        return None if figure is None else float(figure)
-    kind, *service, percentile = metric.split(".")
-    figure = figures["service_time_ms" if service else "response_time_ms"][kind][percentile]
-    return None if figure is None else float(figure)
 
 
 def _known_errors(load: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

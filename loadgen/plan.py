@@ -33,7 +33,7 @@ _UNITS = {"ms": 1.0, "s": 1000.0, "%": 1.0, "": 1.0}
 _SLO = re.compile(
     r"(?P<metric>[a-z_]+(?:\.[a-z0-9_.]+)?)\s*(?P<relation><=|>=|<|>)\s*(?P<bound>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|%|)"
 )
-SLO_TIMES = ("p50", "p90", "p99", "p999", "max")
+SLO_TIMES = ("p50", "p90", "p95", "p99", "p999", "max")
 SLO_KINDS = ("order", "order_refused", "pay", "cancel", "release", "browse")
 SLO_RATES = ("placed_per_second", "peak_per_second")
 SLO_SHARES = ("skipped", "fail", "info")

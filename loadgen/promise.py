@@ -29,6 +29,23 @@ PROBES = ("append", "register", "bank", "longfork")
 """The workloads whose verdict is this check's."""
 
 
+def real_time_reads(cluster: Mapping[str, Any], address: Mapping[str, Any]) -> bool:
+    """Whether a cluster (plan.json's ``cluster`` and ``address``) documents that all acknowledged is seen from then on.
+
+    One node does. So do several that agree before they acknowledge, whichever of them goes on after a failure. A group
+    or a standby that applies later does not, nor several hosts of which nobody said how they replicate.
+    """
+    replication = cluster.get("replication")
+    kind = str(replication.get("kind", "")) if isinstance(replication, dict) else ""
+    if kind.startswith("synchronous standbys"):
+        return str(replication.get("synchronous_commit", "")) in ("on", "remote_apply")  # type: ignore[union-attr]
+    if kind:
+        return kind.startswith(("Raft", "one server"))
+    several = "," in str(address.get("host") or "")
+    nodes = cluster.get("nodes")
+    return not several and not (isinstance(nodes, int) and nodes > 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """The documented model of a run, and what was found of it."""

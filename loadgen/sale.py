@@ -20,6 +20,8 @@ SHOPPERS = 50_000
 """How many shoppers there are: small enough that some come back and meet the limit."""
 BASKET_SHARE = 0.1
 """The share of orders that ask for two SKUs in one transaction."""
+MOST_UNITS = 2
+"""The most units of one line."""
 TWO_UNITS_SHARE = 0.2
 """The share of lines that ask for two units instead of one."""
 RACE_SHARE = 0.03
@@ -57,6 +59,10 @@ class Answer(IntEnum):
     SEEN = 8
 
 
+REFUSALS = (Answer.SOLD_OUT, Answer.LIMITED, Answer.NOT_RESERVED)
+"""Answers by which nothing was changed."""
+
+
 class State(IntEnum):
     """The states of an order in its row."""
 
@@ -78,6 +84,7 @@ CHECKS = (
     "lost-order",
     "lost-payment",
     "ghost",
+    "altered-row",
     "double-payment",
     "paid-cancelled",
     "double-release",
@@ -87,6 +94,7 @@ CHECKS = (
     "lost-write",
     "phantom-write",
     "real-time-order",
+    "false-refusal",
 )
 """The names of the checks that hold for the sale, in the order in which they are reported."""
 
@@ -142,7 +150,7 @@ def invoked(plan: Plan, first: int, count: int) -> dict[str, NDArray[Any]]:
     pair = has_partner & ((draw.uniform(2) < BASKET_SHARE) | (kind == Kind.BROWSE))
     sku_a = np.where(pair, low, sku).astype(np.int32)
     sku_b = np.where(pair, low + 1, -1).astype(np.int32)
-    most = min(2, plan.user_limit)
+    most = min(MOST_UNITS, plan.user_limit)
     qty_a = np.where(draw.uniform(3) < TWO_UNITS_SHARE, most, 1).astype(np.int32)
     qty_b = np.where(pair, np.where(draw.uniform(4) < TWO_UNITS_SHARE, most, 1), 0).astype(np.int32)
     return {

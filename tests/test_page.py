@@ -411,7 +411,7 @@ class TestPage:
             answers = _at_once(lambda: browser.start(duration="3s"), 2)
             assert [answer["success"] for answer in answers].count(True) >= 1
             browser.wait_for_verdicts(1)
-            browser.wait_until(lambda: "VALID all 19 checks hold" in browser.get("/logs"), "the verdict on the page")
+            browser.wait_until(lambda: "VALID all 21 checks hold" in browser.get("/logs"), "the verdict on the page")
             running.process.send_signal(signal.SIGTERM)
             ended = running.end()
 

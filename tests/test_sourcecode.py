@@ -26,6 +26,7 @@ VALUES = {
     "plan",
     "probes",
     "sale",
+    "schedule",
     "shapes",
     "verdict",
     "workload",

@@ -241,8 +241,11 @@ class Shopper(SessionUser):
         """Look at one or two SKUs, with their versions."""
         seen = yield BROWSE(look.sku_a, look.sku_b)
         touched: Touched = ()
+        buckets = self.plan.buckets
         for sku, bucket, version in seen.rows:
-            touched += (sku * self.plan.buckets + bucket, version, -1)
+            # A row that somebody else put there has no number; the final read shows it.
+            if 0 <= bucket < buckets:
+                touched += (sku * buckets + bucket, version, -1)
         return Reply(Answer.SEEN, touched)
 
     def _give_back(self, order: Shopping, kind: Kind, state: State, answer: Answer) -> Body:
@@ -257,5 +260,7 @@ class Shopper(SessionUser):
         bucket = order.number % self.plan.buckets
         for sku, qty in lines:
             restocked = yield RESTOCK(qty, sku, bucket)
-            touched += (sku * self.plan.buckets + bucket, -1, restocked.version)
+            # Without a row to give them back to, the units are lost: it says that it wrote nothing.
+            version = restocked.version if restocked.rowcount else -1
+            touched += (sku * self.plan.buckets + bucket, -1, version)
         return Reply(answer, touched)

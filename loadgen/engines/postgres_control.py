@@ -4,8 +4,9 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+from loadgen.engines import postgres_schema
 from loadgen.engines.engine import (
     CONNECT_TIMEOUT_S,
     FRESH_S,
@@ -17,9 +18,9 @@ from loadgen.engines.engine import (
     FinalReads,
 )
 from loadgen.engines.network import NameLookupError, TlsError
-from loadgen.engines.postgres_copy import read_table, read_table_as_text
-from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, error_facts, open_connection
-from loadgen.errors import ClusterError, LockLost
+from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
+from loadgen.engines.postgres_session import control_settings, pools_transactions, refuse_transaction_pool, set_up
+from loadgen.errors import ClusterError
 from loadgen.workload import Table
 
 T = TypeVar("T")
@@ -28,11 +29,8 @@ CONTROL_LIMIT_S = 60.0
 """How long one step of the control plane may take."""
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
-LOCK_WAIT_S = 5
 BEAT_LIMIT_S = 5.0
 """How long one beat may take; the next one tries again, on another connection."""
-LOCK_KEY = int.from_bytes(b"loadgen")
-"""The advisory lock of a transaction that takes a run's lock: two that make the schema at once would meet."""
 POLL_S = 0.5
 TAKE_LIMIT_S = FRESH_S + 10.0
 """How long a run waits for another one's row to go stale, and for open transactions to end, before it is refused."""
@@ -50,24 +48,20 @@ DURABILITY = (
     "data_checksums",
 )
 
-_NOT_THERE = {"42P01", "3F000"}
-"""There is no such table, or no such schema."""
-_OF_THE_TABLE = {"22", "42"}
-"""Classes of SQLSTATE that tell of the table or its values, and not of the server."""
-
 _CONNECTIONS_FREE = """
+WITH used AS (
+    -- Of others' sessions a user without rights sees little more than their database and user.
+    SELECT datname, usename FROM pg_stat_activity
+    WHERE datid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend')
 SELECT least(
-    current_setting('max_connections')::int
-    - CASE WHEN usesuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
-           + coalesce(current_setting('reserved_connections', true)::int, 0) END
-    - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
-    (SELECT CASE WHEN datconnlimit < 0 THEN 1000000 ELSE datconnlimit
-            - (SELECT count(*) FROM pg_stat_activity a WHERE a.datname = d.datname) END
-     FROM pg_database d WHERE d.datname = current_database()),
-    (SELECT CASE WHEN rolconnlimit < 0 THEN 1000000 ELSE rolconnlimit
-            - (SELECT count(*) FROM pg_stat_activity a WHERE a.usename = rolname) END
-     FROM pg_roles WHERE rolname = current_user))
-FROM pg_user WHERE usename = current_user"""
+    current_setting('max_connections')::int - (SELECT count(*) FROM used)
+    - CASE WHEN rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
+           + coalesce(current_setting('reserved_connections', true)::int, 0) END,
+    CASE WHEN rolsuper OR datconnlimit < 0 THEN 1000000
+        ELSE datconnlimit - (SELECT count(*) FROM used u WHERE u.datname = d.datname) END,
+    CASE WHEN rolsuper OR rolconnlimit < 0 THEN 1000000
+        ELSE rolconnlimit - (SELECT count(*) FROM used u WHERE u.usename = rolname) END)
+FROM pg_roles, pg_database d WHERE rolname = session_user AND d.datname = current_database()"""
 _OPEN = f"""
 SELECT count(DISTINCT pid) FROM (
     SELECT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -81,17 +75,6 @@ SELECT count(DISTINCT pid) FROM (
         AND state IN ('active', 'idle in transaction', 'idle in transaction (aborted)', 'fastpath function call')
 ) open WHERE pid IS DISTINCT FROM pg_backend_pid()"""
 """Who writes, or may: whoever has locked rows of ours, which everybody may see, and the load's open transactions."""
-_RELATIONS = """
-SELECT c.relname, c.relkind = 'r' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') ORDER BY 1"""
-
-
-class _Holder(NamedTuple):
-    """Whose the lock is: the run, its last beat, and whether that is fresh."""
-
-    run_id: str
-    beaten: Any
-    fresh: bool
 
 
 class PostgresControl:
@@ -102,13 +85,15 @@ class PostgresControl:
         self._run_id = run_id
         self._loop = asyncio.new_event_loop()
         self._connection: Any = None
-        settings = {"lock_timeout": f"{LOCK_WAIT_S}s", "statement_timeout": "0", "search_path": SCHEMA}
+        self._verified: dict[str, str] = {}
         try:
-            opened = open_connection(address, CONTROL_NAME, settings)
-            self._connection = self._loop.run_until_complete(opened)
+            self._loop.run_until_complete(self._open())
         except (*DRIVER_ERRORS, ValueError) as error:
-            self._loop.close()
+            self.close()
             raise ClusterError(_refusal(address, error)) from None
+        except BaseException:
+            self.close()
+            raise
 
     def facts(self) -> dict[str, Any]:
         """``version``, ``edition``, ``durability``, ``connections_free`` and ``warnings``."""
@@ -129,8 +114,10 @@ class PostgresControl:
             time.sleep(POLL_S)
 
     def _take(self, deadline: float) -> None:
-        first: _Holder | None = None
-        while (holder := self._run(self._try_lock())) is not None:
+        first: postgres_schema.Holder | None = None
+        while (
+            holder := self._run(postgres_schema.try_lock(self._connection, self._address, self._run_id))
+        ) is not None:
             first = first or holder
             if holder[:2] != first[:2] or time.monotonic() > deadline:
                 raise ClusterError(
@@ -141,26 +128,15 @@ class PostgresControl:
 
     def beat(self) -> None:
         """Renew this run's row."""
-        renew = f"UPDATE {SCHEMA}.{LOCK_TABLE} SET beaten_at = clock_timestamp() WHERE run_id = $1"
-        try:
-            done = self._run(self._connection.execute(renew, self._run_id), BEAT_LIMIT_S)
-        except ClusterError as error:
-            if error.__cause__ is not None and error_facts(error.__cause__).sqlstate in ("42P01", "3F000"):
-                raise LockLost("the run's lock was removed from the server in mid-run, with its table") from None
-            raise
-        if done == "UPDATE 0":
-            rows = self.query(f"SELECT run_id FROM {SCHEMA}.{LOCK_TABLE}")
-            taken = f"was taken by another run, {rows[0][0]}" if rows else "was removed from the server in mid-run"
-            raise LockLost(f"the run's lock {taken}")
+        self._run(postgres_schema.beat(self._connection, self._run_id), BEAT_LIMIT_S)
 
     def unlock(self) -> None:
         """Remove this run's row, if there is one."""
-        if self.query(f"SELECT to_regclass('{SCHEMA}.{LOCK_TABLE}')")[0][0] is not None:
-            self._run(self._connection.execute(f"DELETE FROM {SCHEMA}.{LOCK_TABLE} WHERE run_id = $1", self._run_id))
+        self._run(postgres_schema.unlock(self._connection, self._run_id))
 
     def prepare(self, tables: Sequence[Table]) -> None:
         """Make our schema anew, in one transaction: what is not ours is found before anything is touched."""
-        self._run(self._prepare(tables))
+        self._run(postgres_schema.prepare(self._connection, self._address, self._run_id, tables))
 
     def sessions(self) -> int:
         """How many sessions have a transaction open on our tables, or are the load's and in a transaction."""
@@ -184,7 +160,7 @@ class PostgresControl:
 
     def final_reads(self, tables: Sequence[Table]) -> FinalReads:
         """All tables that are there, as one snapshot has them."""
-        return self._run(self._final_reads(tables), READ_LIMIT_S)
+        return self._run(postgres_schema.final_reads(self._connection, self._run_id, tables), READ_LIMIT_S)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Run one statement by itself."""
@@ -193,10 +169,12 @@ class PostgresControl:
     def close(self) -> None:
         """Close the connection. Idempotent."""
         connection, self._connection = self._connection, None
+        if self._loop.is_closed():
+            return
         if connection is not None:
             with suppress(*DRIVER_ERRORS):
-                self._loop.run_until_complete(connection.close(timeout=CONNECT_TIMEOUT_S))
-            self._loop.close()
+                self._loop.run_until_complete(self._closed(connection))
+        self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, T], within_s: float = CONTROL_LIMIT_S) -> T:
         try:
@@ -206,11 +184,18 @@ class PostgresControl:
             what = facts.message or f"no answer within {within_s:g} s"
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
 
+    async def _open(self) -> None:
+        self._connection = await open_connection(self._address, CONTROL_NAME)
+        self._verified = await asyncio.wait_for(
+            set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
+        )
+
     async def _facts(self) -> dict[str, Any]:
         fetch = self._connection.fetchval
         banner = str(await fetch("SELECT version()"))
         if await fetch("SELECT pg_is_in_recovery()"):
             raise ClusterError(f"PostgreSQL at {_place(self._address)} is a standby: name the primary in the DSN")
+        await self._refuse_transaction_pool()
         rows = await self._connection.fetch(
             "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY($1)", list(DURABILITY)
         )
@@ -219,121 +204,33 @@ class PostgresControl:
             "version": str(await fetch("SELECT current_setting('server_version')")),
             "edition": "postgresql" if banner.startswith("PostgreSQL") and "-YB-" not in banner else banner.split()[0],
             "durability": durability,
+            "verified": self._verified,
             "connections_free": int(await fetch(_CONNECTIONS_FREE)),
             "warnings": _warnings(durability),
         }
 
-    async def _prepare(self, tables: Sequence[Table]) -> None:
-        connection = self._connection
-        async with connection.transaction():
-            for name in await self._ours():
-                if name != LOCK_TABLE:
-                    await self._as_owner(f'DROP TABLE {SCHEMA}."{name}"')
-            await self._as_owner(f"CREATE TABLE {SCHEMA}.{META_TABLE} (name text PRIMARY KEY, run_id text NOT NULL)")
-            marks = [(table.name, self._run_id) for table in tables] + [
-                (META_TABLE, self._run_id),
-                (LOCK_TABLE, self._run_id),
-            ]
-            await connection.copy_records_to_table(META_TABLE, schema_name=SCHEMA, records=marks)
-            for table in tables:
-                await connection.execute(table.create)
-                if table.rows:
-                    await connection.copy_records_to_table(table.name, schema_name=SCHEMA, records=table.rows)
-        for table in tables:
-            # The planner's figures and the visibility map, now rather than by autovacuum in mid-run.
-            await connection.execute(f'VACUUM (ANALYZE) {SCHEMA}."{table.name}"')
-
-    async def _try_lock(self) -> _Holder | None:
-        """Take the lock unless another run's row is fresh: whose it is then."""
-        connection, lock = self._connection, f"{SCHEMA}.{LOCK_TABLE}"
-        async with connection.transaction():
-            await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
-            if LOCK_TABLE not in await self._ours():
-                meta = f"{SCHEMA}.{META_TABLE}"
-                await self._as_owner(f"CREATE TABLE IF NOT EXISTS {meta} (name text PRIMARY KEY, run_id text NOT NULL)")
-                await self._as_owner(f"CREATE TABLE {lock} (run_id text NOT NULL, beaten_at timestamptz NOT NULL)")
-                mark = f"INSERT INTO {meta} VALUES ($1, $2), ($3, $2) ON CONFLICT (name) DO NOTHING"
-                await connection.execute(mark, LOCK_TABLE, self._run_id, META_TABLE)
-            rows = await connection.fetch(
-                f"SELECT run_id, beaten_at, beaten_at > clock_timestamp() - interval '{FRESH_S} s' FROM {lock}"
-            )
-            holders = [_Holder(*row) for row in rows]
-            for holder in holders:
-                if holder.fresh and holder.run_id != self._run_id:
-                    return holder
-            await connection.execute(f"DELETE FROM {lock}")
-            await connection.execute(f"INSERT INTO {lock} VALUES ($1, clock_timestamp())", self._run_id)
-        return None
-
-    async def _ours(self) -> list[str]:
-        """The tables of an earlier run, in a schema that holds nothing else; makes the schema if there is none."""
-        connection = self._connection
-        if not await connection.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname = $1", SCHEMA):
-            await self._as_owner(f"CREATE SCHEMA {SCHEMA}")
-            return []
-        found = {str(name): bool(is_table) for name, is_table in await connection.fetch(_RELATIONS, SCHEMA)}
-        if not found:
-            return []
-        where = f"schema {SCHEMA} of database {self._address.database}"
-        if not found.get(META_TABLE):
-            raise ClusterError(
-                f"{where} holds {_some(found)}, and no {META_TABLE} marks it as ours: nothing was touched; "
-                "use another database, or rename that schema"
-            )
-        marked = await connection.fetch(f"SELECT name FROM {SCHEMA}.{META_TABLE}")
-        ours = {str(row[0]) for row in marked} | {META_TABLE}
-        foreign = [name for name, is_table in found.items() if name not in ours or not is_table]
-        if foreign:
-            raise ClusterError(
-                f"{where} holds {_some(foreign)}, which {META_TABLE} does not list as ours: nothing was touched; "
-                "move it out of that schema"
-            )
-        return list(found)
-
-    async def _as_owner(self, sql: str) -> None:
+    async def _refuse_transaction_pool(self) -> None:
+        """Raise ClusterError if something between here and PostgreSQL gives a session another connection each time."""
+        place = _place(self._address)
         try:
-            await self._connection.execute(sql)
+            other = await open_connection(self._address, CONTROL_NAME)
         except DRIVER_ERRORS as error:
-            if error_facts(error).sqlstate != "42501":
+            raise ClusterError(f"no second connection could be opened: {_refusal(self._address, error)}") from None
+        try:
+            await refuse_transaction_pool(self._connection, other, place)
+        except DRIVER_ERRORS as error:
+            if error_facts(error).sqlstate not in ("", LOST, "08P01"):
                 raise
-            user, database = self._address.user, self._address.database
-            grant = (
-                f'GRANT CREATE ON DATABASE "{database}" TO "{user}"'
-                if sql.startswith("CREATE SCHEMA")
-                else f'ALTER SCHEMA {SCHEMA} OWNER TO "{user}", and of the tables in it too'
-                if sql.startswith("DROP")
-                else f'GRANT ALL ON SCHEMA {SCHEMA} TO "{user}"'
-            )
-            raise ClusterError(
-                f"user {user} has no right to work in schema {SCHEMA} of database {database} "
-                f"({' '.join(error_facts(error).message.split())}): as its owner run {grant}"
-            ) from None
+            # PgBouncer's answer to BEGIN where it pools statements: it closes the connection.
+            raise ClusterError(pools_transactions(place)) from None
+        finally:
+            other.terminate()
 
-    async def _final_reads(self, tables: Sequence[Table]) -> FinalReads:
-        found = FinalReads()
-        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            for table in tables:
-                await self._final_read(table, found)
-        return found
-
-    async def _final_read(self, table: Table, found: FinalReads) -> None:
-        """Read ``table`` into ``found``, each try behind a savepoint: what is wrong with one table spoils no other."""
-        for read in (read_table, read_table_as_text):
-            try:
-                async with self._connection.transaction():
-                    found[table.name] = await read(self._connection, table)
-                    return
-            except ClusterError as error:
-                reason = str(error)
-            except DRIVER_ERRORS as error:
-                facts = error_facts(error)
-                reason = " ".join(facts.message.split())
-                if facts.sqlstate in _NOT_THERE:
-                    found.gone[table.name] = reason
-                    return
-                if facts.sqlstate[:2] not in _OF_THE_TABLE:
-                    raise
-        found.unread[table.name] = reason
+    async def _closed(self, connection: Any) -> None:
+        if self._verified.get("pooled") == "true":
+            # Whoever gets the server's connection next must not find our settings.
+            await asyncio.wait_for(connection.execute("DISCARD ALL"), CONNECT_TIMEOUT_S)
+        await connection.close(timeout=CONNECT_TIMEOUT_S)
 
 
 def _warnings(durability: dict[str, str]) -> list[str]:
@@ -374,8 +271,3 @@ def _place(address: Address) -> str:
     if address.socket:
         return f"{address.socket} (unix socket)"
     return address.host if "," in address.host else f"{address.host}:{address.port}"
-
-
-def _some(names: Sequence[str] | dict[str, bool]) -> str:
-    known = list(names)
-    return ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")

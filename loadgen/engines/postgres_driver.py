@@ -7,19 +7,14 @@ from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 import asyncpg
 
 from loadgen.engines.address import in_turn
-from loadgen.engines.engine import (
-    LOCK_TIMEOUT_S,
-    SCHEMA,
-    STATEMENT_TIMEOUT_S,
-    Address,
-    Connection,
-    Level,
-)
+from loadgen.engines.engine import Address, Connection, Level
 from loadgen.engines.network import NameLookupError, TlsError, explained
+from loadgen.engines.postgres_session import load_settings, pools_transactions, refusal_of, set_up
 from loadgen.engines.postgres_tls import file_parameters, tls_of
 from loadgen.engines.postgres_wire import (
     ConnectionLostError,
@@ -27,8 +22,10 @@ from loadgen.engines.postgres_wire import (
     ServerError,
     UnconfirmedCommitError,
     WireConnection,
+    statement_names,
 )
 from loadgen.engines.watchdog import watchdog
+from loadgen.errors import SessionRefused
 from loadgen.workload import Call, Result, Statement
 
 T = TypeVar("T")
@@ -36,8 +33,6 @@ T = TypeVar("T")
 LOAD_NAME = "loadgen-load"
 """The application_name of the load's sessions: one run at a time has a database's lock, so they are that run's."""
 CONTROL_NAME = "loadgen-control"
-IDLE_IN_TRANSACTION_S = 10
-"""How long a transaction of ours may wait for us: a load process that is stopped must not hold its locks for ever."""
 
 LOST = "08006"
 """The code of a connection that the server ended without saying why."""
@@ -47,6 +42,9 @@ READ_ONLY = "25006"
 """The code of a server that takes no writes."""
 UNCONFIRMED = "01000"
 """The code of a COMMIT that came with a warning: a wait for a synchronous standby that was cut short ends in one."""
+
+_sessions: "WeakValueDictionary[tuple[str, str], WireConnection | PublicConnection]" = WeakValueDictionary()
+"""The load's sessions of this process, by the server's process that each one said it has."""
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """All that asyncpg raises for what a server, a network or an operator did."""
@@ -66,14 +64,17 @@ class ErrorFacts(NamedTuple):
     before_commit: bool = False
 
 
-async def open_connection(address: Address, name: str, settings: Mapping[str, str]) -> Any:
+async def open_connection(address: Address, name: str) -> Any:
     """An asyncpg connection; of several hosts to the first that takes writes, unless the address says otherwise.
 
-    ``settings`` are the session's server settings. Raises asyncpg's errors, OSError or TimeoutError: the last host's.
+    No setting but its name travels with the start-up: a pooler refuses or drops the others (see postgres_session).
+    Nothing is kept prepared on the server by itself: a pool may keep it longer than this connection. Raises asyncpg's
+    errors, OSError or TimeoutError: the last host's.
     """
     parameters = address.parameters
+    settings = {"application_name": name}
     if "options" in parameters:
-        settings = {"options": parameters["options"], **settings}
+        settings["options"] = parameters["options"]
     wanted = parameters.get("target_session_attrs", "read-write" if "," in address.host else "any")
     problem: BaseException | None = None
     for member, within_s in in_turn(address):
@@ -94,8 +95,8 @@ async def open_connection(address: Address, name: str, settings: Mapping[str, st
                 target_session_attrs=wanted,
                 krbsrvname=parameters.get("krbsrvname", "postgres"),
                 gsslib=parameters.get("gsslib", "gssapi"),
-                # jit would compile plans of single rows; the settings are sent with the start-up, so they cost nothing.
-                server_settings={"application_name": name, "jit": "off", **settings},
+                server_settings=settings,
+                statement_cache_size=0,
             )
         except Exception as error:  # noqa: BLE001 - the next host may answer; the last host's error is raised
             problem = explained(error, member)
@@ -130,43 +131,60 @@ _KEEPALIVES = {
 async def open_load(
     address: Address,
     level: Level,
-    run_id: str,  # noqa: ARG001
+    run_id: str,
     *,
-    reader: bool = False,  # noqa: ARG001
+    reader: bool = False,
     merge: bool = False,
 ) -> Connection:
-    """A connection for the load: in our schema, at ``level``, with the timeouts that every engine gets.
+    """A connection for the load: in our schema, at ``level``, with the timeouts that every engine gets, and verified.
 
     ``merge`` sends BEGIN, and statements on whose answers nothing depends, with the next statement or with COMMIT.
+    Raises SessionRefused, or asyncpg's errors, OSError or TimeoutError.
     """
-    settings = {
-        "search_path": SCHEMA,
-        "default_transaction_isolation": level.name,
-        "lock_timeout": f"{LOCK_TIMEOUT_S}s",
-        "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
-        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
-    }
-    connection = await open_connection(address, LOAD_NAME, settings)
+    connection = await open_connection(address, LOAD_NAME)
+    try:
+        verified = await set_up(connection, load_settings(level), run_id, reader=reader)
+        backend = (verified["pid"], verified["began"])
+        if (twin := _sessions.get(backend)) is not None and not twin.lost:
+            raise SessionRefused(pools_transactions(address.socket or f"{address.host}:{address.port}"))
+        session = await _session(connection, verified, merge=merge)
+    except BaseException as error:
+        connection.terminate()
+        if isinstance(error, asyncpg.PostgresError) and (refused := refusal_of(error_facts(error))):
+            raise SessionRefused(refused) from error
+        raise
+    _sessions[backend] = session
+    return session
+
+
+async def _session(connection: Any, verified: Mapping[str, str], *, merge: bool) -> "WireConnection | PublicConnection":
     # Attributes that asyncpg does not promise: without them its public calls do, at twice the cost.
     if not hasattr(getattr(connection, "_transport", None), "set_protocol") or not hasattr(connection, "_protocol"):
-        return PublicConnection(connection)
+        return PublicConnection(connection, verified)
     if not merge:
-        return WireConnection(connection)
-    prepared = await connection.prepare("BEGIN"), await connection.prepare("COMMIT")
-    return WireConnection(connection, *prepared)
+        return WireConnection(connection, verified)
+    names = statement_names()
+    prepared = [await connection.prepare(sql, name=next(names)) for sql in ("BEGIN", "COMMIT")]
+    return WireConnection(connection, verified, *prepared)
 
 
 class PublicConnection:
     """One session of the load by asyncpg's public calls alone; WireConnection does the same for half the cost."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, verified: Mapping[str, str]) -> None:
         self.steps = 0
-        self.verified: Mapping[str, str] = {}
+        self.verified = verified
         self._connection = connection
+        self._names = statement_names()
         self._warned = False
         self._prepared: dict[Statement, Any] = {}
         connection.add_log_listener(self._hear)
         watchdog().add(self)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it can't be used any more."""
+        return bool(self._connection.is_closed())
 
     async def begin(self) -> None:
         """Start a transaction, at the session's isolation level."""
@@ -176,7 +194,8 @@ class PublicConnection:
         """Run one statement."""
         statement, values = call
         if statement not in self._prepared:
-            self._prepared[statement] = await self._watched(self._connection.prepare(statement.postgres))
+            prepare = self._connection.prepare(statement.postgres, name=next(self._names))
+            self._prepared[statement] = await self._watched(prepare)
         prepared = self._prepared[statement]
         rows = await self._watched(prepared.fetch(*values))
         count = (prepared.get_statusmsg() or "").rpartition(" ")[2]

@@ -7,8 +7,10 @@ without rows is one look into a dictionary. Four round trips then cost 1.2 times
 """
 
 import asyncio
+import itertools
+import secrets
 import struct
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -96,10 +98,11 @@ class WireConnection(asyncio.Protocol):
     all that follow one that failed: no outcome changes but that an error may be met a statement later.
     """
 
-    def __init__(self, connection: Any, begin: Any = None, commit: Any = None) -> None:
+    def __init__(self, connection: Any, verified: Mapping[str, str], begin: Any = None, commit: Any = None) -> None:
         """Take ``connection`` of asyncpg over; with its prepared ``begin`` and ``commit``, merge round trips."""
         self.steps = 0
-        self.verified: Mapping[str, str] = {}
+        self.verified = verified
+        self._names = statement_names()
         self._connection = connection
         self._transport = connection._transport
         self._asyncpg = connection._protocol
@@ -120,6 +123,11 @@ class WireConnection(asyncio.Protocol):
         """Messages that go out with the next one."""
         self._transport.set_protocol(self)
         watchdog().add(self)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it can't be used any more."""
+        return self._lost is not None
 
     # What a session calls. Those on the hot path are no coroutines: what they return is the one future of the answer.
 
@@ -156,6 +164,9 @@ class WireConnection(asyncio.Protocol):
     async def close(self) -> None:
         """Close at once, without waiting for the server."""
         watchdog().remove(self)
+        if self.verified.get("pooled") == "true" and self._waiter is None and self._lost is None:
+            # Whoever gets the server's connection next must not find our settings.
+            self._write(_DISCARD)
         self.abort()
 
     def abort(self) -> None:
@@ -227,7 +238,7 @@ class WireConnection(asyncio.Protocol):
         self._transport.set_protocol(self._asyncpg)
         self.steps += 1
         try:
-            prepared = await self._connection.prepare(statement.postgres)
+            prepared = await self._connection.prepare(statement.postgres, name=next(self._names))
         finally:
             self.steps += 1
             self._transport.set_protocol(self)
@@ -288,6 +299,12 @@ class WireConnection(asyncio.Protocol):
                 # asyncpg tells the server, where it still can, and closes the transport.
                 self._transport.set_protocol(self._asyncpg)
                 self._connection.terminate()
+
+
+def statement_names() -> Iterator[str]:
+    """Names of prepared statements that no other session uses: a pool may give us one that still has theirs."""
+    mark = secrets.token_hex(4)
+    return (f"loadgen_{mark}_{number}" for number in itertools.count(1))
 
 
 def read_answer(data: bytes) -> Answer | None:
@@ -368,7 +385,7 @@ def _simple_query(sql: str) -> bytes:
     return b"Q" + _LENGTH.pack(len(text) + 4) + text
 
 
-_BEGIN, _COMMIT, _ROLLBACK = map(_simple_query, ("BEGIN", "COMMIT", "ROLLBACK"))
+_BEGIN, _COMMIT, _ROLLBACK, _DISCARD = map(_simple_query, ("BEGIN", "COMMIT", "ROLLBACK", "DISCARD ALL"))
 _known: dict[bytes, Known] = {}
 """Whole answers without rows, errors or warnings: they are few, and the same for every connection."""
 _known_around_value: dict[bytes, Known] = {}

@@ -6,6 +6,7 @@ too; of an op that failed nobody may see anything.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from loadgen.plan import Plan, plan_from_json
 Columns = Mapping[str, NDArray[Any]]
 KINDS: Mapping[str, Kind] = {"append": Kind.LIST_APPEND, "longfork": Kind.REGISTER}
 """What the values of these probes say about the order of versions; a register's versions are numbers (_registers)."""
+_NUMBER = re.compile(r"\d{1,18}")
 FINAL_LABEL = -1
 """By which a witness calls the final read."""
 
@@ -68,8 +70,8 @@ def transactions_of(workload: str, plan: Plan, history: History, *, replica_read
     if workload not in KINDS:
         raise StoreError(f"the workload {workload} has no transactions of reads and writes")
     builder = Builder(KINDS[workload], timed=len(clocks) <= 1)
-    for row in _rows(history):
-        mops = _answered(workload, row) if row.outcome == Outcome.OK else _asked(workload, row)
+    for row in op_rows(history):
+        mops = answered(workload, row) if row.outcome == Outcome.OK else asked(workload, row)
         if mops:
             builder.add(row.session, row.sent, row.done, row.outcome, row.number, mops)
     if workload == "append":
@@ -81,8 +83,8 @@ def bank_reads(history: History) -> list[Reading]:
     """The reads of the bank's whole, and the final one."""
     reads = [
         Reading(row.number, {key // 2: balance for key, balance, _ in row.touched}, row.sent)
-        for row in _rows(history)
-        if row.outcome == Outcome.OK and row.touched
+        for row in op_rows(history)
+        if row.outcome == Outcome.OK and row.touched and row.touched[0][0] % 2 == probes.READ
     ]
     final = history.final.get("accounts")
     if final is not None:
@@ -94,8 +96,8 @@ def bank_reads(history: History) -> list[Reading]:
 
 def stale_values(history: History) -> Iterator[str]:
     """Reads of a register that show a value whose transaction failed, in words: values are unique by their op."""
-    outcomes = {row.number: row.outcome for row in _rows(history)}
-    for row in _rows(history):
+    outcomes = {row.number: row.outcome for row in op_rows(history)}
+    for row in op_rows(history):
         for packed, value, _ in row.touched:
             if row.outcome != Outcome.OK or packed % 2 or not value:
                 continue
@@ -104,7 +106,7 @@ def stale_values(history: History) -> Iterator[str]:
                 yield f"T{row.number} read {value} of key {packed // 2}, which T{writer} wrote, and T{writer} failed"
 
 
-def _rows(history: History) -> Iterator[OpRow]:
+def op_rows(history: History) -> Iterator[OpRow]:
     """Every op that was started or may have been, in the order in which it was sent; those nobody knows of last."""
     rows: list[OpRow] = []
     for process in history.processes:
@@ -133,7 +135,7 @@ def _told(process: LoadProcess, slots: Mapping[int, int]) -> Iterator[OpRow]:
         yield OpRow(process, slots[number], number, session, sent, done, Outcome(outcome), answer, triples)
 
 
-def _answered(workload: str, row: OpRow) -> list[Mop]:
+def answered(workload: str, row: OpRow) -> list[Mop]:
     """The micro-operations of a committed transaction, as it told them."""
     mops: list[Mop] = []
     triples = iter(row.touched)
@@ -147,7 +149,7 @@ def _answered(workload: str, row: OpRow) -> list[Mop]:
     return mops
 
 
-def _asked(workload: str, row: OpRow) -> list[Mop]:
+def asked(workload: str, row: OpRow) -> list[Mop]:
     """What a transaction that failed, or of which nobody knows, would have read and written."""
     invoked = row.process.invoked
     mops: list[Mop] = []
@@ -167,11 +169,11 @@ def _registers(plan: Plan, history: History, *, timed: bool) -> Transactions:
     """
     told: list[tuple[int, int, int, int, int]] = []
     start, act, key, value = [0], list[int](), list[int](), list[int]()
-    for row in _rows(history):
+    for row in op_rows(history):
         if row.outcome == Outcome.OK:
             mops = [(packed % 2, packed // 2, version or INITIAL) for packed, _, version in row.touched]
         elif row.outcome == Outcome.INFO:
-            mops = [(WRITE, mop.key, UNKNOWN) for mop in _asked("register", row) if mop.act == WRITE]
+            mops = [(WRITE, mop.key, UNKNOWN) for mop in asked("register", row) if mop.act == WRITE]
         else:
             mops = []
         if mops:
@@ -198,11 +200,16 @@ def _registers(plan: Plan, history: History, *, timed: bool) -> Transactions:
     )
 
 
+def elements(text: str) -> list[int]:
+    """The elements of a list as it is stored; -1, which nobody appends, for what is no number."""
+    return [int(each) if _NUMBER.fullmatch(each) else -1 for each in text.split(",")]
+
+
 def _add_final(builder: Builder, history: History) -> None:
     """The final read, as one transaction after all others: no acknowledged append may be missing from it."""
     lists = [columns for name, columns in history.final.items() if name.startswith("append_")]
     mops = [
-        Mop(READ, key, [int(each) for each in text.split(",")])
+        Mop(READ, key, elements(text))
         for columns in lists
         for key, text in zip(columns["id"].tolist(), columns["list"].tolist(), strict=True)
     ]

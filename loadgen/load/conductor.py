@@ -50,6 +50,7 @@ class Conductor:
             "name": workload.name,
             "kinds": list(workload.kinds),
             "answers": list(workload.answers),
+            "arrivals": list(workload.arrivals),
             "checks": list(workload.checks),
             "tables": tables,
         }

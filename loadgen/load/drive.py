@@ -16,7 +16,7 @@ from loadgen.engines.session import Session
 from loadgen.history import ROW_DONE, ROW_TRY
 from loadgen.load.arrivals import Timer, plan_arrivals
 from loadgen.load.client import ClientMeter
-from loadgen.load.due import DueQueue, Item
+from loadgen.load.due import NEVER, DueQueue, Item
 from loadgen.load.loop import LoopThread
 from loadgen.load.seat import TRY_LIMIT_NS, Seat, Shared, skipped
 from loadgen.op import Completion, replica_of
@@ -67,6 +67,8 @@ class Drive:
         self._cut_at: dict[Seat, int] = {}
         self._seat_ids = 0
         self._timer: Timer | None = None
+        self._start_until = NEVER
+        self._end_ns = 0
         self.problems: list[str] = []
         """Bugs of ours that ended a session, one line each: a run with one of them cannot be trusted to be whole."""
         thread.call_soon(self._open)
@@ -91,7 +93,12 @@ class Drive:
 
     def begin(self, start_ns: int) -> None:
         """Let the schedule begin at ``start_ns`` of the monotonic clock."""
+        self._end_ns = start_ns + self._duration_ns
         self._thread.call_soon(lambda: self._begin(start_ns))
+
+    def start_until(self, until_ns: int) -> None:
+        """Start nothing after ``until_ns``, within a tick: unless a later instant is given before."""
+        self._start_until = until_ns
 
     def stop_arrivals(self) -> None:
         """Let nothing more become due; what is due is still served."""
@@ -106,6 +113,16 @@ class Drive:
         done = rows[: len(rows)]
         del rows[: len(done)]
         return tried + done, [ROW_TRY] * len(tried) + [ROW_DONE] * len(done)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the end of the schedule; 0 after it, and before the begin."""
+        return max(0.0, (self._end_ns - self._clock()) / NS_PER_S) if self._end_ns else 0.0
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are, connected or not."""
+        return len(self._seats)
 
     @property
     def connected(self) -> int:
@@ -177,10 +194,11 @@ class Drive:
     # On the loop
 
     def _due_queue(self, plan: Plan, workload: Workload, index: int, count: int) -> DueQueue:
+        self._duration_ns = int(plan.duration_s * NS_PER_S)
         return DueQueue(
             plan_arrivals(plan, workload, index, count),
             closed=is_closed(plan.shape),
-            duration_ns=int(plan.duration_s * NS_PER_S),
+            duration_ns=self._duration_ns,
             late_ns=int(plan.late_limit_s * NS_PER_S),
             skip=self._skip,
             clock=self._clock,
@@ -251,6 +269,10 @@ class Drive:
         if self._shared.closing:
             return
         now = self._clock()
+        if now > self._start_until:
+            self._shared.no_more_tries = True
+            self._due.stop()
+            self._due.skip_all()
         self._due.expire(now)
         self._meter.tick(now)
         for seat in list(self._tasks):

@@ -18,11 +18,13 @@ from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadgen.clock import now_ns
 from loadgen.errors import LoadgenError
-from loadgen.load.crew import Crew, LocalCrew, RemoteCrew
+from loadgen.load.authentication import is_loopback
+from loadgen.load.crew import Crew, LocalCrew, RemoteCrew, lost_early
 from loadgen.load.entries import show_ending
-from loadgen.load.head import Head, print_progress, print_report
+from loadgen.load.head import Cause, Head, print_progress, print_report
 from loadgen.load.options import plan_of
 from loadgen.load.user import SessionUser, kind_weights
+from loadgen.measures.objectives import unmeasurable
 from loadgen.plan import Plan
 from loadgen.workload import Workload, is_single_statement
 
@@ -45,13 +47,14 @@ class Hosting:
         self._runner = environment.runner
         self._web_ui = web_ui
         distributed = isinstance(self._runner, MasterRunner)
-        self._crew: Crew = RemoteCrew(self._runner) if distributed else LocalCrew(environment)
+        self._crew: Crew = RemoteCrew(environment) if distributed else LocalCrew(environment)
         self._report = ""
         self._cut_s = float("inf")
         self._quits = 0
         self._leaving = False
         self._preparing = False
         self._runs = 0
+        self._load_processes = 1
         self._news_until_s = 0.0
         # Locust sends its options to workers and renders some of them: the DSN holds a password, so it lives here.
         self._dsn = str(environment.parsed_options.dsn or "")
@@ -62,6 +65,16 @@ class Hosting:
     def busy(self) -> bool:
         """Whether a run is on, or still being judged."""
         return self.head is not None and (self.head.begun or self.head.ending) and not self._report
+
+    @property
+    def forked_workers(self) -> int:
+        """How many workers --processes has forked."""
+        return int(self._environment.parsed_options.processes or 0)
+
+    @property
+    def awaits_begin(self) -> bool:
+        """Whether a run is prepared, and its load has not begun."""
+        return self.head is not None and not self.head.begun and not self.head.ending
 
     @property
     def place(self) -> str:
@@ -99,17 +112,32 @@ class Hosting:
         plan, self._cut_s = plan_of(options, kind_weights(classes[0]), workload.name)
         _check_mix(plan, workload)
         _check_reads(plan, classes[0])
-        # Of workers that are started by hand, as many as are awaited, or are there already.
-        load_processes = max(self._environment.parsed_options.expect_workers, getattr(self._runner, "worker_count", 1))
-        if plan.sessions < load_processes:
+        if (
+            isinstance(self._runner, MasterRunner)
+            and plan.cluster != "existing"
+            and not is_loopback(self._runner.master_bind_host)
+        ):
             raise LoadgenError(
-                f"-u {plan.sessions} leaves some of the {load_processes} load processes without a session: use more"
+                f"workers on other hosts cannot reach --cluster {plan.cluster}, which is of this host only: leave "
+                "--master-bind-host out, or name a server by --dsn"
+            )
+        if problem := unmeasurable(plan, workload.arrivals, min(plan.duration_s, self._cut_s)):
+            raise LoadgenError(problem)
+        # Of workers that are started by hand, as many as are awaited, or are there already.
+        own = self._environment.parsed_options
+        awaited = own.expect_workers if own.headless or own.autostart else 1
+        self._load_processes = max(awaited, self._worker_count)
+        if plan.sessions < self._load_processes:
+            raise LoadgenError(
+                f"-u {plan.sessions} leaves some of the {self._load_processes} load processes without a session: use "
+                "more"
             )
         if self.head is not None:
             self.head.abandon()
         head = Head(self._numbered(plan), workload, print_progress)
         head.prepare()
         head.on_broken = self._break_off
+        head.on_deserted = self._on_deserted
         self.head = head
         self._report = ""
         self._runs += 1
@@ -134,6 +162,10 @@ class Hosting:
         if self.head is None or self.head.begun or self.head.ending:
             self.prepare({})
         assert self.head is not None
+        missing = self._load_processes - self._worker_count
+        if missing > 0:
+            self.give_up(lost_early(missing, self._load_processes))
+            return
         self._crew.muster(self.head)
 
     def on_spawning_complete(self, user_count: int) -> None:
@@ -149,21 +181,22 @@ class Hosting:
             self.give_up(hindrance)
             return
         start_ns = self._crew.begin()
-        head.go(start_ns)
         whole_s = head.plan.duration_s
-        gevent.sleep(max(0.0, (start_ns - now_ns()) / 1e9 + min(whole_s, self._cut_s)))
+        planned_s = min(whole_s, self._cut_s)
+        head.go(start_ns, planned_s)
+        gevent.sleep(max(0.0, (start_ns - now_ns()) / 1e9 + planned_s))
         if not head.ending:
-            self.end("" if whole_s <= self._cut_s else f"cut by -t after {self._cut_s:g} s")
+            self.end("" if whole_s <= self._cut_s else f"cut by -t after {self._cut_s:g} s", Cause.OVER)
             self._leave()
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, how: Cause = Cause.STOPPED) -> None:
         """End the run, if there is one, and have it judged: once, whoever calls, and everyone waits for it."""
         head = self.head
         if head is None:
             return
         if not head.begun:
             reason = reason or "stopped before the first arrival"
-        ending = head.end(reason, lambda: self._stop_load(cut_short=bool(reason)))
+        ending = head.end(reason, lambda: self._stop_load(cut_short=bool(reason)), how=how)
         self._environment.process_exit_code = ending.exit_code
         if not self._report:
             self._report = ending.report
@@ -174,6 +207,10 @@ class Hosting:
 
     def _break_off(self, reason: str) -> None:
         self.end(reason)
+        self._leave()
+
+    def _on_deserted(self) -> None:
+        self.end("no load process was left", Cause.LEFT)
         self._leave()
 
     def give_up(self, message: str) -> None:
@@ -188,7 +225,10 @@ class Hosting:
 
     def on_test_stopping(self) -> None:
         """Locust stops the run: by a click on Stop, because it is leaving, or because the last worker is gone."""
-        self.end("stopped")
+        if self.busy and self._crew.deserted:
+            self.end("no load process was left", Cause.LEFT)
+        else:
+            self.end("stopped")
         if self._environment.parsed_options.headless and not self._leaving:
             self._leave()
 
@@ -200,7 +240,7 @@ class Hosting:
             self.head.abandon()
             os._exit(128 + signal.SIGTERM)
         try:
-            self.end("stopped by a signal")
+            self.end("stopped by a signal", Cause.SIGNAL)
         except KeyboardInterrupt:
             if self.head is not None:
                 self.head.abandon()
@@ -218,6 +258,11 @@ class Hosting:
             gevent.sleep(CSV_STATS_INTERVAL_SEC + 0.1)
         if self._report and self._web_ui is None:
             print_report(self._report)
+
+    @property
+    def _worker_count(self) -> int:
+        """How many load processes are there: this one, or its workers."""
+        return int(getattr(self._runner, "worker_count", 1))
 
     def _stop_load(self, *, cut_short: bool) -> None:
         self._crew.stop(CUT_DRAIN_S if cut_short else DRAIN_S, serve_queued=not cut_short)

@@ -12,16 +12,22 @@ from locust import events
 from locust.runners import WorkerRunner
 
 from loadgen.errors import LoadgenError
+from loadgen.load.authentication import authenticate
+from loadgen.load.crew import lost_early
 from loadgen.load.hosting import Hosting
-from loadgen.load.options import add_options, refuse
+from loadgen.load.options import add_options
 from loadgen.load.page import guard
+from loadgen.load.refusal import refuse
 from loadgen.load.worker import Worker
 
 _PR_SET_PDEATHSIG = 1
+WATCH_S = 0.3
+"""How often forked workers are looked for until the load begins."""
 
 
 def wire() -> None:
     """Listen to Locust's events. Nothing is started here: ``--processes`` forks after the locustfile is loaded."""
+    authenticate()
     events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
     events.init.add_listener(_on_init)  # type: ignore[no-untyped-call]
 
@@ -59,12 +65,33 @@ def _prepare_or_leave(hosting: Hosting, changes: dict[str, Any]) -> None:
     try:
         hosting.prepare(changes)
     except LoadgenError as error:
-        # Workers of --processes are already forked, and would go on trying to reach a master that is gone.
-        for child in psutil.Process().children():
-            if _is_forked_worker(child):
-                with contextlib.suppress(psutil.Error):
-                    child.kill()
+        _kill_forked_workers()
         refuse(str(error))
+    if hosting.forked_workers:
+        gevent.spawn(_watch_forked_workers, hosting)
+
+
+def _watch_forked_workers(hosting: Hosting) -> None:
+    """Give up if one of them ends before the load has begun: Locust would wait for it, or go on without it."""
+    while hosting.awaits_begin:
+        if len(_forked_workers()) < hosting.forked_workers:
+            hosting.give_up(lost_early(hosting.forked_workers - len(_forked_workers()), hosting.forked_workers))
+            _kill_forked_workers()
+            hub = gevent.get_hub()
+            hub.loop.run_callback(hub.parent.throw, SystemExit(2))  # Locust's main greenlet may wait for workers.
+            return
+        gevent.sleep(WATCH_S)
+
+
+def _forked_workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if _is_forked_worker(child)]
+
+
+def _kill_forked_workers() -> None:
+    """They are already there, and would go on trying to reach a master that is gone."""
+    for child in _forked_workers():
+        with contextlib.suppress(psutil.Error):
+            child.kill()
 
 
 def _is_forked_worker(child: Any) -> bool:
@@ -74,7 +101,7 @@ def _is_forked_worker(child: Any) -> bool:
 
 
 def _wire_worker(environment: Any) -> None:
-    worker = Worker(environment)
+    worker = Worker(environment, str(environment.parsed_options.dsn or ""))
     environment.parsed_options.dsn = ""
     listen = environment.events
     listen.test_stopping.add_listener(lambda **_: worker.finish())

@@ -12,6 +12,7 @@ from loadgen.clusters.cluster import Cluster
 from loadgen.engines.engine import Address, Control, Engine, Level, level_of
 from loadgen.engines.postgres import ENGINE, Postgres
 from loadgen.engines.postgres_driver import LOAD_NAME, PublicConnection, open_connection
+from loadgen.engines.postgres_session import load_settings, set_up
 from loadgen.engines.postgres_wire import ServerError, WireConnection
 from loadgen.engines.session import Session, Try
 from loadgen.errors import ClusterError
@@ -30,13 +31,8 @@ class PublicPostgres(Postgres):
 
     async def connect(self, address: Address, level: Level, run_id: str, *, reader: bool = False) -> Any:
         """A connection by public calls alone."""
-        settings = {
-            "search_path": "loadgen",
-            "default_transaction_isolation": level.name,
-            "lock_timeout": "2s",
-            "statement_timeout": "5s",
-        }
-        return PublicConnection(await open_connection(address, LOAD_NAME, settings))
+        connection = await open_connection(address, LOAD_NAME)
+        return PublicConnection(connection, await set_up(connection, load_settings(level), run_id, reader=reader))
 
 
 ENGINES: dict[str, Engine] = {

@@ -1,7 +1,7 @@
 """Long trials of the whole product on real servers, as commands; the suite runs a sample of each.
 
 ``python -m tests.trials.NAME --help`` says what each one tries. Each ends with one line of JSON, and with exit code 1
-if anything was judged wrongly. ``LOADGEN_TRIAL_SEED`` chooses the suite's sample; without it the day does.
+if anything was judged wrongly. ``TRIALS_SEED`` chooses the suite's sample; without it the day does.
 """
 
 import importlib
@@ -19,4 +19,4 @@ SECONDS_PER_DAY = 86_400
 
 def rotating_seed() -> int:
     """The seed of the suite's sample: of one's choice, or another one each day."""
-    return int(os.environ.get("LOADGEN_TRIAL_SEED") or time.time() // SECONDS_PER_DAY)
+    return int(os.environ.get("TRIALS_SEED") or time.time() // SECONDS_PER_DAY)

@@ -53,7 +53,7 @@ TRIALS = (
     Trial("orders-refused", "flashsale", Lie.ERROR, "INSERT INTO orders", 40, ("ghost",), "ghost"),
     Trial("orders-early", "flashsale", Lie.EARLY, "INSERT INTO orders", 10, ()),
     Trial("payments-lost", "flashsale", Lie.ROLLED_BACK, "INSERT INTO payments", 40, ("lost-payment",), "lost-payment"),
-    Trial("payments-refused", "flashsale", Lie.ERROR, "INSERT INTO payments", 40, ("ghost",)),
+    Trial("payments-refused", "flashsale", Lie.ERROR, "INSERT INTO payments", 40, ("ghost",), "ghost"),
     Trial("register-lost", "register", Lie.ROLLED_BACK, "UPDATE register", 30, ("lost-write", "rw-register")),
     Trial("append-lost", "append", Lie.ROLLED_BACK, "INSERT INTO", 30, ("lost-write", "list-append")),
     Trial(

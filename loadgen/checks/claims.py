@@ -1,0 +1,117 @@
+"""What shoppers claim and hold of each SKU: ``purchases`` beside the orders, one row for each shopper and SKU.
+
+An order claims its units in its own transaction and its cancellation gives them back, so a claim is the sum of the live
+orders; and because no row is ever deleted, there is one exactly where some order of that shopper and SKU was placed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadgen.checks.asked import Asked
+from loadgen.checks.counting import total
+from loadgen.checks.final import Final, Orders, lines_of
+from loadgen.sale import Kind
+
+_USER = 2**32
+"""A user and a SKU, of 32 bits each, as one number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """By shopper and SKU, of all that hold or claim anything: what they hold, and what they have claimed."""
+
+    key: NDArray[np.int64]
+    """Shopper and SKU as one number, ascending."""
+    holds: NDArray[np.int64]
+    """Units in live orders."""
+    claimed: NDArray[np.int64]
+    """Units in ``purchases``; the same as ``holds`` where that was not read."""
+    unclaimed: NDArray[np.int64]
+    """Keys of orders that were given back and have left no row in ``purchases``."""
+    ghosts: NDArray[np.int64]
+    """The positions of rows of ``purchases`` that no order can have made."""
+
+
+def claim_account(asked: Asked, final: Final) -> Claims | None:
+    """The account; None without ``orders``."""
+    orders, purchases = final.orders, final.purchases
+    if orders is None:
+        return None
+    position, skus, units = lines_of(orders, orders.live)
+    held = claim_key(orders.user_id[position], skus)
+    rows = np.empty(0, np.int64) if purchases is None else claim_key(purchases.user_id, purchases.sku)
+    key, place = np.unique(np.concatenate((held, rows)), return_inverse=True)
+    holds, claim = total(place[: len(held)], units, len(key)), place[len(held) :]
+    if purchases is None:
+        return Claims(key, holds, holds, rows, rows)
+    there = np.zeros(len(key), dtype=bool)
+    there[claim] = True
+    dead, given_back = _given_back(orders, ~orders.live), _given_back(orders, orders.genuine & ~orders.live)
+    known = _among(given_back, key)
+    known[known] = there[np.searchsorted(key, given_back[known])]
+    return Claims(
+        key=key,
+        holds=holds,
+        claimed=total(claim, purchases.units, len(key)),
+        unclaimed=np.unique(given_back[~known]),
+        ghosts=np.union1d(
+            _ghosts(asked, rows, np.flatnonzero(holds[claim] == 0), dead),
+            _second(rows) if np.count_nonzero(there) < len(rows) else rows[:0],
+        ),
+    )
+
+
+def claim_key(user: NDArray[np.int64], sku: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A user and a SKU as one number."""
+    return user * _USER + sku
+
+
+def claims_of(asked: Asked, who: NDArray[np.int64], sku: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The keys of the numbers at ``who`` for their ``sku`` (a column of ``asked``)."""
+    return claim_key(asked.user[who].astype(np.int64), sku[who].astype(np.int64))
+
+
+def user_and_sku(key: int) -> tuple[int, int]:
+    """The user and the SKU of a key."""
+    sku = (key + 2**31) % _USER - 2**31
+    return (key - sku) // _USER, sku
+
+
+def _given_back(orders: Orders, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The keys of the orders ``chosen``, which hold their units no longer."""
+    position, skus, _ = lines_of(orders, chosen)
+    return claim_key(orders.user_id[position], skus)
+
+
+def _ghosts(
+    asked: Asked, rows: NDArray[np.int64], idle: NDArray[np.int64], dead: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The positions of ``rows`` that no order explains: none in the tables, and none that may have been placed.
+
+    ``idle`` are the positions of ``rows`` whose key no live order has, ``dead`` the keys of the other orders.
+    """
+    strange = idle[~_among(rows[idle], np.unique(dead))]
+    if len(strange):
+        # Somebody may have changed the order's row instead: what it asked for explains the claim.
+        wanted = asked.may_have_happened(Kind.ORDER)
+        keys = [
+            claim_key(asked.user[wanted].astype(np.int64), sku[wanted].astype(np.int64))
+            for sku in (asked.sku_a, asked.sku_b)
+        ]
+        strange = strange[~np.isin(rows[strange], np.concatenate(keys))]
+    return strange
+
+
+def _second(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The positions of keys that an earlier row has."""
+    order = np.argsort(rows, kind="stable")
+    return np.asarray(order[1:][rows[order[1:]] == rows[order[:-1]]])
+
+
+def _among(values: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
+    if not len(ascending):
+        return np.zeros(len(values), dtype=bool)
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[at] == values)
