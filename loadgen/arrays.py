@@ -75,6 +75,20 @@ def of_touched(values: Sequence[tuple[int, ...]]) -> Any:
     return pa.ListArray.from_buffers(TOUCHED, len(values), [None, pa.py_buffer(offsets)], children=[struct])
 
 
+def of_nothing(arrow_type: Any) -> Any:
+    """An array of that type without values."""
+    nothing = pa.py_buffer(b"")
+    if pa.types.is_list(arrow_type):
+        children = [of_nothing(arrow_type.value_type)]
+        return pa.Array.from_buffers(arrow_type, 0, [None, pa.py_buffer(bytes(4))], children=children)
+    if pa.types.is_struct(arrow_type):
+        children = [of_nothing(arrow_type.field(index).type) for index in range(arrow_type.num_fields)]
+        return pa.Array.from_buffers(arrow_type, 0, [None], children=children)
+    if pa.types.is_string(arrow_type):
+        return pa.Array.from_buffers(arrow_type, 0, [None, pa.py_buffer(bytes(4)), nothing])
+    return pa.Array.from_buffers(arrow_type, 0, [None, nothing])
+
+
 def _signed(value: Any) -> int:
     """The 64 bits of ``value`` as a signed number; the least one for what is no number."""
     return (value + 2**63) % 2**64 - 2**63 if isinstance(value, int) else -(2**63)

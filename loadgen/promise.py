@@ -94,8 +94,7 @@ def promised(
 
     With a ``doubt`` about the history, what proves nothing is unknown.
     """
-    model = NEAREST.get(documented, documented)
-    model = model if model in MODELS else "read-committed"
+    model = _known(documented)
     asked = {*models, model}
     try:
         judgement = (
@@ -103,11 +102,26 @@ def promised(
         )
     except StoreError as error:
         judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or str(error)
+    except Exception as error:  # noqa: BLE001 - what a damaged history holds is undecided, and no traceback
+        why = f"its transactions could not be judged: {type(error).__name__}: {error}"
+        judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or why
     if doubt:
         for name, answer in judgement.answers.items():
             if answer.verdict == Verdict.VALID:
                 judgement.answers[name] = Answer(Verdict.UNKNOWN, (), doubt)
     return Promise(model, judgement)
+
+
+def undecided(documented: str, doubt: str) -> Promise:
+    """The promise of a run that cannot be judged at all."""
+    answers = {name: Answer(Verdict.UNKNOWN, (), doubt) for name in (*MODELS, _known(documented))}
+    return Promise(_known(documented), Judgement(answers))
+
+
+def _known(documented: str) -> str:
+    """The model that is judged for the documented one."""
+    model = NEAREST.get(documented, documented)
+    return model if model in MODELS else "read-committed"
 
 
 def _transactions(workload: str, plan: Plan, history: History, models: Iterable[str], time_limit_s: float) -> Judgement:

@@ -1,9 +1,10 @@
 """The conductor, ``python -m loadgen.run``: everything of a run that is not the load itself, in a plain process.
 
 The load side starts it in a session of its own and speaks with it in JSON lines: ``start`` brings the cluster up and
-prepares it (answered by ``ready`` or ``error``), ``finish`` waits for quiet, reads, judges, reports and stops
-(answered by ``done``). ``say`` lines tell how far it is. On ``abandon``, on SIGTERM, and when its standard input ends,
-by whatever death of the load side, it stops every server at once, whatever it is doing.
+prepares it (answered by ``ready`` or ``error``), ``begun`` says that the load begins, ``finish`` waits for quiet,
+reads, judges, reports and stops (answered by ``done``). ``say`` lines tell how far it is. On ``abandon``, on SIGTERM,
+and when its standard input ends, by whatever death of the load side, it stops every server at once, whatever it is
+doing.
 """
 
 import contextlib
@@ -68,6 +69,8 @@ def converse(line: "Line", conductor: Conductor) -> dict[str, Any]:
             message = line.receive()
             if "start" in message:
                 line.send(conductor.start(message["start"]))
+            elif "begun" in message:
+                conductor.begun()
             elif "finish" in message:
                 return conductor.finish(message["finish"])
     except LoadgenError as error:

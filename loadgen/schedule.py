@@ -4,13 +4,14 @@ Driving makes them due, and figures count them: what a dead load process should 
 """
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_S
-from loadgen.plan import Plan
-from loadgen.shapes import Profile, is_closed, profile
+from loadgen.plan import MAX_DURATION_S, MAX_RATE, Plan
+from loadgen.shapes import SHAPES, Profile, is_closed, profile
 
 CHUNK = 1024
 """How many arrivals are made at a time: the memory of a schedule, however long it is."""
@@ -27,6 +28,19 @@ def arrival_profile(plan: Plan, kinds: Sequence[str]) -> Profile:
     # A mix without the first kind, picked by tags, gives the whole rate to what there is.
     share = first_weight / all_weights if first_weight else 1.0
     return profile(plan.shape, plan.duration_s, plan.peak_rate / share)
+
+
+def has_schedule(plan: Plan) -> bool:
+    """Whether a plan can have been a run's: a stored one may say anything."""
+    numbers = (plan.duration_s, plan.peak_rate)
+    return (
+        plan.shape in SHAPES
+        and all(isinstance(number, int | float) and isfinite(number) for number in numbers)
+        and 0 < plan.duration_s <= MAX_DURATION_S
+        and 0 < plan.peak_rate <= MAX_RATE
+        and isinstance(plan.sessions, int)
+        and all(isinstance(weight, int) and 0 <= weight < 10**6 for _, weight in plan.kind_weights)
+    )
 
 
 def main_kind(plan: Plan, kinds: Sequence[str]) -> str:

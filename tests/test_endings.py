@@ -1,5 +1,6 @@
 """How a run ends when it does not end by itself: it is judged as far as it went, and nothing of it stays behind."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -332,3 +333,166 @@ def test_run_time_is_the_duration_or_cuts_it(
     assert bool(run.summary["cut_short"]) is cut
     assert 1.5 < run.summary["duration_s"] < 3.5
     assert run.plan["plan"]["duration_s"] == (40.0 if cut else 2.0)
+
+
+def family_of(run: RunningSale) -> list[psutil.Process]:
+    """Every process of the embedded server."""
+    return [
+        process
+        for pid in run.plan["cluster"]["processes"]
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
+    ]
+
+
+@pytest.mark.server
+@EVERY_ENGINE
+def test_interrupt_while_the_server_is_frozen_is_answered_in_time(tmp_path: Path, engine: str) -> None:
+    """Nothing that waits for a server which gives no answer holds the end up, and it is gone with the run."""
+    with sale(tmp_path, *LONG, "--engine", engine) as running:
+        running.wait_for_progress()
+        processes, frozen = running.processes(), family_of(running)
+        for process in frozen:
+            process.suspend()
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGINT)
+        run = running.end(JUDGED_WITHIN_S)
+
+        assert time.monotonic() - began < JUDGED_WITHIN_S
+        assert run.exit_code == 5, run
+        assert "no answer" in run.summary["unknown"]
+        assert not any(run.summary["violations"].values())
+        assert "Traceback" not in run.told
+        assert_nothing_left(running, [*processes, *frozen])
+
+
+@pytest.mark.server("postgres")
+def test_frozen_backends_go_with_their_server(tmp_path: Path) -> None:
+    """They are in sessions of their own, and do not see their postmaster's end."""
+    with sale(tmp_path, *SHORT) as running:
+        running.wait_for_progress()
+        frozen = family_of(running)
+        for process in frozen[1:]:
+            process.suspend()
+        running.process.send_signal(signal.SIGTERM)
+        run = running.end(2 * JUDGED_WITHIN_S)
+
+        assert run.exit_code == 5, run
+        assert_nothing_left(running, frozen)
+
+
+@pytest.mark.server("postgres")
+@pytest.mark.parametrize("engine", ["postgres"])
+@pytest.mark.parametrize(
+    ("number", "send", "options"),
+    [
+        (signal.SIGHUP, to_the_group, ()),
+        (signal.SIGHUP, to_the_group, ("--processes", "2")),
+        (signal.SIGQUIT, to_the_group, ("--processes", "2")),
+    ],
+    ids=["terminal-closed", "terminal-closed-with-workers", "quit-with-workers"],
+)
+def test_other_ends_of_a_terminal_are_judged_too(
+    tmp_path: Path,
+    cluster: Cluster,
+    engine: str,
+    number: int,
+    send: Callable[[RunningSale, int], None],
+    options: tuple[str, ...],
+) -> None:
+    """As SIGTERM is: every process of the job gets the signal, and the run is judged as far as it went."""
+    environment = {"LOADGEN_DSN": dsn_of(cluster.address, engine)}
+    with sale(tmp_path, *LONG, *options, environment=environment) as running:
+        running.wait_for_progress()
+        processes = running.processes()
+        send(running, number)
+        run = running.end(JUDGED_WITHIN_S)
+
+    assert_cut_short(run)
+    assert not run.summary["died"]
+    assert not wait_gone(processes, GONE_WITHIN_S)
+
+
+@pytest.mark.server("postgres")
+@pytest.mark.parametrize("engine", ["postgres"])
+def test_terminal_that_is_closed_under_nohup_changes_nothing(tmp_path: Path, cluster: Cluster, engine: str) -> None:
+    """Whoever started it so wants it to go on."""
+    environment = {"LOADGEN_DSN": dsn_of(cluster.address, engine)}
+
+    def as_nohup() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with sale(tmp_path, *SHORT, environment=environment, before_exec=as_nohup) as running:
+        running.wait_for_progress()
+        to_the_group(running, signal.SIGHUP)
+        run = running.end()
+
+    assert run.exit_code == 0, run
+    assert run.summary["complete"] is True
+
+
+def broken_pipe() -> int:
+    """A pipe whose reader is gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def stuck_pipe() -> int:
+    """A pipe that is full, and whose reader never reads."""
+    reader, writer = os.pipe()
+    os.set_inheritable(reader, True)
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    return writer
+
+
+def full_disk() -> int:
+    """A device that has no room."""
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.server("postgres")
+@pytest.mark.parametrize("engine", ["postgres"])
+@pytest.mark.parametrize(
+    ("opened", "descriptors", "options"),
+    [
+        (None, (1,), ()),
+        (None, (0, 1, 2), ("--processes", "2")),
+        (full_disk, (1,), ()),
+        (full_disk, (2,), ("--csv", "sale")),
+        (broken_pipe, (1,), ("--processes", "2")),
+        (broken_pipe, (1, 2), ()),
+        (stuck_pipe, (1,), ()),
+    ],
+    ids=["closed", "all-closed", "full", "errors-full", "reader-gone", "both-readers-gone", "reader-asleep"],
+)
+def test_output_that_nobody_reads_costs_nothing(
+    tmp_path: Path,
+    cluster: Cluster,
+    engine: str,
+    opened: Callable[[], int] | None,
+    descriptors: tuple[int, ...],
+    options: tuple[str, ...],
+) -> None:
+    """The run goes on to its end at its time, is judged, and keeps its exit code."""
+
+    def redirect() -> None:
+        for descriptor in descriptors:
+            if opened is None:
+                os.close(descriptor)
+            else:
+                os.dup2(opened(), descriptor)
+
+    environment = {"LOADGEN_DSN": dsn_of(cluster.address, engine)}
+    short = (*SHORT, "--duration", "2s", "--strategy", "naive", "--skew", "one-hot", "--isolation", "read committed")
+    began = time.monotonic()
+    with sale(tmp_path, *short, *options, environment=environment, before_exec=redirect) as running:
+        run = running.end(40)
+
+    assert time.monotonic() - began < 30
+    assert run.exit_code == 4, run
+    assert run.summary["complete"] is True
+    assert run.summary["orders"]["due"] > 350

@@ -63,12 +63,22 @@ class Books:
         return self.plan.skus * self.plan.buckets
 
 
-def open_books(history: History, plan: Plan, *, statement_snapshot: bool = True, real_time_reads: bool = True) -> Books:
-    """Join a history. Raises Contradiction if it holds what no run of this plan could have written."""
+def open_books(
+    history: History,
+    plan: Plan,
+    *,
+    statement_snapshot: bool = True,
+    real_time_reads: bool = True,
+    whole: bool = False,
+) -> Books:
+    """Join a history. Raises Contradiction if it holds what no run of this plan could have written.
+
+    ``whole``: it is known to tell of every number that was handed out, so that what it does not tell of is nobody's.
+    """
     asked = read_asked(history.processes, plan)
     writes, astray = read_writes(history.processes, asked, plan)
     looks, unasked = read_looks(history.processes, asked, plan)
-    final = read_final(history, asked, plan)
+    final = read_final(history, asked, plan, whole=whole)
     return Books(
         plan=plan,
         statement_snapshot=statement_snapshot,

@@ -95,11 +95,8 @@ def _ghosts(
     strange = idle[~_among(rows[idle], np.unique(dead))]
     if len(strange):
         # Somebody may have changed the order's row instead: what it asked for explains the claim.
-        wanted = asked.may_have_happened(Kind.ORDER)
-        keys = [
-            claim_key(asked.user[wanted].astype(np.int64), sku[wanted].astype(np.int64))
-            for sku in (asked.sku_a, asked.sku_b)
-        ]
+        wanted = np.flatnonzero(asked.may_have_happened(Kind.ORDER))
+        keys = [claims_of(asked, wanted[sku[wanted] >= 0], sku) for sku in (asked.sku_a, asked.sku_b)]
         strange = strange[~np.isin(rows[strange], np.concatenate(keys))]
     return strange
 

@@ -134,8 +134,8 @@ class Final:
         return next((self.missing[table] for table in tables if table in self.missing), "")
 
 
-def read_final(history: History, asked: Asked, plan: Plan) -> Final:
-    """The final reads of a run. Never raises on what they hold."""
+def read_final(history: History, asked: Asked, plan: Plan, *, whole: bool = False) -> Final:
+    """The final reads of a run. Never raises on what they hold. ``whole``: no order is unheard (see Orders)."""
     tables: dict[str, Columns] = {}
     missing: dict[str, str] = {}
     for name, columns in _COLUMNS.items():
@@ -150,7 +150,7 @@ def read_final(history: History, asked: Asked, plan: Plan) -> Final:
     said = {name: history.final_facts.get(name, {}).get("gone", "") for name in tables}
     return Final(
         stock=_stock(tables["stock"], plan) if "stock" in tables else None,
-        orders=_orders(tables["orders"], asked, plan) if "orders" in tables else None,
+        orders=_orders(tables["orders"], asked, plan, whole=whole) if "orders" in tables else None,
         purchases=Purchases(**tables["purchases"]) if "purchases" in tables else None,
         payments=_payments(tables["payments"], asked) if "payments" in tables else None,
         releases=_releases(tables["releases"], asked) if "releases" in tables else None,
@@ -195,7 +195,7 @@ def _stock(table: Columns, plan: Plan) -> Stock:
     return Stock(**values, gone=gone, strangers=strangers)
 
 
-def _orders(table: Columns, asked: Asked, plan: Plan) -> Orders:
+def _orders(table: Columns, asked: Asked, plan: Plan, *, whole: bool) -> Orders:
     at = asked.index.find(table["id"])
     own_token = tokens(plan.seed, table["id"]) == table["token"]
     genuine = (at >= 0) & own_token
@@ -214,7 +214,7 @@ def _orders(table: Columns, asked: Asked, plan: Plan) -> Orders:
         **table,
         at=at,
         genuine=genuine,
-        unheard=(at < 0) & own_token & (table["id"] >= 0),
+        unheard=(at < 0) & own_token & (table["id"] >= 0) & (not whole),
         row_of=row_of,
         other_lines=rows[differs],
     )

@@ -57,13 +57,8 @@ def lost_write(books: Books) -> Finding:
     excess_of_sku = excess.reshape(plan.skus, plan.buckets).sum(axis=1) + versions.open_orders
     return found(
         "lost-write",
-        (
-            beyond,
-            lambda index: (
-                f"{write_named(books, index)} wrote version {writes.wrote[index]} of "
-                f"{row_named(books, writes.row[index])}, which ends at version {versions.final[writes.row[index]]}"
-            ),
-        ),
+        nowhere,
+        (beyond, lambda index: _overtaken(books, versions, index)),
         (
             crowded,
             lambda row: (
@@ -75,7 +70,6 @@ def lost_write(books: Books) -> Finding:
             np.flatnonzero((excess_of_sku > 0) & ~told_skus),
             lambda sku: f"the rows of SKU {sku} have {excess_of_sku[sku]} versions fewer than writes in the tables",
         ),
-        nowhere,
         *_undone(books),
     )
 
@@ -192,6 +186,14 @@ def _undone_named(books: Books, kind: Kind) -> Callable[[int], str]:
         return f"the {kind.name.lower()} of {order_named(books, at)} was {told}, and at the end it is {name}, and {row}"
 
     return describe
+
+
+def _overtaken(books: Books, versions: Versions, index: int) -> str:
+    writes, stock = books.writes, books.final.stock
+    row = int(writes.row[index])
+    gone = stock is not None and stock.gone[row]
+    ends = "whose row is gone" if gone else f"which ends at version {versions.final[row]}"
+    return f"{write_named(books, index)} wrote version {writes.wrote[index]} of {row_named(books, row)}, {ends}"
 
 
 def _nowhere(books: Books, index: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loadgen.engines.engine import Address
-from loadgen.errors import ClusterError
+from loadgen.errors import ClusterError, LoadgenError
 
 MOST_BYTES = 4 << 20
 """The largest file of certificates that is read: those of all authorities are a quarter of a megabyte."""
@@ -73,6 +73,8 @@ class TlsFile(NamedTuple):
 
 def explained(error: BaseException, member: Address) -> BaseException:
     """``error``, or a TlsError or NameLookupError that says what became of the connection to ``member``."""
+    if isinstance(error, LoadgenError):
+        return error
     parameters = member.parameters
     named = {
         "host": member.host,
@@ -97,6 +99,8 @@ def explained(error: BaseException, member: Address) -> BaseException:
         if type(one) is ConnectionError and "SSL" in str(one):
             # asyncpg's, for a server that answers the request for TLS with no.
             return TlsError(f"TLS: {member.host} does not offer it, and the DSN's sslmode demands it")
+    if error.args[:1] == (2026,):
+        return TlsError(f"TLS: {member.host} does not offer it, and the DSN's ssl-mode demands it")
     if _is_lost(error) and parameters.get("sslmode", parameters.get("ssl-mode")) in _DEMANDED and not member.socket:
         # The alert that says why is lost where the server closes too soon behind it.
         return TlsError(

@@ -17,9 +17,20 @@ from loadgen.engines.engine import (
     Address,
     FinalReads,
 )
+from loadgen.engines.identity import ASK_POSTGRES_MARKERS, Identity, on_postgres_wire, untried
 from loadgen.engines.network import NameLookupError, TlsError
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
-from loadgen.engines.postgres_session import control_settings, pools_transactions, refuse_transaction_pool, set_up
+from loadgen.engines.postgres_session import (
+    POOL_WAIT_S,
+    control_settings,
+    pool_too_small,
+    pooled,
+    pools_transactions,
+    refuse_pgpool,
+    refuse_transaction_pool,
+    set_up,
+)
+from loadgen.engines.postgres_wire import WireConnection
 from loadgen.errors import ClusterError
 from loadgen.workload import Table
 
@@ -29,8 +40,8 @@ CONTROL_LIMIT_S = 60.0
 """How long one step of the control plane may take."""
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
-BEAT_LIMIT_S = 5.0
-"""How long one beat may take; the next one tries again, on another connection."""
+ASK_LIMIT_S = 5.0
+"""How long a beat, or a look at the sessions, may take: whoever asks, asks again on another connection."""
 POLL_S = 0.5
 TAKE_LIMIT_S = FRESH_S + 10.0
 """How long a run waits for another one's row to go stale, and for open transactions to end, before it is refused."""
@@ -128,7 +139,7 @@ class PostgresControl:
 
     def beat(self) -> None:
         """Renew this run's row."""
-        self._run(postgres_schema.beat(self._connection, self._run_id), BEAT_LIMIT_S)
+        self._run(postgres_schema.beat(self._connection, self._run_id), ASK_LIMIT_S)
 
     def unlock(self) -> None:
         """Remove this run's row, if there is one."""
@@ -140,7 +151,7 @@ class PostgresControl:
 
     def sessions(self) -> int:
         """How many sessions have a transaction open on our tables, or are the load's and in a transaction."""
-        return int(self.query(_OPEN)[0][0])
+        return int(self._run(self._connection.fetchval(_OPEN), ASK_LIMIT_S))
 
     def end_sessions(self) -> None:
         """Terminate the load's sessions that are in a transaction. One of another user stays, and is waited for."""
@@ -178,46 +189,88 @@ class PostgresControl:
 
     def _run(self, work: Coroutine[Any, Any, T], within_s: float = CONTROL_LIMIT_S) -> T:
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(work, within_s))
+            answer = self._loop.run_until_complete(asyncio.wait_for(work, within_s))
         except DRIVER_ERRORS as error:
             facts = error_facts(error)
             what = facts.message or f"no answer within {within_s:g} s"
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
+        if self._connection is not None and self._connection.is_in_transaction():
+            raise ClusterError(
+                f"PostgreSQL at {_place(self._address)}: a transaction was left open that nobody here began: what was "
+                "answered is not committed"
+            )
+        return answer
 
     async def _open(self) -> None:
-        self._connection = await open_connection(self._address, CONTROL_NAME)
-        self._verified = await asyncio.wait_for(
-            set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
-        )
+        self._connection = connection = await open_connection(self._address, CONTROL_NAME)
+        try:
+            if await pooled(connection):
+                await self._refuse_pool()
+            self._verified = await asyncio.wait_for(
+                set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
+            )
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _identity(self) -> Identity:
+        fetch, markers = self._connection.fetch, []
+        banner = str((await fetch("SELECT version()"))[0][0])
+        with suppress(*DRIVER_ERRORS):
+            markers = [str(row[0]) for row in await fetch(ASK_POSTGRES_MARKERS)]
+        return on_postgres_wire(banner, markers)
+
+    async def _name_fork(self, error: BaseException) -> None:
+        """Raise ClusterError if the server is no PostgreSQL, which is why it answered with ``error``."""
+        with suppress(*DRIVER_ERRORS):
+            if fork := (await self._identity()).fork:
+                reason = str(error) or type(error).__name__
+                raise ClusterError(f"the server says that it is {fork}, not PostgreSQL, and can't be used: {reason}")
 
     async def _facts(self) -> dict[str, Any]:
+        fork = (await self._identity()).fork
+        if not fork:
+            return await self._looked_at("")
+        try:
+            return await self._looked_at(fork)
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _looked_at(self, fork: str) -> dict[str, Any]:
         fetch = self._connection.fetchval
-        banner = str(await fetch("SELECT version()"))
+        free = int(await fetch(_CONNECTIONS_FREE))  # before another one is opened, and lingers for a moment
+        pooler = await self._refuse_pool()
         if await fetch("SELECT pg_is_in_recovery()"):
             raise ClusterError(f"PostgreSQL at {_place(self._address)} is a standby: name the primary in the DSN")
-        await self._refuse_transaction_pool()
         rows = await self._connection.fetch(
             "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY($1)", list(DURABILITY)
         )
         durability = dict(map(tuple, rows))
         return {
             "version": str(await fetch("SELECT current_setting('server_version')")),
-            "edition": "postgresql" if banner.startswith("PostgreSQL") and "-YB-" not in banner else banner.split()[0],
+            "edition": fork or "postgresql",
+            "fork": fork,
             "durability": durability,
-            "verified": self._verified,
-            "connections_free": int(await fetch(_CONNECTIONS_FREE)),
-            "warnings": _warnings(durability),
+            "verified": {**self._verified, **pooler},
+            "connections_free": free,
+            "warnings": _warnings(durability) + [untried(fork, "PostgreSQL")] * bool(fork),
         }
 
-    async def _refuse_transaction_pool(self) -> None:
-        """Raise ClusterError if something between here and PostgreSQL gives a session another connection each time."""
+    async def _refuse_pool(self) -> dict[str, str]:
+        """What stands between here and PostgreSQL, where that says so. Raises ClusterError if it does too much."""
         place = _place(self._address)
         try:
             other = await open_connection(self._address, CONTROL_NAME)
         except DRIVER_ERRORS as error:
             raise ClusterError(f"no second connection could be opened: {_refusal(self._address, error)}") from None
         try:
-            await refuse_transaction_pool(self._connection, other, place)
+            pooler = await _pgpool(other, place)
+            if not pooler:
+                await refuse_transaction_pool(self._connection, other, place)
+            return pooler
+        except TimeoutError:
+            raise ClusterError(pool_too_small(place)) from None
         except DRIVER_ERRORS as error:
             if error_facts(error).sqlstate not in ("", LOST, "08P01"):
                 raise
@@ -231,6 +284,24 @@ class PostgresControl:
             # Whoever gets the server's connection next must not find our settings.
             await asyncio.wait_for(connection.execute("DISCARD ALL"), CONNECT_TIMEOUT_S)
         await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+async def _pgpool(connection: Any, place: str) -> dict[str, str]:
+    """Pgpool's version, if that is what answers, and nothing else. Raises ClusterError if it does too much."""
+    try:
+        await asyncio.wait_for(connection.execute("SHOW pool_version"), POOL_WAIT_S)
+    except DRIVER_ERRORS as error:
+        if error_facts(error).lost:
+            raise
+        return {}  # PostgreSQL does not know it
+    wire = WireConnection(connection, {})
+    names = ("load_balance_mode", "backend_clustering_mode", "memory_cache_enabled")
+    try:
+        settings = {name: (await wire.show(f"PGPOOL SHOW {name}"))[0][0] for name in names}
+        refuse_pgpool(settings, len(await wire.show("SHOW pool_nodes")), place)
+        return {"pooler": f"Pgpool {(await wire.show('SHOW pool_version'))[0][0]}"}
+    finally:
+        await wire.close()
 
 
 def _warnings(durability: dict[str, str]) -> list[str]:

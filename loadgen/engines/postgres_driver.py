@@ -1,5 +1,6 @@
 """asyncpg, and the only file that knows it: opening connections, the load's fast one, and what its errors say."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -12,7 +13,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 
 from loadgen.engines.address import in_turn
-from loadgen.engines.engine import Address, Connection, Level
+from loadgen.engines.engine import CONNECT_TIMEOUT_S, Address, Connection, Level
 from loadgen.engines.network import NameLookupError, TlsError, explained
 from loadgen.engines.postgres_session import load_settings, pools_transactions, refusal_of, set_up
 from loadgen.engines.postgres_tls import file_parameters, tls_of
@@ -143,7 +144,15 @@ async def open_load(
     """
     connection = await open_connection(address, LOAD_NAME)
     try:
-        verified = await set_up(connection, load_settings(level), run_id, reader=reader)
+        try:
+            verified = await asyncio.wait_for(
+                set_up(connection, load_settings(level), run_id, reader=reader), CONNECT_TIMEOUT_S
+            )
+        except TimeoutError:
+            raise TimeoutError(
+                "the server took the login and answers nothing since; a pooler whose pool is full lets wait so (its "
+                "pool must be larger than the run's sessions)"
+            ) from None
         backend = (verified["pid"], verified["began"])
         if (twin := _sessions.get(backend)) is not None and not twin.lost:
             raise SessionRefused(pools_transactions(address.socket or f"{address.host}:{address.port}"))

@@ -6,17 +6,20 @@ mid-run, and a later transaction of the same session is asked what is in force.
 """
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
 
 from loadgen.engines.engine import LOCK_TIMEOUT_S, META_TABLE, SCHEMA, STATEMENT_TIMEOUT_S, Level
 from loadgen.errors import ClusterError, SessionRefused
+
+T = TypeVar("T")
 
 IDLE_IN_TRANSACTION_S = 10
 """How long a transaction of ours may wait for us: a load process that is stopped must not hold its locks for ever."""
 CONTROL_LOCK_WAIT_S = 5
 POOL_WAIT_S = 3.0
 """How long a session may wait for an answer while another one has a transaction open, before a pool is to blame."""
+_PID = "SELECT pg_catalog.pg_backend_pid()"
 
 _OURS = {
     # What a user of a pooled connection left in pg_temp must not stand in front of our tables.
@@ -46,6 +49,9 @@ _PRIVILEGED = "session_replication_role"
 """Only superusers may set it, so it is left alone where it is right."""
 _CONTROL = {
     **_OURS,
+    # It names its schema wherever it uses it. With pg_temp in the path, and without our schema, a look at the path
+    # alone would make a schema for temporary tables.
+    "search_path": SCHEMA,
     "default_transaction_isolation": "read committed",
     "statement_timeout": "0",
     "lock_timeout": f"{CONTROL_LOCK_WAIT_S}s",
@@ -105,31 +111,67 @@ async def set_up(
         raise SessionRefused(
             f"the tables in schema {SCHEMA} are not this run's any more (they are of {other_run or 'no run'})"
         )
-    # A server tells its process in the start-up, for cancelling; a pooler tells a number of its own.
     said["pooled"] = str(connection.get_server_pid() != int(said["pid"])).lower()
     return said
+
+
+async def pooled(connection: Any) -> bool:
+    """Whether something with connections of its own stands between here and the server.
+
+    A server tells its process in the start-up, for cancelling; most poolers tell a number of their own.
+    """
+    return bool(await _within(connection.fetchval(_PID)) != connection.get_server_pid())
 
 
 async def refuse_transaction_pool(connection: Any, other: Any, place: str) -> None:
     """Raise ClusterError if one server connection serves several of ours, ``other`` and ``connection``, in turn.
 
-    While ``other`` has a transaction open it has a server's connection to itself, whatever lies between. In a pool of
-    transactions that one is then either the one that ``connection`` was given before, or not the last in its queue.
+    Nothing is set: in such a pool whoever comes next would get our settings. While ``other`` has a transaction open it
+    has a server's connection to itself, whatever lies between. In a pool of transactions that one is then either the
+    one that ``connection`` was given before, or not the last in its queue.
     """
-    ask = "SELECT pg_backend_pid()"
-    pids = [await connection.fetchval(ask), await connection.fetchval(ask)]
-    await other.execute("BEGIN")
-    shared = await other.fetchval(ask) in pids
+    pids = [await _within(connection.fetchval(_PID)) for _ in range(2)]
+    await _within(other.execute("BEGIN"))
+    held = await _within(other.fetchval(_PID))
+    shared = held in pids
     if not shared:
         try:
-            pids.append(await asyncio.wait_for(connection.fetchval(ask), POOL_WAIT_S))
+            pids.append(await _within(connection.fetchval(_PID)))
         except TimeoutError:
             shared = True
-    await other.execute("ROLLBACK")
+    await _within(other.execute("ROLLBACK"))
     if not shared:
-        pids += [await connection.fetchval(ask), await connection.fetchval(ask)]
+        pids += [await _within(connection.fetchval(_PID)) for _ in range(2)]
     if shared or len(set(pids)) > 1:
         raise ClusterError(pools_transactions(place))
+
+
+def refuse_pgpool(settings: Mapping[str, str], nodes: int, place: str) -> None:
+    """Raise ClusterError where Pgpool, with these settings and so many servers, does more than hand connections on."""
+    if settings.get("memory_cache_enabled") == "on":
+        raise ClusterError(
+            f"Pgpool at {place} answers reads out of a cache of its own (memory_cache_enabled = on): what it says is "
+            "not what the database has; switch that off, or connect to PostgreSQL directly"
+        )
+    if nodes > 1 and settings.get("load_balance_mode") != "off":
+        raise ClusterError(
+            f"Pgpool at {place} sends reads to any of {nodes} servers (load_balance_mode = on), also inside a "
+            "transaction: switch that off, or connect to the primary directly; --read-from replica reads from replicas"
+        )
+    mode = settings.get("backend_clustering_mode", "")
+    if nodes > 1 and mode in ("native_replication", "snapshot_isolation"):
+        raise ClusterError(
+            f"Pgpool at {place} runs each write on {nodes} servers by itself (backend_clustering_mode = {mode}): that "
+            "was never tried; connect to a PostgreSQL directly"
+        )
+
+
+def pool_too_small(place: str) -> str:
+    """The refusal of a pool that has no second connection for us."""
+    return (
+        f"the pooler at {place} gave a second session no connection within {POOL_WAIT_S:g} s: its pool is too small "
+        "for a run (PgBouncer: default_pool_size, max_db_connections)"
+    )
 
 
 def pools_transactions(place: str) -> str:
@@ -149,6 +191,10 @@ def refusal_of(facts: Any) -> str:
     if facts.sqlstate[:2] in ("0A", "22", "42"):
         return f"this user's session can't be made what the run needs: {said}"
     return ""
+
+
+async def _within(work: Awaitable[T]) -> T:
+    return await asyncio.wait_for(work, POOL_WAIT_S)
 
 
 def _set_all(settings: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from loadgen.engines.postgres_codec import SYNC, Plan, bind_and_execute, plan_of
+from loadgen.engines.postgres_codec import SYNC, TEXT, Plan, bind_and_execute, plan_of
 from loadgen.engines.watchdog import watchdog
 from loadgen.workload import Call, Result, Statement
 
@@ -24,9 +24,9 @@ _BEFORE_VALUE = b"2\0\0\0\4" + b"D\0\0\0\x12\0\1\0\0\0\x08"
 _VALUE = len(_BEFORE_VALUE)
 _VALUE_END = _VALUE + 8
 _DATA_ROW, _COMPLETE, _READY, _ERROR, _NOTICE = b"DCZEN"
-# ParseComplete, BindComplete, ParameterStatus, NotificationResponse, EmptyQueryResponse, NoData: nothing in them
-# matters here. Anything else means that server and client have lost each other.
-_IGNORED = frozenset(b"12SAIn")
+# ParseComplete, BindComplete, RowDescription, ParameterStatus, NotificationResponse, EmptyQueryResponse, NoData:
+# nothing in them matters here. Anything else means that server and client have lost each other.
+_IGNORED = frozenset(b"12TSAIn")
 _LENGTH = struct.Struct("!I")
 _UNASKED = frozenset(b"ENS")
 _IDLE = ord("I")
@@ -133,6 +133,8 @@ class WireConnection(asyncio.Protocol):
 
     def begin(self) -> Awaitable[None]:
         """Start a transaction, at the session's isolation level."""
+        if not self._idle:
+            self._end(UnreadableAnswerError("a transaction was open that nobody here began"))
         if self._merge:
             self._ahead.append(self._begin)
             return _nothing()
@@ -160,6 +162,11 @@ class WireConnection(asyncio.Protocol):
         self._ahead.clear()
         if not self._idle:
             await self._ask(_ROLLBACK, 1, None)
+
+    async def show(self, sql: str) -> list[tuple[str, ...]]:
+        """Run one statement as text, without preparing it, and return its rows as text: as psql would."""
+        rows: list[tuple[str, ...]] = (await self._ask(_simple_query(sql), 1, TEXT)).rows
+        return rows
 
     async def close(self) -> None:
         """Close at once, without waiting for the server."""

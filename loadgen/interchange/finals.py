@@ -16,14 +16,9 @@ from loadgen.history import Columns, History
 from loadgen.interchange.runs import answered, asked, elements, op_rows
 from loadgen.op import Outcome
 from loadgen.probes import ACCOUNTS, MICRO_OPS, OPENING_BALANCE, TRANSFER, Answer
+from loadgen.stored_run import FINAL_TABLES
 from loadgen.verdict import Finding
 
-FINAL_TABLES: Mapping[str, tuple[str, ...]] = {
-    "append": ("append_0", "append_1", "append_2"),
-    "register": ("register",),
-    "bank": ("accounts",),
-    "longfork": ("longfork",),
-}
 LOST, GHOST, PHANTOM = "lost-write", "ghost", "phantom-write"
 MOST_SUMS = 100_000
 """How many sums of open transfers are tried before the balances count as explained."""

@@ -5,11 +5,10 @@ A run's history says of each op what it read and wrote: of the sale, versioned s
 too; of an op that failed nobody may see anything.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,11 @@ from loadgen import probes
 from loadgen.checks.jepsen import Reading
 from loadgen.checks.sale_isolation import sale_transactions
 from loadgen.checks.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
-from loadgen.errors import PlanError, StoreError
-from loadgen.history import History, LoadProcess, read_history
+from loadgen.errors import StoreError
+from loadgen.history import History, LoadProcess
 from loadgen.interchange.build import Builder, Mop
 from loadgen.op import Outcome
-from loadgen.plan import Plan, plan_from_json
+from loadgen.plan import Plan
 
 Columns = Mapping[str, NDArray[Any]]
 KINDS: Mapping[str, Kind] = {"append": Kind.LIST_APPEND, "longfork": Kind.REGISTER}
@@ -46,15 +45,6 @@ class OpRow:
     outcome: Outcome
     answer: int
     touched: Sequence[tuple[int, int, int]]
-
-
-def read_run(run_dir: Path) -> tuple[str, Plan, History]:
-    """The workload's name, the plan and the history of a run directory. Raises StoreError."""
-    try:
-        facts = json.loads((run_dir / "plan.json").read_text())
-        return str(facts["workload"]["name"]), plan_from_json(facts["plan"]), read_history(run_dir / "history")
-    except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
-        raise StoreError(f"{run_dir} is not a run of loadgen: {error}") from error
 
 
 def transactions_of(workload: str, plan: Plan, history: History, *, replica_reads: bool = True) -> Transactions:
@@ -142,7 +132,10 @@ def answered(workload: str, row: OpRow) -> list[Mop]:
     for packed, value, _ in triples:
         key, act = divmod(packed, 2)
         if workload == "append" and act == probes.READ:
-            elements = [each for _ in range((value + 1) // 2) for each in next(triples)[1:]][:value]
+            held = [each for triple in islice(triples, (value + 1) // 2) for each in triple[1:]]
+            if not 0 <= value <= len(held):
+                raise StoreError(f"op {row.number} tells of a list of {value} elements, and does not hold them")
+            elements = held[:value]
             mops.append(Mop(READ, key, elements or None))
         else:
             mops.append(Mop(WRITE if act == probes.WRITE else READ, key, value or None, append=workload == "append"))

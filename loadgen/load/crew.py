@@ -14,6 +14,8 @@ from loadgen.load.head import Head
 
 LEAD_S = 0.1
 """Between "all connected" and the first instant of the schedule."""
+WAIT_S = 1.0
+"""After which time a worker that came late is told to wait."""
 ANSWER_LIMIT_S = 4.0
 """How much longer than its own drain a worker may take to say that it has closed."""
 
@@ -97,10 +99,10 @@ class LocalCrew:
         if columns is not None and self._hand is not None:
             self._hand.supply(columns)
 
-    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
+    def rows(self, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
         """Give a batch of rows."""
         assert self._head is not None
-        self._head.record("0", batch, in_flight=in_flight, queued=queued)
+        self._head.record("0", batch, first=first, in_flight=in_flight, queued=queued)
 
     def sessions(self, count: int) -> None:
         """Say how many sessions there are."""
@@ -210,7 +212,9 @@ class RemoteCrew:
         head = self._head
         if head is not None and head.begun and not self._has_part(client_id):
             head.note(f"a worker came {head.elapsed_s:.0f} s after the begin: it waits for the next run")
-            self._runner.send_message(messages.WAIT, {"after_s": round(head.elapsed_s)}, client_id)
+            told = {"after_s": round(head.elapsed_s)}
+            # A little later: it connects before it listens.
+            gevent.spawn_later(WAIT_S, self._runner.send_message, messages.WAIT, told, client_id)
 
     def _present(self) -> list[str]:
         """The workers of this run that Locust does not know to be gone."""
@@ -256,7 +260,8 @@ class RemoteCrew:
         name = self._speaker(msg)
         if name is not None and self._head is not None:
             batch = messages.unpacked(msg.data["rows"])
-            self._head.record(name, batch, in_flight=msg.data["in_flight"], queued=msg.data["queued"])
+            counts = {count: msg.data[count] for count in ("first", "in_flight", "queued")}
+            self._head.record(name, batch, **counts)
 
     def _on_sessions(self, environment: Any, msg: Any) -> None:
         del environment

@@ -67,6 +67,9 @@ class Drive:
         self._cut_at: dict[Seat, int] = {}
         self._seat_ids = 0
         self._timer: Timer | None = None
+        self.made = 0
+        """How many rows ``take_rows`` has given."""
+        self._ended_ops = 0
         self._start_until = NEVER
         self._end_ns = 0
         self.problems: list[str] = []
@@ -112,6 +115,8 @@ class Drive:
         del tries[: len(tried)]
         done = rows[: len(rows)]
         del rows[: len(done)]
+        self.made += len(tried) + len(done)
+        self._ended_ops += len(done)
         return tried + done, [ROW_TRY] * len(tried) + [ROW_DONE] * len(done)
 
     @property
@@ -154,6 +159,11 @@ class Drive:
     def next_number(self) -> int:
         """The first number that was never used; final once ``drain`` has ended."""
         return self._due.next_number
+
+    @property
+    def rowless(self) -> int:
+        """Ops that became due and of which no row was taken. After ``drain`` and ``take_rows`` there is none."""
+        return self._due.released - self._ended_ops
 
     @property
     def unnumbered(self) -> int:

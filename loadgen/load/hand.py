@@ -1,6 +1,7 @@
 """A hand of a run: what one load process does. It drives the load, and tells the head through a link."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import gevent
@@ -9,9 +10,10 @@ from loadgen.engines import engine_of
 from loadgen.engines.engine import Address
 from loadgen.history import ops_batch
 from loadgen.load.client import calm_collector
-from loadgen.load.drive import Drive
+from loadgen.load.drive import MOST_PROBLEMS, Drive
 from loadgen.load.live import LocustView
 from loadgen.load.loop import LoopThread, LoopTimeoutError
+from loadgen.op import Completion
 from loadgen.plan import Plan
 from loadgen.schedule import arrival_profile
 from loadgen.shapes import is_closed
@@ -29,6 +31,8 @@ CLOSED_AHEAD = 4_096
 """The same for sessions that order as fast as they can, at the least."""
 MOST_AHEAD = 120_000
 """Numbers at hand at the most: about 40 MB."""
+MOST_TRIES = 5
+"""How often a batch is given to the head: one that it never takes is lost, and this process not orderly."""
 CONNECT_LIMIT_S = 30.0
 LATEST_END_S = 2.0
 """How much later than the head's a hand's schedule may end: it began when the word to begin had come."""
@@ -42,8 +46,8 @@ class Link(Protocol):
     def want(self, count: int) -> None:
         """Ask for ``count`` numbers; they come by Hand.supply, in this call or later."""
 
-    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
-        """Give a batch of rows."""
+    def rows(self, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
+        """Give a batch of rows; ``first`` is how many were given before it."""
 
     def sessions(self, count: int) -> None:
         """Say how many sessions there are from now on."""
@@ -80,6 +84,10 @@ class Hand:
         self._ahead_s = ahead_s
         self._ahead = CLOSED_AHEAD if self._closed_loop else _numbers_ahead(plan, workload, share[1], ahead_s)
         self._wanted = 0
+        self._kept: deque[tuple[list[Completion], list[int]]] = deque()
+        """Rows that were taken from the drive and not yet given to the head."""
+        self._given = self._tries = 0
+        self._problems: list[str] = []
         self._sessions = -1
         self._closed: dict[str, Any] | None = None
         self._pump: gevent.Greenlet | None = gevent.spawn(self._pump_rows)
@@ -136,14 +144,20 @@ class Hand:
             warnings.append(str(error))
         if self._pump is not None:
             self._pump.kill()
-        self._flush()
+        self._flush_all()
+        if self.drive.rowless:
+            warnings.append(f"{self.drive.rowless} ops became due and left no row")
+        if self.drive.made != self._given:
+            warnings.append(f"{self.drive.made - self._given} of {self.drive.made} rows could not be recorded")
         warnings += [*self.drive.problems, *self._thread.problems]
-        # Of a loop that hung, or lost a session by a mistake of ours, nobody knows what it left undone.
+        # Of a loop that hung, or lost a session or a row by a mistake of ours, nobody knows what it left undone.
         orderly = not warnings
+        warnings += self._problems
         self._closed = {
             "orderly": orderly,
             "warnings": warnings,
             "next_number": self.drive.next_number,
+            "made": self.drive.made,
             "unnumbered": self.drive.unnumbered,
             "reason": reason,
             "client": self.drive.client_facts(),
@@ -154,10 +168,19 @@ class Hand:
 
     def _pump_rows(self) -> None:
         while True:
-            self._ask()
-            self._flush()
-            self._tell_sessions()
+            self._try(self._ask)
+            self._try(self._flush)
+            self._try(self._tell_sessions)
             gevent.sleep(FLUSH_S)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do ``step``; what it raises is told, and loses nothing: it is done again."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - without the pump every op from here on would be lost
+            problem = f"{step.__name__.strip('_')}: {error!r}"
+            if problem not in self._problems and len(self._problems) < MOST_PROBLEMS:
+                self._problems.append(problem)
 
     def _tell_sessions(self) -> None:
         if self._sessions != self.drive.sessions:
@@ -170,16 +193,35 @@ class Hand:
             self._link.want(BLOCK)
             gevent.sleep(0)  # One block at a time: a burst of Python here delays arrivals on the loop.
 
+    def _flush_all(self) -> None:
+        """Give everything that there is, or give it up: each call takes a batch or counts a try of it."""
+        self._try(self._flush)
+        for _ in range((MOST_TRIES + 1) * len(self._kept)):
+            if self._kept:
+                self._try(self._flush)
+
     def _flush(self) -> None:
         rows, types = self.drive.take_rows()
         if self._closed_loop:
             per_second = len(rows) / FLUSH_S
             self._ahead = max(self._ahead, min(MOST_AHEAD, int(per_second * self._ahead_s)))
         for first in range(0, len(rows), BATCH_ROWS):
-            part = rows[first : first + BATCH_ROWS]
-            self._locust.record(part, types[first : first + BATCH_ROWS])
-            batch = ops_batch(part, types[first : first + BATCH_ROWS])
-            self._link.rows(batch, in_flight=self.drive.in_flight, queued=self.drive.queued)
+            self._kept.append((rows[first : first + BATCH_ROWS], types[first : first + BATCH_ROWS]))
+        while self._kept:
+            part, kinds = self._kept[0]
+            self._give(part, kinds)
+            self._kept.popleft()
+            self._tries = 0
+            self._locust.record(part, kinds)
+
+    def _give(self, part: list[Completion], kinds: list[int]) -> None:
+        """Give one batch to the head. It stays with the kept ones until that took it, or never will."""
+        self._tries += 1
+        if self._tries > MOST_TRIES:
+            return
+        batch = ops_batch(part, kinds)
+        self._link.rows(batch, first=self._given, in_flight=self.drive.in_flight, queued=self.drive.queued)
+        self._given += len(part)
 
 
 def _numbers_ahead(plan: Plan, workload: Workload, processes: int, ahead_s: float) -> int:

@@ -21,10 +21,12 @@ from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import HistoryWriter
 from loadgen.load.conductor import Conductor
 from loadgen.load.live import LiveView
+from loadgen.load.output import OUT
 from loadgen.load.sessions import SessionCounts
 from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
 from loadgen.report.terminal import coloured
+from loadgen.untrusted import printable
 from loadgen.workload import Workload
 
 PROGRESS_S = 1.0
@@ -37,6 +39,9 @@ class _Process:
 
     writer: HistoryWriter
     closed: dict[str, Any] | None = None
+    heard: int = 0
+    """How many of the rows that it made have come here, as far as it counted them."""
+
     lost: str = ""
     """Why it ended before the run did; empty if it did not."""
 
@@ -129,27 +134,38 @@ class Head:
         self._next_number += count
         return columns
 
-    def record(self, process: str, batch: Any, *, in_flight: int, queued: int) -> None:
-        """Write a hand's batch to its history, and show it in the progress line."""
+    def record(self, process: str, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
+        """Write a hand's batch to its history, and show it in the progress line.
+
+        ``first`` is how many rows the hand gave before: what comes a second time is not written again.
+        """
+        known = self._processes.get(process)
+        if known is not None and first < known.heard:
+            return
+        if known is not None and known.closed is None and not self._error and not self._shut:
+            try:
+                known.writer.batch(batch)
+                known.heard = first + batch.num_rows
+            except StoreError as error:
+                self._broken(error)
         self.live.observe(batch, process, in_flight=in_flight, queued=queued)
         self._sessions.hear(now_ns(), process)
-        known = self._processes.get(process)
-        if known is None or known.closed is not None or self._error or self._shut:
-            return
-        try:
-            known.writer.batch(batch)
-        except StoreError as error:
-            self._broken(error)
 
     def closed(self, process: str, facts: dict[str, Any]) -> None:
         """A load process has ended; ``facts`` are what Hand.finish made.
 
-        Only of one that ended in order is it written: what any other left open may have happened.
+        Only of one that ended in order, and all of whose rows are here, is it written: what any other left open may
+        have happened.
         """
         known = self._processes.get(process)
         if known is None or known.closed is not None or self._shut:
             return
         known.closed = facts
+        if facts["made"] != known.writer.written and not self._error:
+            facts["orderly"] = False
+            self._notes.append(
+                f"load process {process} made {facts['made']} rows, and {known.writer.written} came here"
+            )
         if self.begun and not self.ending:
             self.sessions(process, 0)
             known.lost = f"{facts.get('reason') or 'it ended'}, {self.elapsed_s:.1f} s after the begin"
@@ -161,8 +177,9 @@ class Head:
                 self._broken(error)
 
     def sessions(self, process: str, count: int) -> None:
-        """A load process has so many sessions from now on."""
-        self._sessions.tell(now_ns(), process, count)
+        """A load process has so many sessions from now on. At the end they all close: that is no change."""
+        if not self.ending:
+            self._sessions.tell(now_ns(), process, count)
 
     def note(self, text: str) -> None:
         """Say ``text``, and keep it among the run's warnings."""
@@ -186,6 +203,7 @@ class Head:
     def go(self, start_ns: int, planned_s: float) -> None:
         """The first arrival is due from now on, and the last one after ``planned_s``: progress begins."""
         self.begun = True
+        self._conductor.begun()
         self._start_ns, self._planned_s = start_ns, planned_s
         self.live.begin(start_ns)
         self._progress = gevent.spawn(self._print_progress)
@@ -246,6 +264,11 @@ class Head:
             ),
             warnings=[*self._notes, *(warning for process in facts for warning in process["warnings"])],
             error=self._error,
+            streams={
+                name: sealed.to_json()
+                for process in self._processes.values()
+                for name, sealed in process.writer.sealed.items()
+            },
         )
         return Ending(
             int(done["exit_code"]),
@@ -270,11 +293,12 @@ class Head:
 
 
 def _told(process: _Process) -> dict[str, Any]:
-    """What load.json says of one load process."""
+    """What load.json says of one load process; ``made`` and ``written`` count its rows, of ends and of tries."""
     closed = process.closed
     if closed is None:
-        return {"lost": process.lost or "it died"}
-    return {"lost": process.lost, "next_number": closed["next_number"], "unnumbered": closed["unnumbered"]}
+        return {"lost": process.lost or "it died", "written": process.writer.written}
+    names = ("next_number", "unnumbered", "made")
+    return {"lost": process.lost, **{name: closed[name] for name in names}, "written": process.writer.written}
 
 
 def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
@@ -293,10 +317,11 @@ def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
 
 def print_progress(text: str) -> None:
     """Print a line of progress, at once."""
-    print(text, flush=True)  # noqa: T201
+    OUT.say(printable(text))
 
 
 def print_report(text: str) -> None:
     """Print the report, in colour where the terminal wants it."""
-    wants_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print_progress(coloured(text) if wants_colour else text)
+    wants_colour = (sys.stdout is not None and sys.stdout.isatty()) and not os.environ.get("NO_COLOR")
+    OUT.say(coloured(text) if wants_colour else text)
+    OUT.flush()

@@ -6,7 +6,6 @@ when its schedule is over, or earlier by a signal, a click on Stop, or a history
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from loadgen.load.crew import Crew, LocalCrew, RemoteCrew, lost_early
 from loadgen.load.entries import show_ending
 from loadgen.load.head import Cause, Head, print_progress, print_report
 from loadgen.load.options import plan_of
+from loadgen.load.output import complain
 from loadgen.load.user import SessionUser, kind_weights
 from loadgen.measures.objectives import unmeasurable
 from loadgen.plan import Plan
@@ -215,7 +215,7 @@ class Hosting:
 
     def give_up(self, message: str) -> None:
         """The set-up failed before any load: one line, exit code 2, nothing judged."""
-        print(f"loadgen: {message}", file=sys.stderr, flush=True)  # noqa: T201
+        complain(message)
         self._environment.process_exit_code = 2
         if self.head is not None:
             head, self.head = self.head, None
@@ -244,7 +244,7 @@ class Hosting:
         except KeyboardInterrupt:
             if self.head is not None:
                 self.head.abandon()
-            print("loadgen: interrupted again: the run was not judged", file=sys.stderr, flush=True)  # noqa: T201
+            complain("interrupted again: the run was not judged")
             os._exit(128 + signal.SIGINT)
 
     def on_quit(self) -> None:
@@ -295,7 +295,7 @@ def _write_html(environment: Any, options: Any) -> None:
         report: str = get_html_report(environment, show_download_link=False)  # type: ignore[no-untyped-call]
         path.write_text(report, encoding="utf-8")
     except OSError as error:
-        print(f"loadgen: cannot write {options.html_file}: {error.strerror}", file=sys.stderr, flush=True)  # noqa: T201
+        complain(f"cannot write {options.html_file}: {error.strerror}")
 
 
 def _check_reads(plan: Plan, user: type[SessionUser]) -> None:

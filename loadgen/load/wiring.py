@@ -21,6 +21,8 @@ from loadgen.load.refusal import refuse
 from loadgen.load.worker import Worker
 
 _PR_SET_PDEATHSIG = 1
+LIKE_TERMINATE = (signal.SIGHUP, signal.SIGQUIT)
+"""Signals that end a run as SIGTERM does: a terminal that is closed, and its other key."""
 WATCH_S = 0.3
 """How often forked workers are looked for until the load begins."""
 
@@ -111,16 +113,19 @@ def _wire_worker(environment: Any) -> None:
         with contextlib.suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-        def on_interrupt() -> None:
-            # Ctrl-C reaches the whole group. The master ends the run and then this worker, in that order.
+        def on_signal() -> None:
+            # What a terminal sends reaches the whole group. The master ends the run, and then this worker.
             if not worker.busy:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        gevent.signal_handler(signal.SIGINT, on_interrupt)
+        for number in (signal.SIGINT, *LIKE_TERMINATE):
+            gevent.signal_handler(number, on_signal)
 
 
 def _hear_interrupts() -> None:
     """Let SIGINT interrupt Locust's main greenlet, and no other: also where a shell's background job ignores it.
+
+    A terminal that is closed ends the run as SIGTERM does: it is judged.
 
     Python raises KeyboardInterrupt in whatever runs at that instant. If that is a greenlet of ours which has taken
     finished ops and not yet written them, they are lost, and what they did would look as if nobody had asked for it.
@@ -129,3 +134,6 @@ def _hear_interrupts() -> None:
     hub = gevent.get_hub()
     # The hub's parent is the main greenlet. It waits when a callback runs, so it is interrupted where it waits.
     gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt))
+    for number in LIKE_TERMINATE:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            gevent.signal_handler(number, os.kill, os.getpid(), signal.SIGTERM)

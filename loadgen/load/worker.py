@@ -65,10 +65,10 @@ class Worker:
         """Ask the master for numbers."""
         self._runner.send_message(messages.WANT, {"run_id": self._run_id, "count": count})
 
-    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
+    def rows(self, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
         """Send a batch of rows to the master."""
-        data = {"run_id": self._run_id, "rows": messages.packed(batch), "in_flight": in_flight, "queued": queued}
-        self._runner.send_message(messages.ROWS, data)
+        counts = {"first": first, "in_flight": in_flight, "queued": queued}
+        self._runner.send_message(messages.ROWS, {"run_id": self._run_id, "rows": messages.packed(batch), **counts})
 
     def sessions(self, count: int) -> None:
         """Tell the master how many sessions there are."""

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen import sale
-from loadgen.clock import NS_PER_S, ClockOrigin
+from loadgen.clock import NS_PER_S
 from loadgen.history import LoadProcess
 from loadgen.op import Outcome
-from loadgen.plan import MAX_DURATION_S, MAX_RATE, Plan
-from loadgen.schedule import arrival_profile, plan_arrivals
-from loadgen.shapes import SHAPES, is_closed
+from loadgen.plan import MAX_DURATION_S, Plan
+from loadgen.schedule import arrival_profile, has_schedule, plan_arrivals
+from loadgen.shapes import is_closed
+from loadgen.untrusted import mapping, texts
 
 WORKER_LOST = "worker-lost"
 """The code of an arrival whose load process was gone."""
@@ -82,13 +83,13 @@ def offered(
     processes: Sequence[LoadProcess], plan: Plan, workload: Mapping[str, Any], load: Mapping[str, Any]
 ) -> Offered:
     """The processes of a run, complete. ``workload`` is plan.json's, ``load`` is load.json, empty if the load died."""
-    kinds = _names(workload.get("kinds")) or sale.KIND_NAMES
-    arriving = [name for name in _names(workload.get("arrivals")) if name in kinds] or _default_arrivals(plan, kinds)
+    kinds = texts(workload.get("kinds")) or list(sale.KIND_NAMES)
+    arriving = [name for name in texts(workload.get("arrivals")) if name in kinds] or _default_arrivals(plan, kinds)
     codes = [kinds.index(name) for name in arriving]
-    if not _sound(plan) or not all(_joinable(process) for process in processes):
+    if not has_schedule(plan) or not all(_joinable(process) for process in processes):
         return Offered(list(processes))
-    told = _mapping(load.get("processes"))
-    endings = [_ending(process, _mapping(told.get(process.name)), len(processes)) for process in processes]
+    told = mapping(load.get("processes"))
+    endings = [_ending(process, mapping(told.get(process.name)), len(processes)) for process in processes]
     if is_closed(plan.shape):
         return _closed_loop(processes, endings, codes)
     whole = all(_is_whole(process, ending, codes) for process, ending in zip(processes, endings, strict=True))
@@ -218,7 +219,7 @@ class _Accounts:
         if isinstance(told, int):
             return told
         known = [
-            _wall(process.origin, ending.start_ns)
+            process.origin.wall_of(ending.start_ns)
             for process, ending in zip(self._processes, self._endings, strict=True)
             if ending.start_ns is not None
         ]
@@ -355,18 +356,6 @@ def _no_rows() -> Columns:
     return {name: np.empty(0, np.int64) for name in ("number", "kind", "due", "outcome", "code")}
 
 
-def _sound(plan: Plan) -> bool:
-    """Whether the plan's schedule can be made: a plan.json may say anything."""
-    numbers = (plan.duration_s, plan.peak_rate)
-    return (
-        plan.shape in SHAPES
-        and all(isinstance(number, int | float) and isfinite(number) for number in numbers)
-        and 0 < plan.duration_s <= MAX_DURATION_S
-        and 0 < plan.peak_rate <= MAX_RATE
-        and all(isinstance(weight, int) and 0 <= weight < 10**6 for _, weight in plan.kind_weights)
-    )
-
-
 def _joinable(process: LoadProcess) -> bool:
     numbers = process.invoked.get("number")
     return (
@@ -380,15 +369,3 @@ def _joinable(process: LoadProcess) -> bool:
 def _default_arrivals(plan: Plan, kinds: Sequence[str]) -> list[str]:
     """What arrives by itself in a run whose plan.json does not say so."""
     return ["order", "browse"] if plan.workload == "flashsale" else list(kinds)
-
-
-def _wall(origin: ClockOrigin, monotonic_ns: int) -> int:
-    return origin.wall_of(monotonic_ns)
-
-
-def _names(value: Any) -> list[str]:
-    return [str(name) for name in value] if isinstance(value, list | tuple) else []
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
