@@ -109,12 +109,11 @@ async def open_connection(address: Address, name: str) -> Any:
 
 
 def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
-    """Ask the kernel for the keep-alives that the parameters name; a socket of another kind has none."""
-    found = getattr(connection, "_transport", None)
-    opened = found.get_extra_info("socket") if found is not None else None
+    """Ask the kernel for the keep-alives that the parameters name; a unix socket has none."""
     wanted = {option: int(parameters[name]) for name, option in _KEEPALIVES.items() if name in parameters}
-    if opened is None or opened.family == socket.AF_UNIX or not wanted or parameters.get("keepalives") == "0":
+    if not wanted or parameters.get("keepalives") == "0":
         return
+    opened = connection._transport.get_extra_info("socket")
     with suppress(OSError):
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in wanted.items():
