@@ -106,13 +106,14 @@ class Profile:
         ``in_schema``: in our database, whose tables must be those of the run ``run_id`` unless that is empty. ``level``
         is None for a session of no level, ``engine`` is empty where it is not known yet. Raises SessionRefused.
         """
-        # An init_connect may have begun a transaction, in which all that follows would stay, or have left the database.
-        yield "ROLLBACK"
         if in_schema:
             yield f"USE {SCHEMA}"
         for last in (False, True):
             try:
                 yield self._set_sql(version)
+                # It may have begun a transaction too, in which all that follows would stay. Only now: where
+                # completion_type says so, a ROLLBACK ends the session.
+                yield "ROLLBACK"
                 if level is not None:
                     yield level.set_sql
                 ((*row,),) = yield self._ask_sql(version, in_schema=in_schema)
@@ -121,17 +122,16 @@ class Profile:
                 raise
             except Exception as error:
                 code = error.args[0] if error.args else 0
-                if code == _UNKNOWN_VARIABLE and not last:
-                    yield f"SET @@SESSION.sql_select_limit = {ALL_ROWS}"
-                    found = yield self._exist_sql()
-                    self._learn(version, {str(name).lower() for name, *_ in found})
-                elif code in _CANNOT_BE_SET:
-                    reason = " ".join(str(part) for part in error.args[1:])
-                    raise SessionRefused(
-                        f"this server does not let a session be set as a run needs it: {reason}"
-                    ) from None
-                else:
+                if code not in _CANNOT_BE_SET:
                     raise
+                if code != _UNKNOWN_VARIABLE or last:
+                    raise _not_set(error) from None
+            try:
+                yield f"SET @@SESSION.sql_select_limit = {ALL_ROWS}"
+            except Exception as error:  # noqa: BLE001 - the drivers' errors have no common base
+                raise _not_set(error) from None
+            found = yield self._exist_sql()
+            self._learn(version, {str(name).lower() for name, *_ in found})
         raise AssertionError("the second try returns or raises")
 
     def _names(self, version: str) -> list[str]:
@@ -188,6 +188,11 @@ class Profile:
         if reason := self.refused(answers, level):
             raise SessionRefused(reason)
         return {"version": says, "database": database, "run": runs, **answers}
+
+
+def _not_set(error: Exception) -> SessionRefused:
+    reason = " ".join(str(part) for part in error.args[1:]) or type(error).__name__
+    return SessionRefused(f"this server does not let a session be set as a run needs it: {reason}")
 
 
 def plain(value: Any) -> str:
