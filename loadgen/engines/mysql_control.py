@@ -21,6 +21,7 @@ from loadgen.engines.mysql_refusals import LOST, errno_of, refusal
 from loadgen.engines.mysql_settings import Profile, Steps
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
+from loadgen.engines.network import explained
 from loadgen.errors import ClusterError, SessionRefused
 from loadgen.workload import Table
 
@@ -201,14 +202,14 @@ class MysqlControl:
 
     def _connected(self) -> "pymysql.Connection[Any]":
         """A connection; of several hosts to the first that takes writes."""
-        problem: Exception | None = None
+        problem: BaseException | None = None
         for member, within_s in in_turn(self._address):
             try:
                 connection = self._opened(member, within_s)
             except SessionRefused as refused:
                 raise SessionRefused(f"{self._where}: {refused}") from refused
-            except (pymysql.MySQLError, OSError, RuntimeError) as error:
-                problem = error
+            except (pymysql.MySQLError, OSError, RuntimeError, UnicodeError) as error:
+                problem = explained(error, member)
             else:
                 self._member = member
                 return connection

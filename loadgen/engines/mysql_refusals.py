@@ -1,6 +1,7 @@
 """What the operator is told when a server on the MySQL wire refuses something: one line, with what to do."""
 
 from loadgen.engines.engine import SCHEMA, Address
+from loadgen.engines.network import NameLookupError, TlsError
 from loadgen.errors import ClusterError
 
 LOST = {2006, 2013, 0}
@@ -19,8 +20,6 @@ def refusal(address: Address, where: str, error: BaseException) -> ClusterError:
     user = f"the user {address.user!r}" if address.user else "the user"
     text = str(error.args[1] if len(error.args) > 1 else error).splitlines()
     what = text[0] if text else type(error).__name__
-    if address.password:
-        what = what.replace(address.password, "***")
     if errno == _WRONG_PASSWORD:
         advice = f"refuses {user}: check the name and the password in the DSN"
     elif errno == _NO_DATABASE or (errno == _DATABASE_DENIED and f"'{address.database}'" in what):
@@ -30,6 +29,8 @@ def refusal(address: Address, where: str, error: BaseException) -> ClusterError:
         advice = f"does not let {user} do this ({what}): GRANT ALL PRIVILEGES ON {SCHEMA}.* TO {grantee}"
     elif errno == _TLS_DEMANDED:
         advice = "demands TLS: add ?ssl-mode=REQUIRED to the DSN"
+    elif isinstance(error, NameLookupError | TlsError):
+        advice = f"cannot be reached: {error}"
     elif errno in _UNREACHABLE or isinstance(error, OSError):
         advice = f"cannot be reached ({what}): check that it runs, and the host and port in the DSN"
     elif errno in LOST:

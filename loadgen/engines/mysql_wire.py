@@ -26,6 +26,7 @@ from loadgen.engines.mysql_outcomes import Rules, broken, outcome_of
 from loadgen.engines.mysql_settings import Profile, Steps
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
+from loadgen.engines.network import explained
 from loadgen.engines.watchdog import watchdog
 from loadgen.errors import ClusterError
 from loadgen.op import Stage
@@ -202,14 +203,14 @@ async def connect(
     def steps(version: str) -> Steps:
         return profile.steps(version, engine, level, run_id, in_schema=True)
 
-    problem: Exception | None = None
+    problem: BaseException | None = None
     for member, within_s in in_turn(address):
         question = "" if member is address else ask_writable
         try:
             driver, verified = await asyncio.wait_for(_opened(member, PROGRAM, steps, question), within_s)
             return MysqlConnection(driver, verified)
         except Exception as error:  # noqa: BLE001 - the next host may take it
-            problem = error
+            problem = explained(error, member)
     assert problem is not None
     raise problem
 

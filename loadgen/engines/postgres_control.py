@@ -18,6 +18,7 @@ from loadgen.engines.engine import (
     FinalReads,
 )
 from loadgen.engines.identity import ASK_POSTGRES_MARKERS, Identity, on_postgres_wire, untried
+from loadgen.engines.network import NameLookupError, TlsError
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
 from loadgen.engines.postgres_session import (
     POOL_WAIT_S,
@@ -330,10 +331,10 @@ def _refusal(address: Address, error: BaseException) -> str:
         return known[facts.sqlstate]
     if isinstance(error, TimeoutError):
         return f"PostgreSQL at {place} did not answer within {CONNECT_TIMEOUT_S} s: check host, port and firewall"
+    if isinstance(error, NameLookupError | TlsError):
+        return f"cannot connect to PostgreSQL at {place}: {said}"
     if isinstance(error, OSError):
         return f"cannot reach PostgreSQL at {place}: {said}; check that it runs there, and the DSN's host and port"
-    if address.password and address.password in said:
-        said = type(error).__name__
     return f"cannot connect to PostgreSQL at {place}: {said}; check the DSN and its parameters"
 
 
