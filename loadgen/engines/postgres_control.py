@@ -17,9 +17,13 @@ from loadgen.engines.engine import (
     Address,
     FinalReads,
 )
+from loadgen.engines.identity import ASK_POSTGRES_MARKERS, Identity, on_postgres_wire, untried
+from loadgen.engines.network import NameLookupError, TlsError
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
 from loadgen.engines.postgres_session import (
+    POOL_WAIT_S,
     control_settings,
+    pool_too_small,
     pooled,
     pools_transactions,
     refuse_pgpool,
@@ -185,25 +189,58 @@ class PostgresControl:
 
     def _run(self, work: Coroutine[Any, Any, T], within_s: float = CONTROL_LIMIT_S) -> T:
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(work, within_s))
+            answer = self._loop.run_until_complete(asyncio.wait_for(work, within_s))
         except DRIVER_ERRORS as error:
             facts = error_facts(error)
             what = facts.message or f"no answer within {within_s:g} s"
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
+        if self._connection is not None and self._connection.is_in_transaction():
+            raise ClusterError(
+                f"PostgreSQL at {_place(self._address)}: a transaction was left open that nobody here began: what was "
+                "answered is not committed"
+            )
+        return answer
 
     async def _open(self) -> None:
         self._connection = connection = await open_connection(self._address, CONTROL_NAME)
-        if await pooled(connection):
-            await self._refuse_pool()
-        self._verified = await asyncio.wait_for(
-            set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
-        )
+        try:
+            if await pooled(connection):
+                await self._refuse_pool()
+            self._verified = await asyncio.wait_for(
+                set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
+            )
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _identity(self) -> Identity:
+        fetch, markers = self._connection.fetch, []
+        banner = str((await fetch("SELECT version()"))[0][0])
+        with suppress(*DRIVER_ERRORS):
+            markers = [str(row[0]) for row in await fetch(ASK_POSTGRES_MARKERS)]
+        return on_postgres_wire(banner, markers)
+
+    async def _name_fork(self, error: BaseException) -> None:
+        """Raise ClusterError if the server is no PostgreSQL, which is why it answered with ``error``."""
+        with suppress(*DRIVER_ERRORS):
+            if fork := (await self._identity()).fork:
+                reason = str(error) or type(error).__name__
+                raise ClusterError(f"the server says that it is {fork}, not PostgreSQL, and can't be used: {reason}")
 
     async def _facts(self) -> dict[str, Any]:
+        fork = (await self._identity()).fork
+        if not fork:
+            return await self._looked_at("")
+        try:
+            return await self._looked_at(fork)
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _looked_at(self, fork: str) -> dict[str, Any]:
         fetch = self._connection.fetchval
         free = int(await fetch(_CONNECTIONS_FREE))  # before another one is opened, and lingers for a moment
         pooler = await self._refuse_pool()
-        banner = str(await fetch("SELECT version()"))
         if await fetch("SELECT pg_is_in_recovery()"):
             raise ClusterError(f"PostgreSQL at {_place(self._address)} is a standby: name the primary in the DSN")
         rows = await self._connection.fetch(
@@ -212,11 +249,12 @@ class PostgresControl:
         durability = dict(map(tuple, rows))
         return {
             "version": str(await fetch("SELECT current_setting('server_version')")),
-            "edition": "postgresql" if banner.startswith("PostgreSQL") and "-YB-" not in banner else banner.split()[0],
+            "edition": fork or "postgresql",
+            "fork": fork,
             "durability": durability,
             "verified": {**self._verified, **pooler},
             "connections_free": free,
-            "warnings": _warnings(durability),
+            "warnings": _warnings(durability) + [untried(fork, "PostgreSQL")] * bool(fork),
         }
 
     async def _refuse_pool(self) -> dict[str, str]:
@@ -227,8 +265,12 @@ class PostgresControl:
         except DRIVER_ERRORS as error:
             raise ClusterError(f"no second connection could be opened: {_refusal(self._address, error)}") from None
         try:
-            await refuse_transaction_pool(self._connection, other, place)
-            return await _pgpool(other, place)
+            pooler = await _pgpool(other, place)
+            if not pooler:
+                await refuse_transaction_pool(self._connection, other, place)
+            return pooler
+        except TimeoutError:
+            raise ClusterError(pool_too_small(place)) from None
         except DRIVER_ERRORS as error:
             if error_facts(error).sqlstate not in ("", LOST, "08P01"):
                 raise
@@ -247,11 +289,11 @@ class PostgresControl:
 async def _pgpool(connection: Any, place: str) -> dict[str, str]:
     """Pgpool's version, if that is what answers, and nothing else. Raises ClusterError if it does too much."""
     try:
-        await connection.execute("SHOW pool_version")
+        await asyncio.wait_for(connection.execute("SHOW pool_version"), POOL_WAIT_S)
     except DRIVER_ERRORS as error:
         if error_facts(error).lost:
             raise
-        return {}
+        return {}  # PostgreSQL does not know it
     wire = WireConnection(connection, {})
     names = ("load_balance_mode", "backend_clustering_mode", "memory_cache_enabled")
     try:
@@ -289,10 +331,10 @@ def _refusal(address: Address, error: BaseException) -> str:
         return known[facts.sqlstate]
     if isinstance(error, TimeoutError):
         return f"PostgreSQL at {place} did not answer within {CONNECT_TIMEOUT_S} s: check host, port and firewall"
+    if isinstance(error, NameLookupError | TlsError):
+        return f"cannot connect to PostgreSQL at {place}: {said}"
     if isinstance(error, OSError):
         return f"cannot reach PostgreSQL at {place}: {said}; check that it runs there, and the DSN's host and port"
-    if address.password and address.password in said:
-        said = type(error).__name__
     return f"cannot connect to PostgreSQL at {place}: {said}; check the DSN and its parameters"
 
 

@@ -66,10 +66,12 @@ async def try_lock(connection: Any, address: Address, run_id: str) -> Holder | N
 async def beat(connection: Any, run_id: str) -> None:
     """Renew the row of ``run_id``. Raises LockLost, or the driver's errors."""
     try:
-        done = await connection.execute(f"UPDATE {_LOCK} SET beaten_at = clock_timestamp() WHERE run_id = $1", run_id)
-        if done != "UPDATE 0":
-            return
-        rows = await connection.fetch(f"SELECT run_id FROM {_LOCK}")
+        # In a transaction of its own: what Pgpool answers to a write outside of one is not committed.
+        async with connection.transaction():
+            renew = f"UPDATE {_LOCK} SET beaten_at = clock_timestamp() WHERE run_id = $1"
+            if await connection.execute(renew, run_id) != "UPDATE 0":
+                return
+            rows = await connection.fetch(f"SELECT run_id FROM {_LOCK}")
     except DRIVER_ERRORS as error:
         if error_facts(error).sqlstate not in NOT_THERE:
             raise
@@ -80,8 +82,9 @@ async def beat(connection: Any, run_id: str) -> None:
 
 async def unlock(connection: Any, run_id: str) -> None:
     """Remove the row of ``run_id``, if there is one."""
-    if await connection.fetchval(f"SELECT to_regclass('{_LOCK}') IS NOT NULL"):
-        await connection.execute(f"DELETE FROM {_LOCK} WHERE run_id = $1", run_id)
+    async with connection.transaction():
+        if await connection.fetchval(f"SELECT to_regclass('{_LOCK}') IS NOT NULL"):
+            await connection.execute(f"DELETE FROM {_LOCK} WHERE run_id = $1", run_id)
 
 
 async def prepare(connection: Any, address: Address, run_id: str, tables: Sequence[Table]) -> None:

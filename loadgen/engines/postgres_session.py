@@ -131,14 +131,8 @@ async def refuse_transaction_pool(connection: Any, other: Any, place: str) -> No
     one that ``connection`` was given before, or not the last in its queue.
     """
     pids = [await _within(connection.fetchval(_PID)) for _ in range(2)]
-    try:
-        await _within(other.execute("BEGIN"))
-        held = await _within(other.fetchval(_PID))
-    except TimeoutError:
-        raise ClusterError(
-            f"the pooler at {place} gave a second session no connection within {POOL_WAIT_S:g} s: its pool is too "
-            "small for a run (PgBouncer: default_pool_size, max_db_connections)"
-        ) from None
+    await _within(other.execute("BEGIN"))
+    held = await _within(other.fetchval(_PID))
     shared = held in pids
     if not shared:
         try:
@@ -170,6 +164,14 @@ def refuse_pgpool(settings: Mapping[str, str], nodes: int, place: str) -> None:
             f"Pgpool at {place} runs each write on {nodes} servers by itself (backend_clustering_mode = {mode}): that "
             "was never tried; connect to a PostgreSQL directly"
         )
+
+
+def pool_too_small(place: str) -> str:
+    """The refusal of a pool that has no second connection for us."""
+    return (
+        f"the pooler at {place} gave a second session no connection within {POOL_WAIT_S:g} s: its pool is too small "
+        "for a run (PgBouncer: default_pool_size, max_db_connections)"
+    )
 
 
 def pools_transactions(place: str) -> str:

@@ -133,6 +133,8 @@ class WireConnection(asyncio.Protocol):
 
     def begin(self) -> Awaitable[None]:
         """Start a transaction, at the session's isolation level."""
+        if not self._idle:
+            self._end(UnreadableAnswerError("a transaction was open that nobody here began"))
         if self._merge:
             self._ahead.append(self._begin)
             return _nothing()
