@@ -109,7 +109,7 @@ def open_run(run_dir: Path) -> StoredRun:
 
 
 def _offered(run: StoredRun) -> Offered:
-    """What was offered, for the figures; of a run whose files say what no run says, what its history tells by itself."""
+    """What was offered, for the figures; where the files say what no run says, what the history tells by itself."""
     try:
         return offered(run.history.processes, run.plan, mapping(run.facts.get("workload")), run.load)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
