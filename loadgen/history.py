@@ -226,6 +226,12 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
     if unlisted:
         told = ", ".join(unlisted[:3]) + (" and others" if len(unlisted) > 3 else "")
         history.warnings.append(f"streams that the run does not say it wrote, judged where they are sound: {told}")
+    _sort(history, directory, streams)
+    return history
+
+
+def _sort(history: History, directory: Path, streams: Mapping[str, Stream]) -> None:
+    """Put each stream where it belongs, by its name."""
     for name, stream in streams.items():
         if name.startswith("final.") and stream.problem:
             continue  # A part of a table would look like a database that lost the rest.
@@ -240,7 +246,6 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
             history.problems.append(
                 f"{directory / name}{SUFFIX} has no invoked stream beside it: its ops are not judged"
             )
-    return history
 
 
 def _paths(directory: Path) -> list[Path]:
