@@ -61,7 +61,11 @@ def of_strings(values: Sequence[str]) -> Any:
 
 def of_touched(values: Sequence[tuple[int, ...]]) -> Any:
     """A TOUCHED array of flat triples."""
-    flat = np.fromiter(itertools.chain.from_iterable(values), dtype=np.int64)
+    try:
+        flat = np.fromiter(itertools.chain.from_iterable(values), dtype=np.int64)
+    except (TypeError, OverflowError):
+        # A version that somebody set to NULL or below zero (which the MySQL wire tells as unsigned).
+        flat = np.array([_signed(value) for triples in values for value in triples], dtype=np.int64)
     columns = np.ascontiguousarray(flat.reshape(-1, 3).T)
     children = [of_numbers(column, _INT64) for column in columns]
     struct = pa.StructArray.from_buffers(_TOUCH, columns.shape[1], [None], children=children)
@@ -69,6 +73,25 @@ def of_touched(values: Sequence[tuple[int, ...]]) -> Any:
     np.cumsum(np.fromiter(map(len, values), dtype=np.int32, count=len(values)), out=offsets[1:])
     offsets //= 3
     return pa.ListArray.from_buffers(TOUCHED, len(values), [None, pa.py_buffer(offsets)], children=[struct])
+
+
+def of_nothing(arrow_type: Any) -> Any:
+    """An array of that type without values."""
+    nothing = pa.py_buffer(b"")
+    if pa.types.is_list(arrow_type):
+        children = [of_nothing(arrow_type.value_type)]
+        return pa.Array.from_buffers(arrow_type, 0, [None, pa.py_buffer(bytes(4))], children=children)
+    if pa.types.is_struct(arrow_type):
+        children = [of_nothing(arrow_type.field(index).type) for index in range(arrow_type.num_fields)]
+        return pa.Array.from_buffers(arrow_type, 0, [None], children=children)
+    if pa.types.is_string(arrow_type):
+        return pa.Array.from_buffers(arrow_type, 0, [None, pa.py_buffer(bytes(4)), nothing])
+    return pa.Array.from_buffers(arrow_type, 0, [None, nothing])
+
+
+def _signed(value: Any) -> int:
+    """The 64 bits of ``value`` as a signed number; the least one for what is no number."""
+    return (value + 2**63) % 2**64 - 2**63 if isinstance(value, int) else -(2**63)
 
 
 def to_touched(arrays: Sequence[Any]) -> dict[str, NDArray[Any]]:

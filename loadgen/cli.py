@@ -14,8 +14,10 @@ from typing import Any
 
 from loadgen.errors import LoadgenError, StoreError
 from loadgen.report.listing import as_markdown, as_text, listing
+from loadgen.report.stored import read_summary
 from loadgen.report.terminal import coloured, render
 from loadgen.run_directory import LATEST, RUNS, RunDirectory, find_run, read_json, run_directories
+from loadgen.untrusted import one_line
 
 EXIT_USAGE = 2
 LAZY_COMMANDS = {
@@ -80,12 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = command(options)
         sys.stdout.flush()
     except LoadgenError as error:
-        print(f"loadgen: {error}", file=sys.stderr)
+        print(f"loadgen: {one_line(str(error))}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:
         # Nobody reads any more; Python would complain again when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
+    except OSError as error:
+        # Of a file of the user's: a name that is too long, a directory without the right to look into it.
+        print(
+            f"loadgen: {one_line(f'{error.filename}: {error.strerror}' if error.filename else str(error))}",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
     except KeyboardInterrupt:
         return 130
     return code
@@ -117,7 +126,7 @@ def report(options: argparse.Namespace) -> int:
         raise StoreError(
             f"{run.path} has no summary: the run goes on, or was killed; judge it: loadgen check {run.path}"
         )
-    _show(options, run, read_json(run.summary))
+    _show(options, run, read_summary(run.summary))
     return 0
 
 
@@ -142,7 +151,13 @@ def _show(options: argparse.Namespace, run: RunDirectory, summary: Mapping[str, 
         print(json.dumps(summary, indent=2, default=_plain))
         return
     plan_facts = read_json(run.plan) if run.plan.exists() else {}
-    text = render(summary, plan_facts, run_dir=str(run.path))
+    try:
+        text = render(summary, plan_facts, run_dir=str(run.path))
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        # render takes any keys to be missing; values of other types are no run's.
+        raise StoreError(
+            f"{run.path}: its files hold values that no run wrote ({type(error).__name__}: {error})"
+        ) from None
     wants_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(coloured(text) if wants_colour else text, end="")
 

@@ -10,19 +10,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numpy.typing import NDArray
+import numpy as np
 
-from loadgen.errors import LoadgenError
-from loadgen.history import read_history, write_final, write_json
+from loadgen.engines.engine import FinalReads
+from loadgen.errors import LoadgenError, StoreError
+from loadgen.history import write_final, write_json
 from loadgen.judge import exit_code, judge
 from loadgen.report.terminal import render
 from loadgen.run_directory import RunDirectory, read_json
+from loadgen.stored_run import open_run, plan_checksum
 from loadgen.workload import Table
 
 EXIT_OWN_ERROR = 1
 
 Answer = TypeVar("Answer")
-Columns = Mapping[str, NDArray[Any]]
 
 
 class Conclusion:
@@ -35,14 +36,29 @@ class Conclusion:
         self._problems: list[str] = []
         self._summary: dict[str, Any] = {}
         run.reserve.unlink(missing_ok=True)
+        self._run_id = ""
+        self._try("plan.json was not read", self._read_plan)
         self._store(run.load, load)
 
-    def final_reads(self, tables: tuple[Table, ...], read: Callable[[], Mapping[str, Columns]]) -> None:
-        """Take the final reads by ``read`` and store them, all or none; without them no verdict is valid."""
+    def final_reads(self, tables: tuple[Table, ...], read: Callable[[], FinalReads]) -> None:
+        """Take the final reads by ``read`` and store them table by table; without all of them no verdict is valid."""
         before = len(self._problems)
-        self._try("the final reads were not taken", lambda: _store_final(self._run.history, tables, read()))
+        found = self._try("the final reads were not taken", read)
+        streams = self._load.setdefault("streams", {})
+        if found is not None:
+            for table in tables:
+                self._try(
+                    f"the final read of {table.name} is not there",
+                    lambda table=table: self._store_final(table, found, streams),  # type: ignore[misc]
+                )
         self._load["final_reads"] = "; ".join(self._problems[before:])
         self._store(self._run.load, self._load)
+
+    def interfered(self, reason: str) -> None:
+        """Say that somebody else worked on the run's tables meanwhile, if ``reason`` tells why: it proves nothing."""
+        if reason:
+            self._load["interference"] = [reason]
+            self._store(self._run.load, self._load)
 
     def judge(self) -> str:
         """The verdict on what is stored: ``valid``, ``invalid`` or ``unknown``."""
@@ -52,6 +68,8 @@ class Conclusion:
 
     def stopped(self, stop: Callable[[], str]) -> None:
         """Stop the servers by ``stop``, which answers the command that starts them again if their data was kept."""
+        # What they write at their end, their logs say, may fill the disk.
+        self._store(self._run.summary, self._summary)
         kept = self._try("the servers were not stopped in order", stop)
         if kept:
             self._summary["kept"] = kept
@@ -62,14 +80,44 @@ class Conclusion:
         self._try("seconds.csv was not written", lambda: _write_seconds(self._run))
         summary["warnings"] = known + self._problems
         self._store(self._run.summary, summary)
-        summary["warnings"] = known + self._problems
+        # What was not written comes first: on the terminal there is room for a few.
+        summary["warnings"] = self._problems[::-1] + known
         report = self._try("the report was not made", self._report)
         return {
             "exit_code": self._exit_code(),
             "verdict": summary["verdict"],
             "report": report or f"{summary['verdict'].upper()}: {'; '.join(self._problems)}\n",
             "run_dir": str(self._run.path),
+            "reason": str(summary.get("unknown") or summary.get("exit_reason") or ""),
+            "found": [
+                {name: check[name] for name in ("name", "anomalies", "witnesses")}
+                for check in summary.get("checks", ())
+                if check["anomalies"]
+            ],
         }
+
+    def _store_final(self, table: Table, found: FinalReads, streams: dict[str, Any]) -> None:
+        """Store one table, and list its stream in ``streams``: one that was dropped as an empty one that says so.
+
+        Raises LoadgenError if it was not read.
+        """
+        facts = {"run_id": self._run_id}
+        columns: Mapping[str, Any]
+        if table.name in found:
+            columns = found[table.name]
+        elif table.name in found.gone:
+            facts["gone"] = found.gone[table.name]
+            columns = {name: np.empty(0, object if kind == "string" else kind) for name, kind in table.final.items()}
+        else:
+            raise StoreError(found.unread.get(table.name, "it was not read"))
+        stored = write_final(self._run.history, table.name, columns, table.final, facts)
+        streams[f"final.{table.name}"] = stored.to_json()
+        if gone := facts.get("gone"):
+            raise StoreError(f"there is no such table any more ({gone}), and it is judged as an empty one")
+
+    def _read_plan(self) -> None:
+        self._load["plan_checksum"] = plan_checksum(self._run.plan)
+        self._run_id = str(read_json(self._run.plan).get("run_id", ""))
 
     def _report(self) -> str:
         plan_facts = read_json(self._run.plan) if self._run.plan.exists() else {}
@@ -95,18 +143,8 @@ class Conclusion:
         return None
 
 
-def _store_final(history: Path, tables: tuple[Table, ...], found: Mapping[str, Columns]) -> None:
-    try:
-        for table in tables:
-            write_final(history, table.name, found[table.name], table.final)
-    except BaseException:
-        # Half of the tables would look like a database that lost the others.
-        for path in history.glob("final.*.arrows"):
-            path.unlink(missing_ok=True)
-        raise
-
-
 def _write_seconds(run: RunDirectory) -> None:
     from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
 
-    write_seconds(read_history(run.history), read_json(run.plan), run.seconds)
+    stored = open_run(run.path)
+    write_seconds(stored.offered.processes, stored.facts, run.seconds, stored.load.get("sessions") or ())

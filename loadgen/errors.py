@@ -3,6 +3,8 @@
 LoadgenError
 ├── PlanError      an option, or a combination of options, that cannot be run (exit 2)
 ├── ClusterError   a server that cannot be started, reached or used (exit 2)
+│   ├── SessionRefused   a session that is not what the run needs it to be
+│   └── LockLost         the run's lock on its server is another run's, or gone
 └── StoreError     a run directory or history that cannot be written or read
 
 Database errors are not exceptions here: an engine turns them into outcomes (engines/engine.py).
@@ -19,6 +21,14 @@ class PlanError(LoadgenError):
 
 class ClusterError(LoadgenError):
     """A cluster that cannot be started, reached, or safely used."""
+
+
+class SessionRefused(ClusterError):  # noqa: N818 - what happened, as the load names it
+    """A load session that was opened and is not used: another database, level or setting, or another run's tables."""
+
+
+class LockLost(ClusterError):  # noqa: N818
+    """The row that says whose run the server serves is no longer this run's: another has taken it, or it is gone."""
 
 
 class StoreError(LoadgenError):

@@ -8,33 +8,40 @@ A run directory holds, under ``history/``:
 - ``faults.arrows``: what was done to the cluster, and when.
 - ``final.TABLE.arrows``: what the tables held when all was quiet.
 
-A stream that was closed ends in Arrow's end-of-stream marker; one without it was cut, by a crash or a full disk. A
-load process that ended in order says so by a last CLOSED row whose number is the first one that it never started.
+Each batch of a stream is sealed, and so is its end (stream.py): one without an end was cut, by a crash or a full disk.
+A load process that ended in order says so by a last CLOSED row whose number is the first one that it never started.
+Streams of other names are a later version's: they are passed over with a warning.
 """
 
-import contextlib
-import errno
-import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from loadgen.arrays import TOUCHED, numpy_type, of_numbers, of_small, of_strings, of_touched, to_numpy, to_touched
-from loadgen.clock import ClockOrigin, clock_origin
+from loadgen.arrays import TOUCHED, of_numbers, of_small, of_strings, of_touched
+from loadgen.clock import ClockOrigin
 from loadgen.errors import StoreError
 from loadgen.op import Completion, Outcome
+from loadgen.stream import END_OF_STREAM as END_OF_STREAM
+from loadgen.stream import Columns as Columns
+from loadgen.stream import Sealed, Stream, arrow_type, no_rows
+from loadgen.stream import StreamWriter as StreamWriter
+from loadgen.stream import read_stream as read_stream
+from loadgen.stream import table_batch as table_batch
 
-Columns = dict[str, NDArray[Any]]
-
-FORMAT = "loadgen-history-1"
-END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+SUFFIX = ".arrows"
+MOST_STREAMS = 50_000
+"""More files are not the history of a run."""
+LATEST_NS = 2**62
+"""A later instant is shown by no clock, and sums of two times stay below 2^63."""
+_KNOWN = re.compile(r"final\..+|faults|.+\.(?:invoked|ops)", re.DOTALL)
 
 ROW_TRY, ROW_DONE, ROW_CLOSED = 0, 1, 2
 """What a row of an ops stream is: a failed try that was retried, an op's end, or the process's own end."""
@@ -52,17 +59,10 @@ _OPS_TYPES: Mapping[str, str] = {
     "tries": "int32",
     "stage": "uint8",
 }
-_ARROW: Mapping[str, Any] = {
-    "uint8": pa.uint8(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-}
 OPS_SCHEMA = pa.schema(
-    [(name, _ARROW[kind]) for name, kind in _OPS_TYPES.items()] + [("code", pa.string()), ("touched", TOUCHED)]
+    [(name, arrow_type(kind)) for name, kind in _OPS_TYPES.items()] + [("code", pa.string()), ("touched", TOUCHED)]
 )
-_INT32, _INT64 = _ARROW["int32"], _ARROW["int64"]
+_INT32, _INT64 = pa.int32(), pa.int64()
 FAULT_SCHEMA = pa.schema([("at", pa.int64()), ("fault", pa.string()), ("node", pa.string()), ("act", pa.string())])
 
 
@@ -95,64 +95,6 @@ def ops_batch(rows: Sequence[Completion], types: Sequence[int] | None = None) ->
     return pa.RecordBatch.from_arrays(arrays, schema=OPS_SCHEMA)
 
 
-def table_batch(columns: Mapping[str, NDArray[Any]], types: Mapping[str, str]) -> Any:
-    """The record batch of numpy columns, of the Arrow types that ``types`` names (int64, int32, uint8, string)."""
-    schema = pa.schema([(name, _ARROW[kind]) for name, kind in types.items()])
-    arrays = [
-        of_strings([str(value) for value in columns[name]])
-        if kind == "string"
-        else of_numbers(np.ascontiguousarray(columns[name], dtype=kind), _ARROW[kind])
-        for name, kind in types.items()
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-class StreamWriter:
-    """Appends record batches to one Arrow IPC stream. Raises StoreError once the disk will take no more."""
-
-    def __init__(self, path: Path, schema: Any, facts: Mapping[str, str] | None = None) -> None:
-        origin = clock_origin()
-        metadata = {"format": FORMAT, **{name: str(value) for name, value in asdict(origin).items()}, **(facts or {})}
-        self.path = path
-        self._schema = schema
-        try:
-            # Unbuffered, and never over another history: what was written is in the operating system's hands.
-            self._file = path.open("xb", buffering=0)
-        except OSError as error:
-            raise StoreError(f"cannot write the history {path}: {error.strerror or error}") from error
-        self._append(schema.with_metadata(metadata).serialize())
-
-    def write(self, batch: Any) -> None:
-        """Append one batch. After a StoreError nothing more may be written."""
-        assert batch.schema.equals(self._schema), f"{self.path} holds other columns than {batch.schema.names}"
-        self._append(batch.serialize())
-
-    def close(self, *, complete: bool = True) -> None:
-        """End the stream; with ``complete`` false without its marker, so that a reader knows that it was cut."""
-        if self._file.closed:
-            return
-        if complete:
-            with contextlib.suppress(StoreError):
-                self._append(END_OF_STREAM)
-        self._file.close()
-
-    def _append(self, message: Any) -> None:
-        """Append one whole message of the stream: pyarrow's own writer would make a call for each of its parts."""
-        left = memoryview(message)
-        try:
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-            raise StoreError(f"cannot write the history {self.path}: {reason}") from error
-
-    def __enter__(self) -> "StreamWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.close(complete=error is None)
-
-
 class HistoryWriter:
     """Writes the two streams of one load process."""
 
@@ -160,10 +102,12 @@ class HistoryWriter:
         self, directory: Path, process: str, invoked_types: Mapping[str, str], facts: Mapping[str, str]
     ) -> None:
         self._types = invoked_types
-        schema = pa.schema([(name, _ARROW[kind]) for name, kind in invoked_types.items()])
+        schema = pa.schema([(name, arrow_type(kind)) for name, kind in invoked_types.items()])
         facts = {"load_process": process, **facts}
-        self._invoked = StreamWriter(directory / f"{process}.invoked.arrows", schema, facts)
-        self._ops = StreamWriter(directory / f"{process}.ops.arrows", OPS_SCHEMA, facts)
+        self._invoked = StreamWriter(directory / f"{process}.invoked{SUFFIX}", schema, facts)
+        self._ops = StreamWriter(directory / f"{process}.ops{SUFFIX}", OPS_SCHEMA, facts)
+        self.written = 0
+        """How many rows of tries and ends have been written."""
 
     def invoked(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Write a block of numbers. Only after it returns may any of them be started."""
@@ -172,6 +116,7 @@ class HistoryWriter:
     def batch(self, batch: Any) -> None:
         """Append a batch made by ``ops_batch``."""
         self._ops.write(batch)
+        self.written += batch.num_rows
 
     def closed(self, next_number: int) -> None:
         """Say that this process has ended in order, and never started ``next_number`` or a later one it was handed."""
@@ -182,6 +127,11 @@ class HistoryWriter:
         """End both streams."""
         self._invoked.close()
         self._ops.close()
+
+    @property
+    def sealed(self) -> dict[str, Sealed]:
+        """What both streams hold so far, by their names."""
+        return {stream.path.name.removesuffix(SUFFIX): stream.sealed for stream in (self._invoked, self._ops)}
 
 
 @dataclass(slots=True)
@@ -198,7 +148,7 @@ class LoadProcess:
     ops: Columns
     tries: Columns
     closed_at: int | None
-    """The first number that it never started, or None if it died."""
+    """The first number that it never started; None if it died, or if its streams are not whole."""
 
 
 @dataclass(slots=True)
@@ -214,111 +164,135 @@ class History:
     faults: Columns = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     damaged: set[str] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
+    """What was passed over, one sentence each."""
+    torn: dict[str, str] = field(default_factory=dict)
+    """Those of ``problems`` that are no more than a missing end, by the load process whose stream it is."""
+    sealed: dict[str, Sealed | None] = field(default_factory=dict)
+    """What the seals of each stream vouch for, by its name; None for an older version's, which has none."""
 
 
-def write_final(directory: Path, table: str, columns: Mapping[str, NDArray[Any]], types: Mapping[str, str]) -> None:
-    """Write what ``table`` held at the end, in one stream."""
+def write_final(
+    directory: Path,
+    table: str,
+    columns: Mapping[str, NDArray[Any]],
+    types: Mapping[str, str],
+    facts: Mapping[str, str] | None = None,
+) -> Sealed:
+    """Write what ``table`` held at the end, in one stream, with ``facts`` about it in its header; what it holds now.
+
+    Raises StoreError, and leaves nothing then.
+    """
     batch = table_batch(columns, types)
-    with StreamWriter(directory / f"final.{table}.arrows", batch.schema) as stream:
-        stream.write(batch)
+    path = directory / f"final.{table}{SUFFIX}"
+    try:
+        with StreamWriter(path, batch.schema, facts) as stream:
+            stream.write(batch)
+    except BaseException:
+        # A part of a table would look like a database that lost the rest.
+        path.unlink(missing_ok=True)
+        raise
+    return stream.sealed
 
 
-def read_history(directory: Path) -> History:
+def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] | None = None) -> History:
     """Read everything under ``directory``. What is whole is returned, what is not is named in ``problems``.
 
-    Raises StoreError only where there is no history at all.
+    A stream that says it is of another run than ``run_id`` is a problem. ``listed`` are the streams that the run says
+    it wrote: of others, what is not sound is passed over with a warning, what is sound is read with one. Raises
+    StoreError only where there is no history at all.
     """
-    paths = sorted(directory.glob("*.arrows")) if directory.is_dir() else []
-    if not paths:
-        raise StoreError(f"{directory} holds no history (no .arrows file)")
     history = History()
     streams: dict[str, Stream] = {}
-    for path in paths:
+    unlisted: list[str] = []
+    for path in _paths(directory):
+        name = path.name.removesuffix(SUFFIX)
+        if not _KNOWN.fullmatch(name):
+            history.warnings.append(f"{path} is no stream that this version knows: it is passed over")
+            continue
         stream = read_stream(path)
-        history.problems += stream.problems
-        streams[path.name.removesuffix(".arrows")] = stream
-        if stream.problems:
-            history.damaged.add(path.name.removesuffix(".arrows"))
+        _refuse_foreign(stream, path, run_id)
+        history.sealed[name] = stream.sealed
+        if listed is not None and name not in listed:
+            unlisted.append(f"{name} ({stream.problem})" if stream.problem else name)
+            if stream.problem:
+                continue
+        streams[name] = stream
+        if stream.problem:
+            history.problems.append(stream.problem)
+            history.damaged.add(name)
+            if stream.torn and _process_of(name):
+                history.torn[stream.problem] = _process_of(name)
+    if unlisted:
+        told = ", ".join(unlisted[:3]) + (" and others" if len(unlisted) > 3 else "")
+        history.warnings.append(f"streams that the run does not say it wrote, judged where they are sound: {told}")
+    _sort(history, directory, streams)
+    return history
+
+
+def _sort(history: History, directory: Path, streams: Mapping[str, Stream]) -> None:
+    """Put each stream where it belongs, by its name."""
     for name, stream in streams.items():
+        if name.startswith("final.") and stream.problem:
+            continue  # A part of a table would look like a database that lost the rest.
         if name.startswith("final."):
             history.final[name.removeprefix("final.")] = stream.columns
             history.final_facts[name.removeprefix("final.")] = stream.facts
         elif name == "faults":
             history.faults = stream.columns
         elif name.endswith(".invoked"):
-            ops = streams.get(name.removesuffix(".invoked") + ".ops")
-            if ops is None:
-                history.problems.append(f"{directory / name}.arrows has no ops stream beside it")
-            _add_process(history, directory, name.removesuffix(".invoked"), stream, ops)
-        elif name.removesuffix(".ops") + ".invoked" not in streams:
+            _add_process(history, directory, _process_of(name), stream, streams.get(_process_of(name) + ".ops"))
+        elif _process_of(name) + ".invoked" not in streams:
             history.problems.append(
-                f"{directory / name}.arrows has no invoked stream beside it: its ops are not judged"
+                f"{directory / name}{SUFFIX} has no invoked stream beside it: its ops are not judged"
             )
-    return history
 
 
-@dataclass(slots=True)
-class Stream:
-    """One stream as read: its columns, the facts in its header, and what is wrong with it."""
-
-    columns: Columns
-    facts: Mapping[str, str]
-    problems: list[str]
-
-
-def read_stream(path: Path) -> Stream:
-    """Read one stream as far as it is whole. Never raises on what the file holds: that is told in ``problems``."""
-    batches: list[Any] = []
-    schema: Any = None
-    problem = ""
+def _paths(directory: Path) -> list[Path]:
     try:
-        with pa.memory_map(str(path), "r") as source:
-            size = source.size()
-            tail = source.read_at(len(END_OF_STREAM), size - len(END_OF_STREAM)) if size >= len(END_OF_STREAM) else b""
-            source.seek(0)
-            reader = pa.ipc.open_stream(source)
-            schema = reader.schema
-            end = source.tell()
-            for batch in reader:
-                batch.validate(full=True)
-                batches.append(batch)
-                end = source.tell()
-        # The marker may stand by chance at the end of what was cut, so the last batch must end right before it.
-        if tail != END_OF_STREAM or end + len(END_OF_STREAM) != size:
-            problem = f"{path} was cut short: it has no end-of-stream marker"
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
-        problem = f"{path} is truncated or not a history of loadgen: {_reason(error)}"
-    problems = [problem] if problem else []
-    try:
-        facts = _facts(schema)
-        return Stream(_columns(schema, batches) if facts else {}, facts, problems)
-    except (pa.ArrowException, ValueError) as error:
-        return Stream({}, {}, [*problems, f"{path} is not a history of loadgen: {_reason(error)}"])
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX))
+    except OSError as error:
+        raise StoreError(f"{directory} holds no history: {error.strerror or error}") from error
+    if not 0 < len(names) <= MOST_STREAMS:
+        raise StoreError(
+            f"{directory} holds {f'{len(names):,} streams' if names else f'no history (no {SUFFIX} file)'}"
+        )
+    return [directory / name for name in names]
 
 
-def _facts(schema: Any) -> Mapping[str, str]:
-    """The facts in a stream's header; empty where there is no header. Raises ValueError if it is not one of ours."""
-    if schema is None:
-        return {}
-    facts = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    if facts.get("format") != FORMAT:
-        raise ValueError(f"its format is {facts.get('format', 'not said')}, not {FORMAT}")
-    foreign = [column.name for column in schema if column.type not in (*_ARROW.values(), TOUCHED)]
+def _process_of(name: str) -> str:
+    """Which load process a stream is of; empty for final reads and faults."""
+    process, _, what = name.rpartition(".")
+    return process if what in ("invoked", "ops") else ""
+
+
+def _refuse_foreign(stream: Stream, path: Path, run_id: str) -> None:
+    """Trust nothing of a stream that says it is another run's, or another stream of this one."""
+    name = path.name.removesuffix(SUFFIX)
+    told, told_name = stream.facts.get("run_id", ""), stream.facts.get("stream", "")
+    foreign = f"of another run, {told}" if run_id and told and told != run_id else ""
+    foreign = foreign or (f"the stream {told_name} in the place of another" if told_name not in ("", name) else "")
     if foreign:
-        raise ValueError(f"its columns {', '.join(foreign)} are of other types")
-    return facts
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        stream.problem, stream.torn, stream.columns = f"{path} is {foreign}", False, {}
 
 
 def _add_process(history: History, directory: Path, name: str, invoked: Stream, ops: Stream | None) -> None:
-    columns = ops.columns if ops is not None and ops.columns else _columns(OPS_SCHEMA, [])
-    expected = _columns(OPS_SCHEMA, [])
-    wrong = [column for column, empty in expected.items() if getattr(columns.get(column), "dtype", None) != empty.dtype]
-    if wrong or "number" not in invoked.columns:
-        history.problems.append(f"{directory / name}.*.arrows lacks the columns {', '.join(wrong or ['number'])}")
+    columns = ops.columns if ops is not None and ops.columns else no_rows(OPS_SCHEMA)
+    numbered = getattr(invoked.columns.get("number"), "dtype", None) == np.int64
+    fault = (
+        "has no ops stream beside it"
+        if ops is None
+        else "lacks the column number"
+        if not numbered and not invoked.problem
+        else _fault(columns)
+    )
+    whole = not fault and ops is not None and not (invoked.problem or ops.problem)
+    if fault:
+        history.problems.append(f"{directory / name}.invoked{SUFFIX} {fault}")
+        history.damaged |= {f"{name}.ops"}
+        columns = no_rows(OPS_SCHEMA)
+    if not numbered:
         return
     kinds = columns["type"]
     closed = columns["number"][kinds == ROW_CLOSED]
@@ -330,15 +304,30 @@ def _add_process(history: History, directory: Path, name: str, invoked: Stream, 
             invoked=invoked.columns,
             ops=_select(columns, kinds == ROW_DONE),
             tries=_select(columns, kinds == ROW_TRY),
-            closed_at=int(closed[-1]) if len(closed) else None,
+            closed_at=int(closed[-1]) if len(closed) and whole else None,
         )
     )
+
+
+def _fault(ops: Columns) -> str:
+    """What is wrong with the columns of an ops stream; empty if a run can have written them."""
+    expected = no_rows(OPS_SCHEMA)
+    wrong = [name for name, empty in expected.items() if getattr(ops.get(name), "dtype", None) != empty.dtype]
+    if wrong or len(ops) != len(expected):
+        return f"and the ops beside it lack the columns {', '.join(wrong) or 'of this version'}"
+    if len(ops["type"]) and int(ops["type"].max()) > ROW_CLOSED:
+        return "and the ops beside it hold rows of an unknown type"
+    for name in ("due", "sent", "done"):
+        times = ops[name]
+        if len(times) and not 0 <= int(times.min()) <= int(times.max()) <= LATEST_NS:
+            return f"and the ops beside it hold a time ({name}) that no clock shows"
+    return ""
 
 
 def _origin(facts: Mapping[str, str]) -> ClockOrigin:
     """Whose clock a stream's times are of. Without a boot id nothing can be ordered against another process."""
     wall_ns, monotonic_ns = (facts.get(name, "") for name in ("wall_ns", "monotonic_ns"))
-    if not (wall_ns.isdigit() and monotonic_ns.isdigit()):
+    if not all(re.fullmatch("[0-9]{1,19}", text) and int(text) <= LATEST_NS for text in (wall_ns, monotonic_ns)):
         return ClockOrigin("", "", 0, 0)
     return ClockOrigin(facts.get("host", ""), facts.get("boot_id", ""), int(wall_ns), int(monotonic_ns))
 
@@ -355,22 +344,6 @@ def _select(columns: Columns, mask: NDArray[np.bool_]) -> Columns:
         "touched_start": np.concatenate(([0], np.cumsum(lengths[mask]))),
         **{name: columns[name][touched] for name in ("touched_row", "touched_read", "touched_wrote")},
     }
-
-
-def _columns(schema: Any, batches: Sequence[Any]) -> Columns:
-    columns: Columns = {}
-    for index, column in enumerate(schema):
-        arrays = [batch.column(index) for batch in batches]
-        if column.type == TOUCHED:
-            columns |= to_touched(arrays)
-        elif pa.types.is_string(column.type):
-            # Error codes are few: as objects, equal codes are one string.
-            texts = itertools.chain.from_iterable(array.to_pylist() for array in arrays)
-            columns[column.name] = np.array([known or "" for known in texts], dtype=object)
-        else:
-            parts = [to_numpy(array) for array in arrays]
-            columns[column.name] = np.concatenate(parts) if parts else np.empty(0, numpy_type(column.type))
-    return columns
 
 
 def write_json(path: Path, value: Any) -> None:

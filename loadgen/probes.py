@@ -46,6 +46,7 @@ class Answer(IntEnum):
     """The account to transfer from held too little: rolled back."""
 
 
+REFUSALS = (Answer.INSUFFICIENT,)
 ANSWER_NAMES = tuple(answer.name.lower() for answer in Answer)
 _SLOTS = tuple(f"{column}_{slot}" for slot in range(MICRO_OPS) for column in ("act", "key"))
 TRANSACTION_COLUMNS: Mapping[str, str] = {

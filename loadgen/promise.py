@@ -29,6 +29,23 @@ PROBES = ("append", "register", "bank", "longfork")
 """The workloads whose verdict is this check's."""
 
 
+def real_time_reads(cluster: Mapping[str, Any], address: Mapping[str, Any]) -> bool:
+    """Whether a cluster (plan.json's ``cluster`` and ``address``) documents that all acknowledged is seen from then on.
+
+    One node does. So do several that agree before they acknowledge, whichever of them goes on after a failure. A group
+    or a standby that applies later does not, nor several hosts of which nobody said how they replicate.
+    """
+    replication = cluster.get("replication")
+    kind = str(replication.get("kind", "")) if isinstance(replication, dict) else ""
+    if kind.startswith("synchronous standbys"):
+        return str(replication.get("synchronous_commit", "")) in ("on", "remote_apply")  # type: ignore[union-attr]
+    if kind:
+        return kind.startswith(("Raft", "one server"))
+    several = "," in str(address.get("host") or "")
+    nodes = cluster.get("nodes")
+    return not several and not (isinstance(nodes, int) and nodes > 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """The documented model of a run, and what was found of it."""
@@ -77,8 +94,7 @@ def promised(
 
     With a ``doubt`` about the history, what proves nothing is unknown.
     """
-    model = NEAREST.get(documented, documented)
-    model = model if model in MODELS else "read-committed"
+    model = _known(documented)
     asked = {*models, model}
     try:
         judgement = (
@@ -86,11 +102,26 @@ def promised(
         )
     except StoreError as error:
         judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or str(error)
+    except Exception as error:  # noqa: BLE001 - what a damaged history holds is undecided, and no traceback
+        why = f"its transactions could not be judged: {type(error).__name__}: {error}"
+        judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or why
     if doubt:
         for name, answer in judgement.answers.items():
             if answer.verdict == Verdict.VALID:
                 judgement.answers[name] = Answer(Verdict.UNKNOWN, (), doubt)
     return Promise(model, judgement)
+
+
+def undecided(documented: str, doubt: str) -> Promise:
+    """The promise of a run that cannot be judged at all."""
+    answers = {name: Answer(Verdict.UNKNOWN, (), doubt) for name in (*MODELS, _known(documented))}
+    return Promise(_known(documented), Judgement(answers))
+
+
+def _known(documented: str) -> str:
+    """The model that is judged for the documented one."""
+    model = NEAREST.get(documented, documented)
+    return model if model in MODELS else "read-committed"
 
 
 def _transactions(workload: str, plan: Plan, history: History, models: Iterable[str], time_limit_s: float) -> Judgement:

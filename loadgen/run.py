@@ -1,9 +1,10 @@
 """The conductor, ``python -m loadgen.run``: everything of a run that is not the load itself, in a plain process.
 
 The load side starts it in a session of its own and speaks with it in JSON lines: ``start`` brings the cluster up and
-prepares it (answered by ``ready`` or ``error``), ``finish`` waits for quiet, reads, judges, reports and stops
-(answered by ``done``). ``say`` lines tell how far it is. On ``abandon``, on SIGTERM, and when its standard input ends,
-by whatever death of the load side, it stops every server at once, whatever it is doing.
+prepares it (answered by ``ready`` or ``error``), ``begun`` says that the load begins, ``finish`` waits for quiet,
+reads, judges, reports and stops (answered by ``done``). ``say`` lines tell how far it is. On ``abandon``, on SIGTERM,
+and when its standard input ends, by whatever death of the load side, it stops every server at once, whatever it is
+doing.
 """
 
 import contextlib
@@ -68,14 +69,16 @@ def converse(line: "Line", conductor: Conductor) -> dict[str, Any]:
             message = line.receive()
             if "start" in message:
                 line.send(conductor.start(message["start"]))
+            elif "begun" in message:
+                conductor.begun()
             elif "finish" in message:
                 return conductor.finish(message["finish"])
     except LoadgenError as error:
-        return {"error": _one_line(conductor.masked(str(error))), "exit_code": EXIT_SET_UP}
+        return {"error": _one_line(str(error)), "exit_code": EXIT_SET_UP}
     except Exception as error:  # noqa: BLE001 - our own mistake: told in one line, its traceback in the log
         conductor.log(traceback.format_exc())
         text = f"loadgen's own error, {type(error).__name__}: {error}{conductor.where()}"
-        return {"error": _one_line(conductor.masked(text)), "exit_code": EXIT_OWN_ERROR}
+        return {"error": _one_line(text), "exit_code": EXIT_OWN_ERROR}
 
 
 class Line:

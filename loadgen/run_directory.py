@@ -7,6 +7,8 @@ exactly the directory that ``--run-dir`` names.
 import contextlib
 import json
 import os
+import re
+import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any
 
 from loadgen.errors import PlanError, StoreError
 from loadgen.plan import Plan
+from loadgen.untrusted import read_json as read_json
 
 RUNS = Path("runs")
 LATEST = "latest"
@@ -129,22 +132,9 @@ def store_matrix(path: Path, value: Any, markdown: str) -> None:
         raise PlanError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``. Raises StoreError, which names the file, if there is none."""
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise StoreError(f"{path} does not exist") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise StoreError(f"{path} does not hold a JSON object")
-    return value
-
-
 def find_run(path: Path) -> RunDirectory:
     """The run in ``path``. Raises StoreError if it is not the directory of a run."""
-    if not path.exists():
+    if not _there(path):
         hint = "no run has been made here" if path == RUNS / LATEST else "there is no such directory"
         raise StoreError(f"{path}: {hint}")
     if not path.is_dir():
@@ -153,6 +143,13 @@ def find_run(path: Path) -> RunDirectory:
     if not run.plan.exists() and not run.history.is_dir():
         raise StoreError(f"{path} is not a run directory: it holds neither plan.json nor history/")
     return run
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def run_directories(parent: Path) -> list[RunDirectory]:
@@ -192,3 +189,8 @@ def _numbered(runs: Path, plan: Plan, wall_s: float) -> Path:
             continue
         return path
     raise PlanError(f"{runs} already holds {NAME_TRIES} runs of this second")
+
+
+def new_run_id(name: str) -> str:
+    """An id that no other run has, on whatever host it is: run directories may have the same name."""
+    return f"{re.sub(r'[^A-Za-z0-9.-]', '-', name)[:60]}-{secrets.token_hex(4)}"

@@ -20,6 +20,8 @@ SHOPPERS = 50_000
 """How many shoppers there are: small enough that some come back and meet the limit."""
 BASKET_SHARE = 0.1
 """The share of orders that ask for two SKUs in one transaction."""
+MOST_UNITS = 2
+"""The most units of one line."""
 TWO_UNITS_SHARE = 0.2
 """The share of lines that ask for two units instead of one."""
 RACE_SHARE = 0.03
@@ -57,6 +59,10 @@ class Answer(IntEnum):
     SEEN = 8
 
 
+REFUSALS = (Answer.SOLD_OUT, Answer.LIMITED, Answer.NOT_RESERVED)
+"""Answers by which nothing was changed."""
+
+
 class State(IntEnum):
     """The states of an order in its row."""
 
@@ -78,6 +84,7 @@ CHECKS = (
     "lost-order",
     "lost-payment",
     "ghost",
+    "altered-row",
     "double-payment",
     "paid-cancelled",
     "double-release",
@@ -87,6 +94,7 @@ CHECKS = (
     "lost-write",
     "phantom-write",
     "real-time-order",
+    "false-refusal",
 )
 """The names of the checks that hold for the sale, in the order in which they are reported."""
 
@@ -142,7 +150,7 @@ def invoked(plan: Plan, first: int, count: int) -> dict[str, NDArray[Any]]:
     pair = has_partner & ((draw.uniform(2) < BASKET_SHARE) | (kind == Kind.BROWSE))
     sku_a = np.where(pair, low, sku).astype(np.int32)
     sku_b = np.where(pair, low + 1, -1).astype(np.int32)
-    most = min(2, plan.user_limit)
+    most = min(MOST_UNITS, plan.user_limit)
     qty_a = np.where(draw.uniform(3) < TWO_UNITS_SHARE, most, 1).astype(np.int32)
     qty_b = np.where(pair, np.where(draw.uniform(4) < TWO_UNITS_SHARE, most, 1), 0).astype(np.int32)
     return {
@@ -193,17 +201,35 @@ def order_share(plan: Plan) -> float:
     return order / (order + browse) if order + browse else 1.0
 
 
-def _follow_ups(plan: Plan, draw: "Draws", kind: NDArray[Any]) -> list[tuple[tuple[int, int], ...]]:
-    """What follows each number if it is placed: pay, cancel or release by their weights; a few pay at the release."""
+def first_follow_ups(plan: Plan, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The kind of what follows each of these orders first if it is placed, and its delay in ns; kind -1 for nothing."""
+    fates, delays, races, hold_ns = _follow_up_draws(plan, Draws(plan.seed, numbers))
+    if not len(fates):
+        return np.full(len(numbers), -1), np.zeros(len(numbers), dtype=np.int64)
+    kinds = np.where(races, Kind.PAY, np.array(FOLLOW_UPS, dtype=np.int64)[fates])
+    return kinds, np.where(races | (kinds == Kind.RELEASE), hold_ns, delays)
+
+
+def _follow_up_draws(plan: Plan, draw: "Draws") -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], int]:
+    """For each number the place of its fate in FOLLOW_UPS, the delay of one who pays or cancels, whether two follow at
+    once, and the hold; empty where nothing follows."""
     weights = dict(plan.kind_weights)
     shares = np.cumsum([weights.get(follow.name.lower(), 0) for follow in FOLLOW_UPS], dtype=float)
-    if not shares[-1]:
-        return [()] * len(kind)
-    fates = np.searchsorted(shares / shares[-1], draw.uniform(8), side="right").clip(0, 2)
     hold_ns = int(plan.duration_s * HOLD_SHARE * 1e9)
+    if not shares[-1]:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool), hold_ns
+    fates = np.searchsorted(shares / shares[-1], draw.uniform(8), side="right").clip(0, 2)
     # Exponential, cut at the hold: a shopper who would pay later than that finds the order released.
     delays = np.minimum(-np.log1p(-draw.uniform(9)) * plan.duration_s * PAY_DELAY_SHARE * 1e9, hold_ns).astype(np.int64)
     races = (draw.uniform(10) < RACE_SHARE) & bool(weights.get("pay") and weights.get("release"))
+    return fates, delays, races, hold_ns
+
+
+def _follow_ups(plan: Plan, draw: "Draws", kind: NDArray[Any]) -> list[tuple[tuple[int, int], ...]]:
+    """What follows each number if it is placed: pay, cancel or release by their weights; a few pay at the release."""
+    fates, delays, races, hold_ns = _follow_up_draws(plan, draw)
+    if not len(fates):
+        return [()] * len(kind)
     follow_ups: list[tuple[tuple[int, int], ...]] = []
     columns = (kind.tolist(), fates.tolist(), delays.tolist(), races.tolist())
     for op_kind, fate, delay, race in zip(*columns, strict=True):

@@ -9,6 +9,7 @@ and images too: they are skipped without, unless ``LOADGEN_REQUIRE_CONTAINERS`` 
 import importlib
 import importlib.util
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
     importlib.import_module("locust")
     del os.environ["LOCUST_SKIP_MONKEY_PATCH"]  # not for the runs that tests start
+
+# Said once, before pytest-xdist's workers start: midnight must not give two of them different samples.
+os.environ.setdefault("TRIALS_SEED", str(int(time.time() // 86_400)))
 
 # A busy machine is not a slow program: no property fails on time.
 settings.register_profile("loadgen", deadline=None)

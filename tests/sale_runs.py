@@ -85,6 +85,7 @@ class RunningSale:
         *,
         environment: Mapping[str, str] | None = None,
         before_exec: Callable[[], None] | None = None,
+        workload: str = "flashsale",
     ) -> None:
         self._cwd = cwd
         self._options = options
@@ -102,7 +103,7 @@ class RunningSale:
         self._stdout, self._stderr = cwd / f"stdout-{serial}", cwd / f"stderr-{serial}"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *options],
+                [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE.with_name(f"{workload}.py")), *options],
                 cwd=cwd,
                 env={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 stdin=subprocess.DEVNULL,

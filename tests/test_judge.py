@@ -10,9 +10,11 @@ import pytest
 from loadgen.checks.catalogue import CHECKS
 from loadgen.errors import StoreError
 from loadgen.history import write_json
-from loadgen.judge import exit_code, judge
+from loadgen.judge import error_of, exit_code, judge
+from loadgen.op import Outcome
 from loadgen.plan import Plan, parse_slos
-from loadgen.sale import Answer
+from loadgen.sale import Answer, Kind
+from loadgen.schedule import main_kind
 from tests.checks.shop import Run, simulate, small_plan
 
 STABLE_KEYS = {
@@ -162,7 +164,6 @@ def test_torn_end_of_a_process_that_died_counts_as_info_and_may_be_valid(tmp_pat
     summary = judge(directory)
 
     assert summary["verdict"] == "valid" and summary["complete"] is False
-    assert summary["orders"]["info"] > 0
     assert exit_code(summary) == 1
 
 
@@ -216,6 +217,75 @@ def test_run_in_which_nothing_was_acknowledged_exits_with_1(tmp_path: Path) -> N
 
     assert summary["verdict"] == "valid" and summary["acknowledged"] == 0
     assert exit_code(summary) == 1
+
+
+def test_run_in_which_nothing_of_the_main_kind_was_acknowledged_exits_with_1(tmp_path: Path) -> None:
+    """Every order fails and only browses are answered, as on a server that takes no writes: no green smoke test."""
+    run = a_run()
+    run.rows["0"] = [
+        row if row.kind == Kind.BROWSE else row._replace(outcome=Outcome.FAIL, answer=0, touched=(), code="1665")
+        for row in run.rows["0"]
+        if row.kind in (Kind.ORDER, Kind.BROWSE)
+    ]
+    run.tries["0"] = []
+    run.tables = {name: [] for name in run.tables} | {"stock": [
+        {**row, "available": run.plan.stock, "version": 0} for row in run.tables["stock"]
+    ]}  # fmt: skip
+    for at, row in enumerate(run.rows["0"]):
+        if row.kind == Kind.BROWSE and row.outcome == Outcome.OK:
+            triples = [(touch[0], 0, -1) for touch in zip(row.touched[::3], row.touched[1::3], strict=True)]
+            run.rows["0"][at] = row._replace(touched=tuple(part for triple in triples for part in triple))
+
+    summary = judge(store(tmp_path, run))
+
+    assert summary["acknowledged"] > 0
+    assert summary["main"] == {"kind": "order", "acknowledged": 0}
+    assert summary["exit_reason"] == "no order was acknowledged"
+    assert summary["verdict"] == "valid" and exit_code(summary) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "reason"),
+    [
+        ({}, 0, ""),
+        ({"main": {"kind": "order", "acknowledged": 0}}, 1, "no order was acknowledged"),
+        ({"main": {"kind": "browse", "acknowledged": 0}}, 1, "no browse was acknowledged"),
+        ({"main": {}, "acknowledged": 0}, 1, "no op was acknowledged"),
+        ({"signalled": True}, 1, "stopped by a signal"),
+        ({"cut_short": "stopped"}, 0, ""),
+        ({"cut_short": "cut by -t after 3 s"}, 0, ""),
+        ({"died": ["1"]}, 1, "load process 1 was lost"),
+        ({"lost": {"1": "it ended"}}, 1, "load process 1 was lost"),
+        ({"died": ["0"], "lost": {"1": "it ended"}}, 1, "2 load processes were lost"),
+        ({"error": "the disk is full"}, 1, "the disk is full"),
+        ({"slo": [{"met": False}]}, 3, ""),
+        ({"slo": [{"met": False}], "signalled": True}, 1, "stopped by a signal"),
+        ({"verdict": "unknown", "signalled": True}, 5, "stopped by a signal"),
+        ({"verdict": "invalid", "signalled": True, "died": ["0"]}, 4, "load process 0 was lost"),
+    ],
+)
+def test_exit_code_is_4_before_5_before_1_before_3(changes: dict[str, Any], code: int, reason: str) -> None:
+    """A signal, a lost load process and our own error are 1; -t and the page's Stop keep the verdict's code."""
+    summary = {"verdict": "valid", "acknowledged": 9, "main": {"kind": "order", "acknowledged": 5}, **changes}
+
+    assert exit_code(summary) == code
+    assert error_of(summary) == reason
+
+
+@pytest.mark.parametrize(
+    ("kinds", "main"),
+    [
+        ((("order", 10), ("browse", 2)), "order"),
+        ((("pay", 1), ("browse", 2)), "browse"),
+        ((("order", 0), ("browse", 2)), "browse"),
+        ((("order", 1),), "order"),
+    ],
+)
+def test_main_kind_is_the_first_that_arrives_among_those_that_the_tags_leave(
+    kinds: tuple[tuple[str, int], ...], main: str
+) -> None:
+    """What only follows never comes by itself."""
+    assert main_kind(Plan(kind_weights=kinds), ("order", "browse")) == main
 
 
 @pytest.mark.parametrize(

@@ -376,6 +376,7 @@ def test_a_second_run_on_the_same_server_is_refused(
     plan = PLAN.with_(cluster="existing", dsn=dsn_of(postgres_cluster.address))
     first, second = conduct(), conduct()
     ready = first.start(workload, plan)["ready"]
+    first.send(begun={})
     answer = second.start(workload, plan)
 
     assert answer["exit_code"] == 2

@@ -19,23 +19,28 @@ VALUES = {
     "arrays",
     "clock",
     "draws",
+    "dsn",
     "errors",
     "history",
     "op",
     "plan",
     "probes",
     "sale",
+    "schedule",
     "shapes",
+    "stream",
+    "untrusted",
     "verdict",
     "workload",
 }
 LAYERS = {
     **dict.fromkeys(VALUES, 0),
-    **dict.fromkeys(("engines", "clusters", "checks", "measures", "run_directory", "host"), 1),
+    **dict.fromkeys(("engines", "clusters", "checks", "measures", "run_directory", "stored_run", "host"), 1),
     **dict.fromkeys(("judge", "promise", "interchange", "report", "testing"), 2),
     **dict.fromkeys(("install", "doctor", "standing"), 2),
     "load": 3,
     "conclusion": 3,
+    "verification": 3,
     "conductor": 4,
     "run": 5,
     "hermitage": 5,
@@ -45,7 +50,18 @@ LAYERS = {
 }
 """Each room's height: an import goes to a room of the same height or a lower one."""
 JUDGING = {"checks", "measures", "judge", "promise", "interchange", "report"}
-NOT_FOR_JUDGING = {"engines", "clusters", "load", "run", "conductor", "conclusion", "hermitage", "anomalies", "cli"}
+NOT_FOR_JUDGING = {
+    "engines",
+    "clusters",
+    "load",
+    "run",
+    "conductor",
+    "conclusion",
+    "verification",
+    "hermitage",
+    "anomalies",
+    "cli",
+}
 DRIVERS = {"asyncpg", "asyncmy", "pymysql", "uvloop", "locust", "gevent", "pandas"}
 
 

@@ -1,7 +1,8 @@
 """A bank: transfers between accounts, and reads of them all. Run it with ``locust -f workloads/bank.py``.
 
 Whatever is transferred, the total stays. A read takes each account in a statement of its own, so that only a snapshot
-of the whole transaction shows the right total. Transfers move money as ``--strategy`` says: naive reads and writes
+of the whole transaction shows the right total. The database counts each account's writes in ``version``, so that no
+acknowledged transfer can be lost unseen. Transfers move money as ``--strategy`` says: naive reads and writes
 back, pessimistic locks as it reads, every other one adds and subtracts in the database.
 """
 
@@ -10,22 +11,25 @@ from collections.abc import Generator
 from loadgen import probes
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.probes import ACCOUNTS, OPENING_BALANCE, Answer, Movement
+from loadgen.probes import ACCOUNTS, OPENING_BALANCE, WRITE, Answer, Movement
 from loadgen.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload
 
 READ_BALANCE = Statement("SELECT balance FROM accounts WHERE id = :id")
 READ_LOCKED = Statement("SELECT balance FROM accounts WHERE id = :id FOR UPDATE")
-WRITE_BACK = Statement("UPDATE accounts SET balance = :balance WHERE id = :id")
-ADD = Statement("UPDATE accounts SET balance = balance + :amount WHERE id = :id")
-TAKE = Statement("UPDATE accounts SET balance = balance - :amount WHERE id = :id AND balance >= :amount")
+WRITE_BACK = Statement("UPDATE accounts SET balance = :balance, {bump} WHERE id = :id {bumped}")
+ADD = Statement("UPDATE accounts SET balance = balance + :amount, {bump} WHERE id = :id {bumped}")
+TAKE = Statement(
+    "UPDATE accounts SET balance = balance - :amount, {bump} WHERE id = :id AND balance >= :amount {bumped}"
+)
 
 
 def tables(plan: Plan) -> tuple[Table, ...]:
     """One table, with every account at its opening balance."""
     del plan
-    create = "CREATE TABLE accounts (id BIGINT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL)"
-    rows = [(account, OPENING_BALANCE) for account in range(ACCOUNTS)]
-    return (Table("accounts", create, dict.fromkeys(("id", "balance"), "int64"), rows),)
+    create = """CREATE TABLE accounts (
+        id BIGINT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL, version BIGINT NOT NULL)"""
+    rows = [(account, OPENING_BALANCE, 0) for account in range(ACCOUNTS)]
+    return (Table("accounts", create, dict.fromkeys(("id", "balance", "version"), "int64"), rows),)
 
 
 BANK = Workload(
@@ -42,7 +46,10 @@ BANK = Workload(
 )
 
 
-def _computed(movement: Movement, read: Statement) -> Generator[Call, Result, None]:
+Touched = tuple[int, ...]
+
+
+def _computed(movement: Movement, read: Statement) -> Generator[Call, Result, Touched]:
     # Accounts in ascending order, so that two transfers never wait for each other.
     changes = sorted(((movement.source, -movement.amount), (movement.target, movement.amount)))
     balances = []
@@ -51,15 +58,21 @@ def _computed(movement: Movement, read: Statement) -> Generator[Call, Result, No
         if balance < 0:
             raise Refused(Answer.INSUFFICIENT)
         balances.append((balance, account))
+    touched: Touched = ()
     for balance, account in balances:
-        yield WRITE_BACK(balance, account)
+        written = yield WRITE_BACK(balance, account)
+        touched += (2 * account + WRITE, balance, written.version)
+    return touched
 
 
-def _in_place(movement: Movement) -> Generator[Call, Result, None]:
+def _in_place(movement: Movement) -> Generator[Call, Result, Touched]:
+    touched: Touched = ()
     for account, statement in sorted(((movement.source, TAKE), (movement.target, ADD)), key=lambda pair: pair[0]):
         moved = yield statement(movement.amount, account)
         if not moved.rowcount:
             raise Refused(Answer.INSUFFICIENT)
+        touched += (2 * account + WRITE, movement.amount, moved.version)
+    return touched
 
 
 class Teller(SessionUser):
@@ -72,12 +85,12 @@ class Teller(SessionUser):
     def transfer(self, movement: Movement) -> Body:
         """Move an amount, if the source holds it."""
         if self.plan.strategy == "naive":
-            yield from _computed(movement, READ_BALANCE)
+            touched = yield from _computed(movement, READ_BALANCE)
         elif self.plan.strategy == "pessimistic":
-            yield from _computed(movement, READ_LOCKED)
+            touched = yield from _computed(movement, READ_LOCKED)
         else:
-            yield from _in_place(movement)
-        return Reply(Answer.COMMITTED)
+            touched = yield from _in_place(movement)
+        return Reply(Answer.COMMITTED, touched)
 
     @tag("total")
     @task(1)

@@ -5,7 +5,7 @@ An order inserts itself first, then claims the shopper's limit, and touches the 
 then held for one round trip less. A plain return commits, ``Refused`` rolls back with an answer.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
@@ -73,13 +73,20 @@ RESTOCK = Statement(
 # One statement, so one snapshot: it may never see one half of a basket.
 BROWSE = Statement("SELECT sku, bucket, version FROM stock WHERE sku IN (:sku_a, :sku_b)")
 
+NO_ROW = (0, 0)
+
 Touched = tuple[int, ...]
 Deduct = Callable[[Plan, Shopping, int, int], Generator[Call, Result, Touched]]
 
 
+def _row(read: Result) -> Sequence[int]:
+    """What is available of a SKU, and its version; nothing where there is no row."""
+    return read.rows[0] if read.rows else NO_ROW
+
+
 def naive(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, Result, Touched]:
     """Read, decide in the client, write back: the control that must break below snapshot isolation."""
-    available, version = (yield READ(sku)).rows[0]
+    available, version = _row((yield READ(sku)))
     if available < qty:
         raise Refused(Answer.SOLD_OUT, (sku * plan.buckets, -1, -1))
     written = yield WRITE_BACK(available - qty, sku)
@@ -88,7 +95,7 @@ def naive(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, Re
 
 def pessimistic(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, Result, Touched]:
     """Lock the row as it is read: nobody writes between the read and the write."""
-    available, version = (yield READ_LOCKED(sku)).rows[0]
+    available, version = _row((yield READ_LOCKED(sku)))
     if available < qty:
         raise Refused(Answer.SOLD_OUT, (sku * plan.buckets, -1, -1))
     written = yield WRITE_BACK(available - qty, sku)
@@ -97,7 +104,7 @@ def pessimistic(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Ca
 
 def optimistic(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, Result, Touched]:
     """Compare and set on the version; a miss reads again, in a new transaction (a snapshot would stay the same)."""
-    available, version = (yield READ(sku)).rows[0]
+    available, version = _row((yield READ(sku)))
     if available < qty:
         raise Refused(Answer.SOLD_OUT, (sku * plan.buckets, -1, -1))
     written = yield COMPARE_AND_SET(available - qty, sku, version)
@@ -241,8 +248,11 @@ class Shopper(SessionUser):
         """Look at one or two SKUs, with their versions."""
         seen = yield BROWSE(look.sku_a, look.sku_b)
         touched: Touched = ()
+        buckets = self.plan.buckets
         for sku, bucket, version in seen.rows:
-            touched += (sku * self.plan.buckets + bucket, version, -1)
+            # A row that somebody else put there has no number; the final read shows it.
+            if 0 <= bucket < buckets:
+                touched += (sku * buckets + bucket, version, -1)
         return Reply(Answer.SEEN, touched)
 
     def _give_back(self, order: Shopping, kind: Kind, state: State, answer: Answer) -> Body:
@@ -257,5 +267,7 @@ class Shopper(SessionUser):
         bucket = order.number % self.plan.buckets
         for sku, qty in lines:
             restocked = yield RESTOCK(qty, sku, bucket)
-            touched += (sku * self.plan.buckets + bucket, -1, restocked.version)
+            # Without a row to give them back to, the units are lost: it says that it wrote nothing.
+            version = restocked.version if restocked.rowcount else -1
+            touched += (sku * self.plan.buckets + bucket, -1, version)
         return Reply(answer, touched)

@@ -8,8 +8,18 @@ from numpy.typing import NDArray
 
 from loadgen.checks.account import Versions, version_account
 from loadgen.checks.asked import Asked, read_asked
+from loadgen.checks.claims import Claims, claim_account
 from loadgen.checks.final import Final, read_final
-from loadgen.checks.writes import Looks, Refusals, Writes, read_looks, read_refusals, read_writes
+from loadgen.checks.writes import (
+    Denials,
+    Looks,
+    Refusals,
+    Writes,
+    read_denials,
+    read_looks,
+    read_refusals,
+    read_writes,
+)
 from loadgen.history import History, LoadProcess
 from loadgen.measures.timeline import Timeline, timeline
 from loadgen.op import Outcome
@@ -28,13 +38,22 @@ class Books:
     plan: Plan
     statement_snapshot: bool
     """Whether the level that the run was at documents that a statement reads from one snapshot."""
+    real_time_reads: bool
+    """Whether what was acknowledged to anybody is documented to be seen by every transaction that is sent later."""
     asked: Asked
     writes: Writes
+    astray: Writes
+    """Acknowledged writes whose version is none that a count of writes can reach; -1: there was no row to write."""
     looks: Looks
+    unasked: Looks
+    """Rows that a browse was shown and had not asked for."""
     refusals: Refusals
+    denials: Denials
     final: Final
     versions: Versions | None
     """The account of the stock rows' versions; None where ``stock``, ``orders`` or ``releases`` was not read."""
+    claims: Claims | None
+    """What shoppers hold and claim; None where ``orders`` was not read."""
     processes: Sequence[LoadProcess]
     times: Timeline
 
@@ -44,25 +63,46 @@ class Books:
         return self.plan.skus * self.plan.buckets
 
 
-def open_books(history: History, plan: Plan, *, statement_snapshot: bool = True) -> Books:
-    """Join a history. Raises Contradiction if it holds what no run of this plan could have written."""
+def open_books(
+    history: History,
+    plan: Plan,
+    *,
+    statement_snapshot: bool = True,
+    real_time_reads: bool = True,
+    whole: bool = False,
+) -> Books:
+    """Join a history. Raises Contradiction if it holds what no run of this plan could have written.
+
+    ``whole``: it is known to tell of every number that was handed out, so that what it does not tell of is nobody's.
+    """
     asked = read_asked(history.processes, plan)
-    writes, final = read_writes(history.processes, asked, plan), read_final(history, asked, plan)
+    writes, astray = read_writes(history.processes, asked, plan)
+    looks, unasked = read_looks(history.processes, asked, plan)
+    final = read_final(history, asked, plan, whole=whole)
     return Books(
         plan=plan,
         statement_snapshot=statement_snapshot,
+        real_time_reads=real_time_reads,
         asked=asked,
         writes=writes,
-        looks=read_looks(history.processes, asked, plan),
+        astray=astray,
+        looks=looks,
+        unasked=unasked,
         refusals=read_refusals(history.processes, asked, plan),
+        denials=read_denials(history.processes, asked),
         final=final,
         versions=version_account(plan, asked, writes, final),
+        claims=claim_account(asked, final),
         processes=history.processes,
         times=timeline(history.processes),
     )
 
 
-def found(name: str, *groups: tuple[NDArray[np.int64], Callable[[int], str]]) -> Finding:
+Group = tuple[NDArray[np.int64], Callable[[int], str]]
+"""Anomalies of one sort, and the words for one of them."""
+
+
+def found(name: str, *groups: Group) -> Finding:
     """The finding whose anomalies are the members of ``groups``, each group with the words for one of its members."""
     witnesses: list[str] = []
     for members, describe in groups:
@@ -79,9 +119,9 @@ def order_named(books: Books, at: int) -> str:
     return f"order {asked.number[at]} (token {asked.token[at]}, user {asked.user[at]}, {lines})"
 
 
-def write_named(books: Books, index: int) -> str:
-    """``the order with token 123 (op 17, acknowledged at 1.234 s)``: who made a write."""
-    writes, asked = books.writes, books.asked
+def write_named(books: Books, index: int, writes: Writes | None = None) -> str:
+    """``the order with token 123 (op 17, acknowledged at 1.234 s)``: who made a write, of the books' own by default."""
+    writes, asked = writes or books.writes, books.asked
     at = writes.who[index]
     return (
         f"{KIND_NAMES[writes.kind[index]]} {asked.number[at]} (token {asked.token[at]}, "

@@ -16,6 +16,8 @@ from loadgen.checks.ledger import (
 )
 from loadgen.checks.payments import double_payment, double_release, lost_payment, money_not_conserved, paid_cancelled
 from loadgen.checks.reads import fractured_read
+from loadgen.checks.refusals import false_refusal
+from loadgen.checks.rows import altered_row
 from loadgen.checks.versions import lost_update, lost_write, phantom_write, real_time_order
 from loadgen.verdict import Finding
 
@@ -32,6 +34,7 @@ CHECKS: Mapping[str, Check] = {
     "lost-order": lost_order,
     "lost-payment": lost_payment,
     "ghost": ghost,
+    "altered-row": altered_row,
     "double-payment": double_payment,
     "paid-cancelled": paid_cancelled,
     "double-release": double_release,
@@ -41,6 +44,7 @@ CHECKS: Mapping[str, Check] = {
     "lost-write": lost_write,
     "phantom-write": phantom_write,
     "real-time-order": real_time_order,
+    "false-refusal": false_refusal,
 }
 
 

@@ -21,8 +21,19 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 _SMALL = frozenset({"sku", "bucket", "available", "user_id", "sku_a", "qty_a", "sku_b", "qty_b", "state", "units"})
 """Columns of 32 bits in the database: sums of them cannot overflow."""
-_MOST_AMOUNT = 2**48
+_MOST_SMALL, _MOST_AMOUNT = 2**31 - 1, 2**48
 """Sums of amounts stay below 2^63 for any table that fits into memory."""
+_AMOUNTS = frozenset({"amount", "price", "version"})
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """Rows of ``stock`` that are none of the shop's: of a SKU or bucket outside the plan, or there a second time."""
+
+    sku: NDArray[np.int64]
+    bucket: NDArray[np.int64]
+    available: NDArray[np.int64]
+    twice: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,7 @@ class Stock:
     version: NDArray[np.int64]
     price: NDArray[np.int64]
     gone: NDArray[np.bool_]
+    strangers: Strangers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,8 @@ class Orders:
     of the history is missing, and nothing can be said of the row."""
     row_of: NDArray[np.int64]
     """By number asked: the position of its genuine row, or -1."""
+    other_lines: NDArray[np.int64]
+    """The positions of genuine rows that hold other SKUs or units than were asked for."""
 
     @property
     def live(self) -> NDArray[np.bool_]:
@@ -101,7 +115,10 @@ class Releases:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The final reads. A table that was not read whole is None, and ``missing`` says why."""
+    """The final reads. A table that was not read whole is None, and ``missing`` says why.
+
+    One that the server said was ``gone`` held nothing any more: it is there, and empty.
+    """
 
     stock: Stock | None
     orders: Orders | None
@@ -109,14 +126,16 @@ class Final:
     payments: Payments | None
     releases: Releases | None
     missing: Mapping[str, str]
+    gone: Mapping[str, str]
+    """Tables that somebody dropped, and what the server said of them."""
 
     def lack(self, *tables: str) -> str:
         """Why one of ``tables`` cannot be judged; empty if all can."""
         return next((self.missing[table] for table in tables if table in self.missing), "")
 
 
-def read_final(history: History, asked: Asked, plan: Plan) -> Final:
-    """The final reads of a run. Never raises on what they hold."""
+def read_final(history: History, asked: Asked, plan: Plan, *, whole: bool = False) -> Final:
+    """The final reads of a run. Never raises on what they hold. ``whole``: no order is unheard (see Orders)."""
     tables: dict[str, Columns] = {}
     missing: dict[str, str] = {}
     for name, columns in _COLUMNS.items():
@@ -127,20 +146,16 @@ def read_final(history: History, asked: Asked, plan: Plan) -> Final:
         if table is None or problem:
             missing[name] = f"the table {name} cannot be judged: {problem}"
         else:
-            tables[name] = {column: table[column].astype(np.int64, copy=False) for column in columns}
-    stock = tables.get("stock")
-    dense = None
-    if stock is not None:
-        dense, problem = _stock(stock, plan)
-        if problem:
-            missing["stock"] = f"the table stock cannot be judged: {problem}"
+            tables[name] = {column: _bounded(column, table[column]) for column in columns}
+    said = {name: history.final_facts.get(name, {}).get("gone", "") for name in tables}
     return Final(
-        stock=dense,
-        orders=_orders(tables["orders"], asked, plan) if "orders" in tables else None,
+        stock=_stock(tables["stock"], plan) if "stock" in tables else None,
+        orders=_orders(tables["orders"], asked, plan, whole=whole) if "orders" in tables else None,
         purchases=Purchases(**tables["purchases"]) if "purchases" in tables else None,
         payments=_payments(tables["payments"], asked) if "payments" in tables else None,
         releases=_releases(tables["releases"], asked) if "releases" in tables else None,
         missing=missing,
+        gone={name: reason for name, reason in said.items() if reason},
     )
 
 
@@ -150,31 +165,37 @@ def _problem(table: Columns, columns: tuple[str, ...]) -> str:
         return f"its final read lacks {', '.join(wrong)}"
     if len({len(table[name]) for name in columns}) != 1:
         return "its columns differ in length"
-    for name in columns:
-        most = 2**31 if name in _SMALL else _MOST_AMOUNT if name in ("amount", "price", "version") else 2**63 - 1
-        if len(table[name]) and not -most <= int(table[name].min()) <= int(table[name].max()) <= most:
-            return f"its column {name} holds what no column of its type can"
     return ""
 
 
-def _stock(table: Columns, plan: Plan) -> tuple[Stock | None, str]:
+def _bounded(name: str, values: NDArray[Any]) -> NDArray[np.int64]:
+    """The column, with what no column of its type can hold brought to its bounds: no value of ours lies there."""
+    values = values.astype(np.int64, copy=False)
+    most = _MOST_SMALL if name in _SMALL else _MOST_AMOUNT if name in _AMOUNTS else 2**63 - 1
+    if most == 2**63 - 1 or not len(values) or -most <= int(values.min()) <= int(values.max()) <= most:
+        return values
+    return values.clip(-most, most)
+
+
+def _stock(table: Columns, plan: Plan) -> Stock:
     sku, bucket = table["sku"], table["bucket"]
-    outside = (sku < 0) | (sku >= plan.skus) | (bucket < 0) | (bucket >= plan.buckets)
-    if outside.any():
-        return None, f"it holds SKU {sku[outside][0]} bucket {bucket[outside][0]}, which is not in the plan"
+    ours = (sku >= 0) & (sku < plan.skus) & (bucket >= 0) & (bucket < plan.buckets)
     rows = sku * plan.buckets + bucket
     size = plan.skus * plan.buckets
-    counts = np.bincount(rows, minlength=size)
-    if (counts > 1).any():
-        return None, f"it holds SKU {int(np.argmax(counts > 1)) // plan.buckets} twice in one bucket"
+    first = np.zeros(len(rows), dtype=bool)
+    first[np.unique(np.where(ours, rows, -1), return_index=True)[1]] = True
+    kept = ours & first
     values = {}
     for name in ("available", "version", "price"):
         values[name] = np.zeros(size, dtype=np.int64)
-        values[name][rows] = table[name]
-    return Stock(**values, gone=counts == 0), ""
+        values[name][rows[kept]] = table[name][kept]
+    gone = np.ones(size, dtype=bool)
+    gone[rows[kept]] = False
+    strangers = Strangers(sku[~kept], bucket[~kept], table["available"][~kept], twice=ours[~kept])
+    return Stock(**values, gone=gone, strangers=strangers)
 
 
-def _orders(table: Columns, asked: Asked, plan: Plan) -> Orders:
+def _orders(table: Columns, asked: Asked, plan: Plan, *, whole: bool) -> Orders:
     at = asked.index.find(table["id"])
     own_token = tokens(plan.seed, table["id"]) == table["token"]
     genuine = (at >= 0) & own_token
@@ -185,7 +206,18 @@ def _orders(table: Columns, asked: Asked, plan: Plan) -> Orders:
     # Written backwards, so that the first of several rows with one id stays.
     row_of[at[rows[::-1]]] = rows[::-1]
     genuine[rows] = row_of[at[rows]] == rows
-    return Orders(**table, at=at, genuine=genuine, unheard=(at < 0) & own_token & (table["id"] >= 0), row_of=row_of)
+    rows = rows if len(rows) == np.count_nonzero(genuine) else np.flatnonzero(genuine)
+    numbers, differs = at[rows], np.zeros(len(rows), dtype=bool)
+    for name in ("sku_a", "qty_a", "sku_b", "qty_b"):
+        differs |= table[name][rows] != getattr(asked, name)[numbers]
+    return Orders(
+        **table,
+        at=at,
+        genuine=genuine,
+        unheard=(at < 0) & own_token & (table["id"] >= 0) & (not whole),
+        row_of=row_of,
+        other_lines=rows[differs],
+    )
 
 
 def _payments(table: Columns, asked: Asked) -> Payments:

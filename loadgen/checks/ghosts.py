@@ -3,7 +3,7 @@
 import numpy as np
 
 from loadgen.checks.asked import Fate
-from loadgen.checks.books import Books, ending_named, found, order_named
+from loadgen.checks.books import Books, Group, ending_named, found, order_named
 from loadgen.checks.final import Orders, Payments, Releases
 from loadgen.checks.ledger import row_of_orders
 from loadgen.sale import KIND_NAMES, Kind, State
@@ -20,17 +20,75 @@ def ghost(books: Books) -> Finding:
     """
     orders, payments, releases = books.final.orders, books.final.payments, books.final.releases
     if orders is None:
-        return Finding("ghost", unknown=books.final.lack("orders"))
-    groups = [
+        finding = found("ghost", *_ghost_stock(books))
+        return Finding("ghost", finding.anomalies, finding.witnesses, unknown=books.final.lack("orders"))
+    states = _ghost_states(books, orders)
+    groups: list[Group] = [
         (_ghost_orders(books, orders), lambda row: f"{row_of_orders(orders, row)}, {_why_order(books, orders, row)}"),
-        (_ghost_states(books, orders), lambda row: _why_state(books, orders, row)),
+        (states, lambda row: _why_state(books, orders, row)),
     ]
     if payments is not None:
-        groups.append((_ghost_payments(books, orders, payments), lambda row: _why_payment(books, payments, row)))
+        rows = _ghost_payments(books, orders, payments)
+        rows = rows[~_counted(orders, states, payments.at[rows], np.full(len(rows), Kind.PAY))]
+        groups.append((rows, lambda row: _why_payment(books, payments, row)))
     if releases is not None:
-        groups.append((_ghost_releases(books, orders, releases), lambda row: _why_release(books, releases, row)))
-    finding = found("ghost", *groups)
-    return Finding("ghost", finding.anomalies, finding.witnesses, unknown=books.final.lack("payments", "releases"))
+        rows = _ghost_releases(books, orders, releases)
+        rows = rows[~_counted(orders, states, releases.at[rows], releases.kind[rows])]
+        groups.append((rows, lambda row: _why_release(books, releases, row)))
+    finding = found("ghost", *groups, *_ghost_claims(books), *_ghost_stock(books))
+    lack = books.final.lack("stock", "purchases", "payments", "releases")
+    return Finding("ghost", finding.anomalies, finding.witnesses, unknown=lack)
+
+
+def _ghost_claims(books: Books) -> list[Group]:
+    """Rows of ``purchases`` that no order can have made."""
+    purchases, claims = books.final.purchases, books.claims
+    if purchases is None or claims is None:
+        return []
+    return [
+        (
+            claims.ghosts,
+            lambda row: (
+                f"purchases says that user {purchases.user_id[row]} has claimed {purchases.units[row]} units of SKU "
+                f"{purchases.sku[row]}, which no order asked for, or another row said already"
+            ),
+        )
+    ]
+
+
+def _ghost_stock(books: Books) -> list[Group]:
+    """Rows of ``stock`` that the shop never made, at the end or as browses saw them."""
+    stock, unasked, asked = books.final.stock, books.unasked, books.asked
+    groups: list[Group] = [
+        (
+            np.arange(len(unasked.who)),
+            lambda index: (
+                f"browse {asked.number[unasked.who[index]]} was shown row {unasked.row[index]} of stock at version "
+                f"{unasked.version[index]}, for which it did not ask"
+            ),
+        )
+    ]
+    if stock is not None:
+        others = stock.strangers
+        groups.append(
+            (
+                np.arange(len(others.sku)),
+                lambda row: (
+                    f"stock holds SKU {others.sku[row]} bucket {others.bucket[row]} with {others.available[row]} "
+                    f"units, {'a second time' if others.twice[row] else 'which is not in the plan'}"
+                ),
+            )
+        )
+    return groups
+
+
+def _counted(orders: Orders, states: np.ndarray, at: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Which of the ops ``at`` of ``kind`` are known already by the state of their order: an op is one ghost."""
+    counted = np.zeros(len(at), dtype=bool)
+    for state, writer in _STATE_WRITTEN_BY.items():
+        known = states[(orders.state[states] == state) & orders.genuine[states]]
+        counted |= (kind == writer) & (at >= 0) & np.isin(at, orders.at[known])
+    return counted
 
 
 def _ghost_orders(books: Books, orders: Orders) -> np.ndarray:

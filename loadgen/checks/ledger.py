@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from loadgen.checks.account import Versions
 from loadgen.checks.asked import Fate
 from loadgen.checks.books import MOST_WITNESSES, Books, ending_named, found, order_named, row_named
+from loadgen.checks.claims import user_and_sku
+from loadgen.checks.counting import repeated
 from loadgen.checks.final import Orders, lines_of
-from loadgen.checks.units import available_units, kept_units, live_units, repeated, total
+from loadgen.checks.units import available_units, gone_skus, kept_units, live_units, moved_units
 from loadgen.sale import Kind
 from loadgen.verdict import Finding
-
-USER_KEY = 2**20
-"""A user and a SKU as one number: there are at most 2^20 SKUs."""
 
 
 def oversell(books: Books) -> Finding:
@@ -55,13 +54,13 @@ def negative_stock(books: Books) -> Finding:
 
 
 def stock_not_conserved(books: Books) -> Finding:
-    """A SKU whose available, reserved and sold units do not add up to the initial ones."""
+    """A SKU, or one of its buckets, whose available, reserved and sold units do not add up to the initial ones."""
     stock = books.final.stock
     if stock is None or books.final.orders is None:
         return Finding("stock-not-conserved", unknown=books.final.lack("stock", "orders"))
     initial, available, live = books.plan.stock, available_units(books), live_units(books)
     off = available + live - initial
-    gone = np.asarray(stock.gone.reshape(books.plan.skus, books.plan.buckets).any(axis=1))
+    gone = gone_skus(books)
 
     def describe(sku: int) -> str:
         lost = " (and its stock row is gone)" if gone[sku] else ""
@@ -70,7 +69,19 @@ def stock_not_conserved(books: Books) -> Finding:
             f"and there were {initial}: {abs(off[sku])} {'too many' if off[sku] > 0 else 'are missing'}{lost}"
         )
 
-    return found("stock-not-conserved", (np.flatnonzero((off != 0) | gone), describe))
+    moved = moved_units(books, (off == 0) & ~gone)
+    finding = found(
+        "stock-not-conserved",
+        (np.flatnonzero((off != 0) | gone), describe),
+        (
+            np.flatnonzero(moved),
+            lambda row: (
+                f"{row_named(books, row)}: {stock.available[row]} units are available at the end, {abs(moved[row])} "
+                f"{'more' if moved[row] > 0 else 'fewer'} than its orders and returns leave"
+            ),
+        ),
+    )
+    return Finding(finding.name, finding.anomalies, finding.witnesses, unknown=books.final.lack("releases"))
 
 
 def order_without_deduction(books: Books) -> Finding:
@@ -83,7 +94,7 @@ def order_without_deduction(books: Books) -> Finding:
     if orders is None or versions is None:
         return Finding("order-without-deduction", unknown=books.final.lack("stock", "orders", "releases"))
     available, live = available_units(books), live_units(books)
-    short = live - (books.plan.stock - available) > 0
+    short = (live - (books.plan.stock - available) > 0) & ~gone_skus(books)
     suspects = np.flatnonzero(_unasked(books, orders) & orders.live)
     guilty = _rows_naming(orders, suspects, short | ~_room(books, versions))
     grown = _changed(books, orders, more=True)
@@ -114,7 +125,7 @@ def deduction_without_order(books: Books) -> Finding:
     if orders is None or versions is None:
         return Finding("deduction-without-order", unknown=books.final.lack("stock", "orders", "releases"))
     available, live = available_units(books), live_units(books)
-    beyond = (books.plan.stock - available) - live > 0
+    beyond = ((books.plan.stock - available) - live > 0) & ~gone_skus(books)
     alone = versions.first & np.concatenate((versions.first[1:], [True]))[: len(versions.first)]
     intact = (writes.kind == Kind.ORDER) & ~versions.stands & alone & (writes.wrote <= versions.final[writes.row])
     given_back = asked.may_have_happened(Kind.CANCEL) | asked.may_have_happened(Kind.RELEASE)
@@ -160,33 +171,26 @@ def duplicate_token(books: Books) -> Finding:
 
 def user_limit(books: Books) -> Finding:
     """A shopper who holds more units of a SKU than the limit, or other units than ``purchases`` says."""
-    orders, purchases, limit = books.final.orders, books.final.purchases, books.plan.user_limit
-    if orders is None:
+    orders, claims, limit = books.final.orders, books.claims, books.plan.user_limit
+    if orders is None or claims is None:
         return Finding("user-limit", unknown=books.final.lack("orders"))
-    position, skus, units = lines_of(orders, orders.live)
-    inside = (skus >= 0) & (skus < books.plan.skus)
-    held = orders.user_id[position[inside]] * USER_KEY + skus[inside]
-    claims = np.empty(0, np.int64)
-    claimed_units = claims
-    if purchases is not None:
-        known = (purchases.sku >= 0) & (purchases.sku < books.plan.skus)
-        claims = purchases.user_id[known] * USER_KEY + purchases.sku[known]
-        claimed_units = purchases.units[known]
-    keys, place = np.unique(np.concatenate((held, claims)), return_inverse=True)
-    holds = total(place[: len(held)], units[inside], len(keys))
-    claimed = total(place[len(held) :], claimed_units, len(keys)) if purchases is not None else holds
-    wrong = np.flatnonzero((holds > limit) | (claimed > limit) | (holds != claimed))
-    wrong = wrong[np.argsort(-np.maximum(holds, claimed)[wrong], kind="stable")]
+    wrong = np.flatnonzero((claims.holds > limit) | (claims.claimed > limit) | (claims.holds != claims.claimed))
+    wrong = wrong[np.argsort(-np.maximum(claims.holds, claims.claimed)[wrong], kind="stable")]
 
     def describe(key: int) -> str:
-        user, sku = divmod(int(keys[key]), USER_KEY)
-        ids = ", ".join(map(str, orders.id[position[inside][held == keys[key]]][:MOST_WITNESSES]))
+        user, sku = user_and_sku(int(claims.key[key]))
+        mine = (orders.user_id == user) & orders.live & ((orders.sku_a == sku) | (orders.sku_b == sku))
+        ids = ", ".join(map(str, orders.id[mine][:MOST_WITNESSES]))
         return (
-            f"user {user} holds {holds[key]} units of SKU {sku} in live orders{f' ({ids})' if ids else ''} and has "
-            f"claimed {claimed[key]} of the {limit} that one may"
+            f"user {user} holds {claims.holds[key]} units of SKU {sku} in live orders{f' ({ids})' if ids else ''} and "
+            f"has claimed {claims.claimed[key]} of the {limit} that one may"
         )
 
-    finding = found("user-limit", (wrong, describe))
+    def describe_unclaimed(index: int) -> str:
+        user, sku = user_and_sku(int(claims.unclaimed[index]))
+        return f"user {user} ordered SKU {sku} and gave it back, and has no row for it in purchases"
+
+    finding = found("user-limit", (wrong, describe), (np.arange(len(claims.unclaimed)), describe_unclaimed))
     return Finding(finding.name, finding.anomalies, finding.witnesses, unknown=books.final.lack("purchases"))
 
 
@@ -241,13 +245,9 @@ def _rows_naming(orders: Orders, rows: NDArray[np.int64], skus: NDArray[np.bool_
 def _changed(books: Books, orders: Orders, *, more: bool) -> NDArray[np.int64]:
     """The rows that hold more (or less) of some SKU than their op asked for."""
     asked = books.asked
-    rows = np.flatnonzero(orders.genuine)
-    at = orders.at[rows]
-    differs = np.zeros(len(rows), dtype=bool)
-    for name in ("sku_a", "qty_a", "sku_b", "qty_b"):
-        differs |= getattr(orders, name)[rows] != getattr(asked, name)[at]
+    rows = orders.other_lines
     changed = []
-    for row, number in zip(rows[differs].tolist(), at[differs].tolist(), strict=True):
+    for row, number in zip(rows.tolist(), orders.at[rows].tolist(), strict=True):
         holds = {orders.sku_a[row]: orders.qty_a[row], orders.sku_b[row]: orders.qty_b[row]}
         wanted = {asked.sku_a[number]: asked.qty_a[number], asked.sku_b[number]: asked.qty_b[number]}
         large, small = (holds, wanted) if more else (wanted, holds)

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from loadgen.checks.asked import Fate, Index
 from loadgen.checks.books import Books, ending_named, found, order_named
+from loadgen.checks.counting import repeated
 from loadgen.checks.final import Orders, Payments
-from loadgen.checks.units import repeated
 from loadgen.sale import FOLLOW_UPS, Kind, State, price
 from loadgen.verdict import Finding
 

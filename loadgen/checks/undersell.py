@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from loadgen.checks.asked import Fate
 from loadgen.checks.books import Books
-from loadgen.checks.units import total
+from loadgen.checks.counting import total
 from loadgen.sale import Kind
 
 RETURNED, FRAGMENT, UNKNOWN = "returned after the last refusal", "smaller than what was asked", "unknown"

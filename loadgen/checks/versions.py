@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from loadgen.checks.account import Versions
 from loadgen.checks.asked import Fate
-from loadgen.checks.books import Books, ending_named, found, order_named, row_named, write_named
+from loadgen.checks.books import MOST_WITNESSES, Books, Group, ending_named, found, order_named, row_named, write_named
+from loadgen.checks.final import Orders
 from loadgen.checks.writes import acknowledged_first, write_key
 from loadgen.sale import Kind, State
 from loadgen.verdict import Finding
 
 MOST_NAMED = 3
 """How many of the writes that were lost are named in one witness."""
-
-Group = tuple[NDArray[np.int64], Callable[[int], str]]
 
 
 def lost_update(books: Books) -> Finding:
@@ -44,8 +43,11 @@ def lost_update(books: Books) -> Finding:
 def lost_write(books: Books) -> Finding:
     """An acknowledged write that the row's final version does not count, or whose effect is gone from the tables."""
     versions, plan = books.versions, books.plan
+    nowhere = np.flatnonzero(books.astray.wrote == -1), lambda index: _nowhere(books, index)
     if versions is None:
-        return Finding("lost-write", unknown=books.final.lack("stock", "orders", "releases"))
+        finding = found("lost-write", nowhere)
+        lack = books.final.lack("stock", "orders", "releases")
+        return Finding(finding.name, finding.anomalies, finding.witnesses, unknown=lack)
     writes = books.writes
     beyond = np.flatnonzero(writes.wrote > versions.final[writes.row])
     told = np.bincount(writes.row[beyond], minlength=books.rows) > 0
@@ -55,13 +57,8 @@ def lost_write(books: Books) -> Finding:
     excess_of_sku = excess.reshape(plan.skus, plan.buckets).sum(axis=1) + versions.open_orders
     return found(
         "lost-write",
-        (
-            beyond,
-            lambda index: (
-                f"{write_named(books, index)} wrote version {writes.wrote[index]} of "
-                f"{row_named(books, writes.row[index])}, which ends at version {versions.final[writes.row[index]]}"
-            ),
-        ),
+        nowhere,
+        (beyond, lambda index: _overtaken(books, versions, index)),
         (
             crowded,
             lambda row: (
@@ -80,15 +77,20 @@ def lost_write(books: Books) -> Finding:
 def phantom_write(books: Books) -> Finding:
     """A version that no acknowledged write has and no ``info`` op explains: somebody else wrote. Counts versions."""
     versions, plan, orders = books.versions, books.plan, books.final.orders
-    if versions is None or orders is None:
-        return Finding("phantom-write", unknown=books.final.lack("stock", "orders", "releases"))
-    if orders.unheard.any():
-        return Finding("phantom-write", unknown="the history does not tell of every order that the tables hold")
+    set_by_others = found("phantom-write", (np.flatnonzero(books.astray.wrote != -1), lambda at: _beyond(books, at)))
+    unknown = books.final.lack("stock", "orders", "releases")
+    if orders is not None and orders.unheard.any():
+        unknown = "the history does not tell of every order that the tables hold"
+    if {"orders", "releases"} & set(books.final.gone):
+        unknown = "the table is gone that would tell which of the open ops wrote"
+    if versions is None or unknown:
+        return Finding("phantom-write", set_by_others.anomalies, set_by_others.witnesses, unknown)
     spare = versions.unheard - versions.open_writes
     spare_of_sku = np.maximum(spare, 0).reshape(plan.skus, plan.buckets).sum(axis=1) - versions.open_orders
     guilty = np.flatnonzero(spare_of_sku > 0)
     finding = found("phantom-write", (guilty, lambda sku: _phantom(books, versions, sku)))
-    return Finding("phantom-write", int(spare_of_sku[guilty].sum()), finding.witnesses)
+    anomalies = int(spare_of_sku[guilty].sum()) + set_by_others.anomalies
+    return Finding("phantom-write", anomalies, (*finding.witnesses, *set_by_others.witnesses)[:MOST_WITNESSES])
 
 
 def real_time_order(books: Books) -> Finding:
@@ -154,15 +156,23 @@ def _shared(books: Books, index: int) -> str:
 
 
 def _undone(books: Books) -> list[Group]:
-    """Cancellations and releases that were acknowledged and have left no trace, or only half of one."""
+    """Cancellations and releases that left no trace although acknowledged, or that left only half of one."""
     orders, releases, asked = books.final.orders, books.final.releases, books.asked
     assert orders is not None and releases is not None
     groups: list[Group] = []
     for kind, state in ((Kind.CANCEL, State.CANCELLED), (Kind.RELEASE, State.RELEASED)):
-        done = np.flatnonzero((asked.fates[kind] == Fate.DONE) & (orders.row_of >= 0))
-        kept = (orders.state[orders.row_of[done]] == state) & releases.by_kind[kind][done]
-        groups.append((done[~kept], _undone_named(books, kind)))
+        begun = np.flatnonzero(asked.may_have_happened(kind) & (orders.row_of >= 0))
+        moved, entered = orders.state[orders.row_of[begun]] == state, releases.by_kind[kind][begun]
+        half = (moved != entered) & ~_moved_on(orders, begun, state)
+        done = asked.fates[kind][begun] == Fate.DONE
+        groups.append((begun[np.where(done, ~(moved & entered), half)], _undone_named(books, kind)))
     return groups
+
+
+def _moved_on(orders: Orders, who: NDArray[np.int64], state: State) -> NDArray[np.bool_]:
+    """Whether each order is in another state that an op leaves it in: then this one's row in releases is a ghost."""
+    now = orders.state[orders.row_of[who]]
+    return np.asarray((now != State.RESERVED) & (now != state))
 
 
 def _undone_named(books: Books, kind: Kind) -> Callable[[int], str]:
@@ -176,6 +186,28 @@ def _undone_named(books: Books, kind: Kind) -> Callable[[int], str]:
         return f"the {kind.name.lower()} of {order_named(books, at)} was {told}, and at the end it is {name}, and {row}"
 
     return describe
+
+
+def _overtaken(books: Books, versions: Versions, index: int) -> str:
+    writes, stock = books.writes, books.final.stock
+    row = int(writes.row[index])
+    gone = stock is not None and stock.gone[row]
+    ends = "whose row is gone" if gone else f"which ends at version {versions.final[row]}"
+    return f"{write_named(books, index)} wrote version {writes.wrote[index]} of {row_named(books, row)}, {ends}"
+
+
+def _nowhere(books: Books, index: int) -> str:
+    row = int(books.astray.row[index])
+    return f"{write_named(books, index, books.astray)} found no row of {row_named(books, row)} in stock to write to"
+
+
+def _beyond(books: Books, index: int) -> str:
+    astray = books.astray
+    read = f"read version {astray.read[index]} and " if astray.read[index] != -1 else ""
+    return (
+        f"{write_named(books, index, astray)} {read}wrote version {astray.wrote[index]} of "
+        f"{row_named(books, int(astray.row[index]))}, which no count of writes reaches: somebody else had set it"
+    )
 
 
 def _phantom(books: Books, versions: Versions, sku: int) -> str:

@@ -38,6 +38,18 @@ class Writes:
 
 
 @dataclass(frozen=True, slots=True)
+class Denials:
+    """Every "not reserved" and "over the limit": answers that say what the shop's rows held."""
+
+    who: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    process: NDArray[np.int32]
+    """Which load process told of it."""
+    sent: NDArray[np.int64]
+    done: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Looks:
     """Every row that a browse saw, and its version. One browse's rows stand together."""
 
@@ -60,24 +72,47 @@ class Refusals:
     sent: NDArray[np.int64]
 
 
-Table = TypeVar("Table", Writes, Looks, Refusals)
+Table = TypeVar("Table", Writes, Looks, Refusals, Denials)
 
 
-def read_writes(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> Writes:
-    """All acknowledged writes. Raises Contradiction where one does not name exactly its op's rows."""
+def read_writes(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> tuple[Writes, Writes]:
+    """All acknowledged writes, and apart from them those that tell no version that a count of writes can reach.
+
+    Of the latter, version -1 is a write that found no row. Raises Contradiction where one names other rows than its
+    op's.
+    """
     writes = _gather(Writes, processes, lambda index, process: _writes(index, process, asked, plan))
+    astray = (writes.wrote < 1) | (writes.read < -1) | (np.maximum(writes.read, writes.wrote) > MOST_VERSION)
     order = np.argsort(writes.key)
-    return Writes(*(getattr(writes, column.name)[order] for column in fields(Writes)))
+    apart = np.flatnonzero(astray)
+    if len(apart):
+        order = order[~astray[order]]
+    names = [column.name for column in fields(Writes)]
+    return Writes(*(getattr(writes, name)[order] for name in names)), Writes(
+        *(getattr(writes, name)[apart] for name in names)
+    )
 
 
-def read_looks(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> Looks:
-    """All rows seen by browses. Raises Contradiction for a row of a SKU that the browse did not ask for."""
-    return _gather(Looks, processes, lambda index, process: _looks(index, process, asked, plan))
+def read_looks(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> tuple[Looks, Looks]:
+    """All rows seen by browses, and apart from them those that the browse did not ask for."""
+    looks = _gather(Looks, processes, lambda index, process: _looks(index, process, asked))
+    sku = looks.row // plan.buckets
+    right = (sku == asked.sku_a[looks.who]) | (sku == asked.sku_b[looks.who])
+    whole = right & (looks.version >= 0) & (looks.version <= MOST_VERSION)
+    if whole.all():
+        return looks, Looks(*(getattr(looks, column.name)[:0] for column in fields(Looks)))
+    kept, apart = ([getattr(looks, column.name)[mask] for column in fields(Looks)] for mask in (whole, ~right))
+    return Looks(*kept), Looks(*apart)
 
 
 def read_refusals(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> Refusals:
     """All answers "sold out". Raises Contradiction for one of a SKU that was not asked for."""
     return _gather(Refusals, processes, lambda index, process: _refusals(index, process, asked, plan))
+
+
+def read_denials(processes: Sequence[LoadProcess], asked: Asked) -> Denials:
+    """All answers "not reserved" and "over the limit"."""
+    return _gather(Denials, processes, lambda index, process: _denials(index, process, asked))
 
 
 def write_key(row: NDArray[np.int64], version: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -110,7 +145,7 @@ def _writes(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tuple
     whose = np.repeat(who, counts)
     sku = np.where(line == 0, asked.sku_a[whose], asked.sku_b[whose])
     row, read, version = (ops[f"touched_{name}"][at] for name in ("row", "read", "wrote"))
-    wrong = (row // plan.buckets != sku) | (version < 1) | (read < -1) | (np.maximum(read, version) > MOST_VERSION)
+    wrong = row // plan.buckets != sku
     if wrong.any():
         raise Contradiction(f"op {asked.number[whose[wrong][0]]} says that it wrote what is not one of its rows")
     source = np.repeat(chosen, counts)
@@ -119,17 +154,13 @@ def _writes(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tuple
     return write_key(row, version), row, read, version, whose, ops["kind"][source], by, *ended
 
 
-def _looks(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tuple[NDArray[Any], ...]:
+def _looks(index: int, process: LoadProcess, asked: Asked) -> tuple[NDArray[Any], ...]:
     ops = process.ops
     chosen = np.flatnonzero((ops["answer"] == Answer.SEEN) & (ops["outcome"] == Outcome.OK))
     at, _, counts = _touches(ops, chosen)
     source = np.repeat(chosen, counts)
     whose = asked.index.find(ops["number"][source])
     row, version = ops["touched_row"][at], ops["touched_read"][at]
-    sku = row // plan.buckets
-    wrong = ((sku != asked.sku_a[whose]) & (sku != asked.sku_b[whose])) | (version < 0) | (version > MOST_VERSION)
-    if wrong.any():
-        raise Contradiction(f"browse {asked.number[whose[wrong][0]]} saw what it did not look at")
     by = np.full(len(whose), index, dtype=np.int32)
     return whose, row, version, by, *(ops[name][source].astype(np.int64) for name in ("process", "sent"))
 
@@ -145,6 +176,14 @@ def _refusals(index: int, process: LoadProcess, asked: Asked, plan: Plan) -> tup
     if wrong.any():
         raise Contradiction(f"order {asked.number[whose[wrong][0]]} was refused a SKU that it did not ask for")
     return whose, sku, np.full(len(whose), index, dtype=np.int32), ops["sent"][source]
+
+
+def _denials(index: int, process: LoadProcess, asked: Asked) -> tuple[NDArray[Any], ...]:
+    ops = process.ops
+    denied = (ops["answer"] == Answer.NOT_RESERVED) | (ops["answer"] == Answer.LIMITED)
+    chosen = np.flatnonzero(denied & (ops["outcome"] == Outcome.OK))
+    by = np.full(len(chosen), index, dtype=np.int32)
+    return asked.index.find(ops["number"][chosen]), ops["kind"][chosen], by, ops["sent"][chosen], ops["done"][chosen]
 
 
 def _touches(ops: Columns, chosen: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from loadgen.dsn import MASK, masked_parameters
 from loadgen.errors import PlanError
 from loadgen.op import Outcome, Stage
 from loadgen.workload import Call, Result, Table
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 SCHEMA = "loadgen"
 """The schema (PostgreSQL) or database (MySQL wire) that is ours; nothing outside it is ever touched."""
 META_TABLE = "loadgen_meta"
-"""The table that marks a schema as ours."""
+"""The table that marks a schema as ours: a row for each table in it, with the id of the run that made it."""
+LOCK_TABLE = "loadgen_lock"
+"""The table of the run's lock: one row, with the id of the run and the server's time of its last beat."""
+FRESH_S = 15
+"""How long after its last beat a lock counts as held, by the server's clock.
+
+Longer than a load process may drive on without its master (10 s), so that nobody takes over from one that still does.
+"""
 LOCK_TIMEOUT_S = 2
 """How long a statement waits for a lock before it fails: set explicitly on every engine, so that they compare."""
 STATEMENT_TIMEOUT_S = 5
@@ -35,7 +43,7 @@ class Address:
     ``host`` may name several, each with its port (``db1:5432,db2:5432``; a path is a socket): members of one cluster,
     of which a connection takes the first that takes writes.
 
-    ``parameters`` are the DSN's others (TLS and so on), passed on to the driver as they are.
+    ``parameters`` are the others (TLS and so on), each understood (see postgres_parameters and mysql_parameters).
     """
 
     host: str = "127.0.0.1"
@@ -44,7 +52,7 @@ class Address:
     password: str = field(default="", repr=False)
     database: str = ""
     socket: str = ""
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, password included: for handing to a load process, never for a file."""
@@ -52,8 +60,8 @@ class Address:
 
     def masked(self) -> dict[str, Any]:
         """All of it but secrets, for files and messages."""
-        parameters = {key: "***" if "passw" in key.lower() else value for key, value in self.parameters.items()}
-        return {**self.to_json(), "password": "***" if self.password else "", "parameters": parameters}
+        parameters = masked_parameters(self.parameters)
+        return {**self.to_json(), "password": MASK if self.password else "", "parameters": parameters}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class Failure:
     """What an error means for the op. ``retry`` only where the outcome is ``fail``; ``drop``: the connection is gone.
 
     ``error_class`` groups codes for a person: conflict, deadlock, timeout, connection, unavailable, constraint,
-    resource, other. ``sample`` is the server's text, without values.
+    resource, session, other. ``sample`` is the server's text, without values.
     """
 
     outcome: Outcome
@@ -88,8 +96,22 @@ class Failure:
     sample: str = ""
 
 
+class FinalReads(dict[str, dict[str, "NDArray[Any]"]]):
+    """The tables read at the end, by name, as columns. What is not in it has its reason in ``gone`` or ``unread``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone: dict[str, str] = {}
+        """Tables that the server says do not exist: somebody dropped them, and all that they held."""
+        self.unread: dict[str, str] = {}
+        """Tables that are there and cannot be read as what they were made."""
+
+
 class Connection(Protocol):
     """One driver connection. Every method may raise the driver's errors; ``Engine.classify`` reads them."""
+
+    verified: Mapping[str, str]
+    """What the server answered when the session was verified, by name: plan.json keeps it."""
 
     def begin(self) -> Awaitable[None]:
         """Start a transaction."""
@@ -108,19 +130,42 @@ class Connection(Protocol):
 
 
 class Control(Protocol):
-    """The control plane's connection: synchronous, never in a load process. Raises ClusterError for the operator."""
+    """The control plane's connection: synchronous, never in a load process. Raises ClusterError for the operator.
+
+    It may be lost and opened again at any time: nothing that a run rests on depends on its staying open.
+    """
 
     def facts(self) -> dict[str, Any]:
-        """``version``, ``edition``, ``durability`` (settings by name), ``connections_free`` and ``warnings``."""
+        """``version``, ``edition``, ``durability`` (settings by name), ``connections_free`` and ``warnings``.
+
+        Also ``verified``: what the server said of this connection, by name.
+        """
 
     def lock(self) -> None:
-        """Take the server-side lock that refuses a second run, until this connection closes."""
+        """Write this run's row into LOCK_TABLE, before any table of ours is touched. Makes our schema if need be.
+
+        Waits until the row of another run is no longer fresh (see FRESH_S) and no transaction is open on our tables.
+        Raises ClusterError where that run is alive, because its row is renewed meanwhile or a transaction stays open,
+        or where the schema holds what is not ours; then nothing was touched.
+        """
+
+    def beat(self) -> None:
+        """Renew this run's row. Raises LockLost if it is another run's or is gone, ClusterError if nobody knows."""
+
+    def unlock(self) -> None:
+        """Remove this run's row, if there is one."""
 
     def prepare(self, tables: Sequence[Table]) -> None:
         """Make our schema anew: marked tables are dropped, unmarked ones refuse the run untouched."""
 
     def sessions(self) -> int:
-        """How many sessions of this run's load the server still knows."""
+        """How many sessions, other than this one, can still write to our tables: those in a transaction.
+
+        An idle session in somebody's pool is none of them.
+        """
+
+    def end_sessions(self) -> None:
+        """Let the server end what sessions of our load still have open there: their clients are gone."""
 
     def read_only(self) -> bool:
         """Whether this node says that it takes no writes: a replica. One that is lost says nothing: ClusterError."""
@@ -131,14 +176,18 @@ class Control(Protocol):
         Raises ClusterError, within PROOF_LIMIT_S or a few times that.
         """
 
-    def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, "NDArray[Any]"]]:
-        """All tables, read in one snapshot transaction: ``{table: columns}``."""
+    def final_reads(self, tables: Sequence[Table]) -> FinalReads:
+        """All tables that are there, read in one snapshot transaction. Raises ClusterError if the server can't be read.
+
+        Also unless that snapshot says that each table was made by this run, and has as many rows as were read. Where
+        somebody made a value NULL or no number, an integer column holds the least one of its type instead.
+        """
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Run one statement by itself and return its rows."""
 
     def close(self) -> None:
-        """Close; gives the lock back."""
+        """Close. The lock stays: ``unlock`` gives it back."""
 
 
 class Engine(Protocol):
@@ -156,8 +205,13 @@ class Engine(Protocol):
     def classify(self, error: BaseException, stage: Stage) -> Failure:
         """The outcome of ``error`` at ``stage``: keyed by SQLSTATE or errno, never by the message's text."""
 
-    async def connect(self, address: Address, level: Level) -> Connection:
-        """Open one load connection in our schema, at ``level``, with explicit timeouts."""
+    async def connect(self, address: Address, level: Level, run_id: str, *, reader: bool = False) -> Connection:
+        """Open one load connection in our schema, at ``level``, with explicit timeouts, and verify it.
+
+        It sets what differs from what a run needs, and asks back: engine, schema, isolation in force, every setting
+        that changes what our statements mean, and that the tables there are those of the run ``run_id`` (of any run if
+        it is empty). ``reader``: it may be read-only, on a replica. Raises SessionRefused, or the driver's errors.
+        """
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection. Raises ClusterError with what to do."""

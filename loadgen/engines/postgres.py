@@ -100,9 +100,9 @@ class Postgres:
             sample=sanitised(facts.message, facts.identifiers),
         )
 
-    async def connect(self, address: Address, level: Level) -> Connection:
+    async def connect(self, address: Address, level: Level, run_id: str, *, reader: bool = False) -> Connection:
         """Open one load connection."""
-        return await open_load(address, level, merge=self._merge)
+        return await open_load(address, level, run_id, reader=reader, merge=self._merge)
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection. Raises ClusterError."""

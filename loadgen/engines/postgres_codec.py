@@ -4,7 +4,7 @@ Whole numbers travel in binary, everything else as text; a statement's values ar
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from loadgen.workload import Result, Statement
@@ -127,3 +127,22 @@ class Plan:
             values.append(struct.unpack(f"!{kind}", field)[0] if kind else field.decode())
             position += length
         return tuple(values)
+
+
+class _Text:
+    """In the place of a Plan: rows whose values are all text, or NULL."""
+
+    def result(self, row_count: int, payloads: Sequence[bytes]) -> Result:
+        return Result(row_count, [tuple(_values(payload)) for payload in payloads], -1)
+
+
+def _values(payload: bytes) -> Iterator[str]:
+    position = 0
+    while position + 4 <= len(payload):
+        size = max(0, int.from_bytes(payload[position : position + 4], signed=True))
+        yield payload[position + 4 : position + 4 + size].decode(errors="replace")
+        position += 4 + size
+
+
+TEXT: Any = _Text()
+"""What reads the rows of a statement that was sent as text."""

@@ -1,15 +1,36 @@
 """PostgreSQL's control plane: what the server is, the lock, our schema made anew, and the final reads."""
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from numpy.typing import NDArray
-
-from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, PROOF_LIMIT_S, SCHEMA, Address
-from loadgen.engines.postgres_copy import read_table
-from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, error_facts, open_connection
+from loadgen.engines import postgres_schema
+from loadgen.engines.engine import (
+    CONNECT_TIMEOUT_S,
+    FRESH_S,
+    LOCK_TABLE,
+    META_TABLE,
+    PROOF_LIMIT_S,
+    SCHEMA,
+    Address,
+    FinalReads,
+)
+from loadgen.engines.identity import ASK_POSTGRES_MARKERS, Identity, on_postgres_wire, untried
+from loadgen.engines.network import NameLookupError, TlsError
+from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
+from loadgen.engines.postgres_session import (
+    POOL_WAIT_S,
+    control_settings,
+    pool_too_small,
+    pooled,
+    pools_transactions,
+    refuse_pgpool,
+    refuse_transaction_pool,
+    set_up,
+)
+from loadgen.engines.postgres_wire import WireConnection
 from loadgen.errors import ClusterError
 from loadgen.workload import Table
 
@@ -19,9 +40,11 @@ CONTROL_LIMIT_S = 60.0
 """How long one step of the control plane may take."""
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
-LOCK_WAIT_S = 5
-LOCK_KEY = int.from_bytes(b"loadgen")
-"""The advisory lock of a run, within one database."""
+ASK_LIMIT_S = 5.0
+"""How long a beat, or a look at the sessions, may take: whoever asks, asks again on another connection."""
+POLL_S = 0.5
+TAKE_LIMIT_S = FRESH_S + 10.0
+"""How long a run waits for another one's row to go stale, and for open transactions to end, before it is refused."""
 DURABILITY = (
     "fsync",
     "full_page_writes",
@@ -37,21 +60,32 @@ DURABILITY = (
 )
 
 _CONNECTIONS_FREE = """
+WITH used AS (
+    -- Of others' sessions a user without rights sees little more than their database and user.
+    SELECT datname, usename FROM pg_stat_activity
+    WHERE datid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend')
 SELECT least(
-    current_setting('max_connections')::int
-    - CASE WHEN usesuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
-           + coalesce(current_setting('reserved_connections', true)::int, 0) END
-    - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
-    (SELECT CASE WHEN datconnlimit < 0 THEN 1000000 ELSE datconnlimit
-            - (SELECT count(*) FROM pg_stat_activity a WHERE a.datname = d.datname) END
-     FROM pg_database d WHERE d.datname = current_database()),
-    (SELECT CASE WHEN rolconnlimit < 0 THEN 1000000 ELSE rolconnlimit
-            - (SELECT count(*) FROM pg_stat_activity a WHERE a.usename = rolname) END
-     FROM pg_roles WHERE rolname = current_user))
-FROM pg_user WHERE usename = current_user"""
-_RELATIONS = """
-SELECT c.relname, c.relkind = 'r' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') ORDER BY 1"""
+    current_setting('max_connections')::int - (SELECT count(*) FROM used)
+    - CASE WHEN rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
+           + coalesce(current_setting('reserved_connections', true)::int, 0) END,
+    CASE WHEN rolsuper OR datconnlimit < 0 THEN 1000000
+        ELSE datconnlimit - (SELECT count(*) FROM used u WHERE u.datname = d.datname) END,
+    CASE WHEN rolsuper OR rolconnlimit < 0 THEN 1000000
+        ELSE rolconnlimit - (SELECT count(*) FROM used u WHERE u.usename = rolname) END)
+FROM pg_roles, pg_database d WHERE rolname = session_user AND d.datname = current_database()"""
+_OPEN = f"""
+SELECT count(DISTINCT pid) FROM (
+    SELECT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = '{SCHEMA}' AND c.relname <> '{LOCK_TABLE}' AND c.relkind = 'r'
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND l.mode IN ('RowShareLock', 'RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+                       'AccessExclusiveLock')
+    UNION ALL
+    SELECT pid FROM pg_stat_activity
+    WHERE application_name LIKE '{LOAD_NAME}%' AND datname = current_database()
+        AND state IN ('active', 'idle in transaction', 'idle in transaction (aborted)', 'fastpath function call')
+) open WHERE pid IS DISTINCT FROM pg_backend_pid()"""
+"""Who writes, or may: whoever has locked rows of ours, which everybody may see, and the load's open transactions."""
 
 
 class PostgresControl:
@@ -62,36 +96,69 @@ class PostgresControl:
         self._run_id = run_id
         self._loop = asyncio.new_event_loop()
         self._connection: Any = None
-        settings = {"lock_timeout": f"{LOCK_WAIT_S}s", "statement_timeout": "0", "search_path": SCHEMA}
+        self._verified: dict[str, str] = {}
         try:
-            opened = open_connection(address, CONTROL_NAME, settings)
-            self._connection = self._loop.run_until_complete(opened)
+            self._loop.run_until_complete(self._open())
         except (*DRIVER_ERRORS, ValueError) as error:
-            self._loop.close()
+            self.close()
             raise ClusterError(_refusal(address, error)) from None
+        except BaseException:
+            self.close()
+            raise
 
     def facts(self) -> dict[str, Any]:
         """``version``, ``edition``, ``durability``, ``connections_free`` and ``warnings``."""
         return self._run(self._facts())
 
     def lock(self) -> None:
-        """Take the advisory lock of this database until this connection closes. Raises ClusterError if it is taken."""
-        if not self.query(f"SELECT pg_try_advisory_lock({LOCK_KEY})")[0][0]:
-            raise ClusterError(
-                f"another run is using this database ({_place(self._address)}): let it end, or use another database"
-            )
+        """Write this run's row. Raises ClusterError if another run is alive, or the schema holds what is not ours."""
+        self._take(time.monotonic() + TAKE_LIMIT_S)
+        deadline = time.monotonic() + TAKE_LIMIT_S
+        while left := self.sessions():
+            if time.monotonic() > deadline:
+                self.unlock()
+                raise ClusterError(
+                    f"{left} transactions are open on the tables of an earlier run in schema {SCHEMA} "
+                    f"({_place(self._address)}): end them, or wait for their end; nothing was touched"
+                )
+            self.beat()
+            time.sleep(POLL_S)
+
+    def _take(self, deadline: float) -> None:
+        first: postgres_schema.Holder | None = None
+        while (
+            holder := self._run(postgres_schema.try_lock(self._connection, self._address, self._run_id))
+        ) is not None:
+            first = first or holder
+            if holder[:2] != first[:2] or time.monotonic() > deadline:
+                raise ClusterError(
+                    f"another run is using this database ({_place(self._address)}): {holder.run_id} holds its lock; "
+                    "let it end, or use another database"
+                )
+            time.sleep(POLL_S)
+
+    def beat(self) -> None:
+        """Renew this run's row."""
+        self._run(postgres_schema.beat(self._connection, self._run_id), ASK_LIMIT_S)
+
+    def unlock(self) -> None:
+        """Remove this run's row, if there is one."""
+        self._run(postgres_schema.unlock(self._connection, self._run_id))
 
     def prepare(self, tables: Sequence[Table]) -> None:
         """Make our schema anew, in one transaction: what is not ours is found before anything is touched."""
-        self._run(self._prepare(tables))
+        self._run(postgres_schema.prepare(self._connection, self._address, self._run_id, tables))
 
     def sessions(self) -> int:
-        """How many sessions of the load the server still has."""
-        rows = self.query(
-            "SELECT count(*) FROM pg_stat_activity "
-            f"WHERE application_name = '{LOAD_NAME}' AND datname = current_database()"
+        """How many sessions have a transaction open on our tables, or are the load's and in a transaction."""
+        return int(self._run(self._connection.fetchval(_OPEN), ASK_LIMIT_S))
+
+    def end_sessions(self) -> None:
+        """Terminate the load's sessions that are in a transaction. One of another user stays, and is waited for."""
+        self.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            f"AND application_name LIKE '{LOAD_NAME}%' AND usename = session_user AND state <> 'idle'"
         )
-        return int(rows[0][0])
 
     def read_only(self) -> bool:
         """Whether it is a standby."""
@@ -102,33 +169,78 @@ class PostgresControl:
         proof = f"UPDATE {SCHEMA}.{META_TABLE} SET run_id = run_id WHERE name = '{META_TABLE}'"
         self._run(self._connection.execute(proof), PROOF_LIMIT_S)
 
-    def final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
-        """All tables, as one snapshot has them."""
-        return self._run(self._final_reads(tables), READ_LIMIT_S)
+    def final_reads(self, tables: Sequence[Table]) -> FinalReads:
+        """All tables that are there, as one snapshot has them."""
+        return self._run(postgres_schema.final_reads(self._connection, self._run_id, tables), READ_LIMIT_S)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Run one statement by itself."""
         return [tuple(row) for row in self._run(self._connection.fetch(sql))]
 
     def close(self) -> None:
-        """Close the connection, and with it the lock. Idempotent."""
+        """Close the connection. Idempotent."""
         connection, self._connection = self._connection, None
+        if self._loop.is_closed():
+            return
         if connection is not None:
             with suppress(*DRIVER_ERRORS):
-                self._loop.run_until_complete(connection.close(timeout=CONNECT_TIMEOUT_S))
-            self._loop.close()
+                self._loop.run_until_complete(self._closed(connection))
+        self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, T], within_s: float = CONTROL_LIMIT_S) -> T:
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(work, within_s))
+            answer = self._loop.run_until_complete(asyncio.wait_for(work, within_s))
         except DRIVER_ERRORS as error:
             facts = error_facts(error)
             what = facts.message or f"no answer within {within_s:g} s"
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
+        if self._connection is not None and self._connection.is_in_transaction():
+            raise ClusterError(
+                f"PostgreSQL at {_place(self._address)}: a transaction was left open that nobody here began: what was "
+                "answered is not committed"
+            )
+        return answer
+
+    async def _open(self) -> None:
+        self._connection = connection = await open_connection(self._address, CONTROL_NAME)
+        try:
+            if await pooled(connection):
+                await self._refuse_pool()
+            self._verified = await asyncio.wait_for(
+                set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
+            )
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _identity(self) -> Identity:
+        fetch, markers = self._connection.fetch, []
+        banner = str((await fetch("SELECT version()"))[0][0])
+        with suppress(*DRIVER_ERRORS):
+            markers = [str(row[0]) for row in await fetch(ASK_POSTGRES_MARKERS)]
+        return on_postgres_wire(banner, markers)
+
+    async def _name_fork(self, error: BaseException) -> None:
+        """Raise ClusterError if the server is no PostgreSQL, which is why it answered with ``error``."""
+        with suppress(*DRIVER_ERRORS):
+            if fork := (await self._identity()).fork:
+                reason = str(error) or type(error).__name__
+                raise ClusterError(f"the server says that it is {fork}, not PostgreSQL, and can't be used: {reason}")
 
     async def _facts(self) -> dict[str, Any]:
+        fork = (await self._identity()).fork
+        if not fork:
+            return await self._looked_at("")
+        try:
+            return await self._looked_at(fork)
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _looked_at(self, fork: str) -> dict[str, Any]:
         fetch = self._connection.fetchval
-        banner = str(await fetch("SELECT version()"))
+        free = int(await fetch(_CONNECTIONS_FREE))  # before another one is opened, and lingers for a moment
+        pooler = await self._refuse_pool()
         if await fetch("SELECT pg_is_in_recovery()"):
             raise ClusterError(f"PostgreSQL at {_place(self._address)} is a standby: name the primary in the DSN")
         rows = await self._connection.fetch(
@@ -137,75 +249,59 @@ class PostgresControl:
         durability = dict(map(tuple, rows))
         return {
             "version": str(await fetch("SELECT current_setting('server_version')")),
-            "edition": "postgresql" if banner.startswith("PostgreSQL") and "-YB-" not in banner else banner.split()[0],
+            "edition": fork or "postgresql",
+            "fork": fork,
             "durability": durability,
-            "connections_free": int(await fetch(_CONNECTIONS_FREE)),
-            "warnings": _warnings(durability),
+            "verified": {**self._verified, **pooler},
+            "connections_free": free,
+            "warnings": _warnings(durability) + [untried(fork, "PostgreSQL")] * bool(fork),
         }
 
-    async def _prepare(self, tables: Sequence[Table]) -> None:
-        connection = self._connection
-        async with connection.transaction():
-            for name in await self._ours():
-                await self._as_owner(f'DROP TABLE {SCHEMA}."{name}"')
-            await self._as_owner(f"CREATE TABLE {SCHEMA}.{META_TABLE} (name text PRIMARY KEY, run_id text NOT NULL)")
-            marks = [(table.name, self._run_id) for table in tables] + [(META_TABLE, self._run_id)]
-            await connection.copy_records_to_table(META_TABLE, schema_name=SCHEMA, records=marks)
-            for table in tables:
-                await connection.execute(table.create)
-                if table.rows:
-                    await connection.copy_records_to_table(table.name, schema_name=SCHEMA, records=table.rows)
-        for table in tables:
-            # The planner's figures and the visibility map, now rather than by autovacuum in mid-run.
-            await connection.execute(f'VACUUM (ANALYZE) {SCHEMA}."{table.name}"')
-
-    async def _ours(self) -> list[str]:
-        """The tables of an earlier run, in a schema that holds nothing else; makes the schema if there is none."""
-        connection = self._connection
-        if not await connection.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname = $1", SCHEMA):
-            await self._as_owner(f"CREATE SCHEMA {SCHEMA}")
-            return []
-        found = {str(name): bool(is_table) for name, is_table in await connection.fetch(_RELATIONS, SCHEMA)}
-        if not found:
-            return []
-        where = f"schema {SCHEMA} of database {self._address.database}"
-        if not found.get(META_TABLE):
-            raise ClusterError(
-                f"{where} holds {_some(found)}, and no {META_TABLE} marks it as ours: nothing was touched; "
-                "use another database, or rename that schema"
-            )
-        marked = await connection.fetch(f"SELECT name FROM {SCHEMA}.{META_TABLE}")
-        ours = {str(row[0]) for row in marked} | {META_TABLE}
-        foreign = [name for name, is_table in found.items() if name not in ours or not is_table]
-        if foreign:
-            raise ClusterError(
-                f"{where} holds {_some(foreign)}, which {META_TABLE} does not list as ours: nothing was touched; "
-                "move it out of that schema"
-            )
-        return list(found)
-
-    async def _as_owner(self, sql: str) -> None:
+    async def _refuse_pool(self) -> dict[str, str]:
+        """What stands between here and PostgreSQL, where that says so. Raises ClusterError if it does too much."""
+        place = _place(self._address)
         try:
-            await self._connection.execute(sql)
+            other = await open_connection(self._address, CONTROL_NAME)
         except DRIVER_ERRORS as error:
-            if error_facts(error).sqlstate != "42501":
+            raise ClusterError(f"no second connection could be opened: {_refusal(self._address, error)}") from None
+        try:
+            pooler = await _pgpool(other, place)
+            if not pooler:
+                await refuse_transaction_pool(self._connection, other, place)
+            return pooler
+        except TimeoutError:
+            raise ClusterError(pool_too_small(place)) from None
+        except DRIVER_ERRORS as error:
+            if error_facts(error).sqlstate not in ("", LOST, "08P01"):
                 raise
-            user, database = self._address.user, self._address.database
-            grant = (
-                f'GRANT CREATE ON DATABASE "{database}" TO "{user}"'
-                if sql.startswith("CREATE SCHEMA")
-                else f'ALTER SCHEMA {SCHEMA} OWNER TO "{user}", and of the tables in it too'
-                if sql.startswith("DROP")
-                else f'GRANT ALL ON SCHEMA {SCHEMA} TO "{user}"'
-            )
-            raise ClusterError(
-                f"user {user} has no right to work in schema {SCHEMA} of database {database} "
-                f"({' '.join(error_facts(error).message.split())}): as its owner run {grant}"
-            ) from None
+            # PgBouncer's answer to BEGIN where it pools statements: it closes the connection.
+            raise ClusterError(pools_transactions(place)) from None
+        finally:
+            other.terminate()
 
-    async def _final_reads(self, tables: Sequence[Table]) -> dict[str, dict[str, NDArray[Any]]]:
-        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            return {table.name: await read_table(self._connection, table) for table in tables}
+    async def _closed(self, connection: Any) -> None:
+        if self._verified.get("pooled") == "true":
+            # Whoever gets the server's connection next must not find our settings.
+            await asyncio.wait_for(connection.execute("DISCARD ALL"), CONNECT_TIMEOUT_S)
+        await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+async def _pgpool(connection: Any, place: str) -> dict[str, str]:
+    """Pgpool's version, if that is what answers, and nothing else. Raises ClusterError if it does too much."""
+    try:
+        await asyncio.wait_for(connection.execute("SHOW pool_version"), POOL_WAIT_S)
+    except DRIVER_ERRORS as error:
+        if error_facts(error).lost:
+            raise
+        return {}  # PostgreSQL does not know it
+    wire = WireConnection(connection, {})
+    names = ("load_balance_mode", "backend_clustering_mode", "memory_cache_enabled")
+    try:
+        settings = {name: (await wire.show(f"PGPOOL SHOW {name}"))[0][0] for name in names}
+        refuse_pgpool(settings, len(await wire.show("SHOW pool_nodes")), place)
+        return {"pooler": f"Pgpool {(await wire.show('SHOW pool_version'))[0][0]}"}
+    finally:
+        await wire.close()
 
 
 def _warnings(durability: dict[str, str]) -> list[str]:
@@ -235,10 +331,10 @@ def _refusal(address: Address, error: BaseException) -> str:
         return known[facts.sqlstate]
     if isinstance(error, TimeoutError):
         return f"PostgreSQL at {place} did not answer within {CONNECT_TIMEOUT_S} s: check host, port and firewall"
+    if isinstance(error, NameLookupError | TlsError):
+        return f"cannot connect to PostgreSQL at {place}: {said}"
     if isinstance(error, OSError):
         return f"cannot reach PostgreSQL at {place}: {said}; check that it runs there, and the DSN's host and port"
-    if address.password and address.password in said:
-        said = type(error).__name__
     return f"cannot connect to PostgreSQL at {place}: {said}; check the DSN and its parameters"
 
 
@@ -246,8 +342,3 @@ def _place(address: Address) -> str:
     if address.socket:
         return f"{address.socket} (unix socket)"
     return address.host if "," in address.host else f"{address.host}:{address.port}"
-
-
-def _some(names: Sequence[str] | dict[str, bool]) -> str:
-    known = list(names)
-    return ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loadgen.engines.columns import as_column
 from loadgen.engines.engine import SCHEMA
 from loadgen.errors import ClusterError
 from loadgen.workload import Table
@@ -16,10 +17,24 @@ _SIGNATURE_BYTES = 11 + 4 + 4
 _TRAILER = b"\xff\xff"
 _CASTS = {"int64": "bigint", "int32": "integer", "uint8": "smallint", "string": "text"}
 _WIDTHS = {"int64": 8, "int32": 4, "uint8": 2}
+_TYPES = "SELECT attname, atttypid::regtype::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0"
+_WHOLE_NUMBERS = ("smallint", "integer", "bigint")
+"""Types whose cast to another of them, if it succeeds, changes no value."""
+
+
+def _differs(table: Table, column: str, kind: str) -> bool:
+    return table.final.get(column, "string") != "string" and kind not in _WHOLE_NUMBERS
 
 
 async def read_table(connection: Any, table: Table) -> dict[str, NDArray[Any]]:
-    """All rows of ``table`` as columns, inside the connection's transaction. Raises ClusterError for a NULL."""
+    """All rows of ``table`` as columns, inside the connection's transaction.
+
+    Raises ClusterError where a value is NULL or a column of numbers has another type by now.
+    """
+    types = await connection.fetch(_TYPES, f'{SCHEMA}."{table.name}"')
+    wrong = [name for name, kind in types if _differs(table, name, kind)]
+    if wrong:
+        raise ClusterError(f"table {table.name} can't be read: its column {wrong[0]} is of another type")
     columns = ", ".join(f"{name}::{_CASTS[kind]}" for name, kind in table.final.items())
     select = f'SELECT {columns} FROM {SCHEMA}."{table.name}"'
     if "string" in table.final.values():
@@ -27,6 +42,14 @@ async def read_table(connection: Any, table: Table) -> dict[str, NDArray[Any]]:
     parser = _Rows(table.name, table.final)
     await connection.copy_from_query(select, output=parser.take, format="binary")
     return parser.columns()
+
+
+async def read_table_as_text(connection: Any, table: Table) -> dict[str, NDArray[Any]]:
+    """The same of a table whose values are no longer what they were made: see ``as_column``."""
+    columns = ", ".join(f"{name}::text" for name in table.final)
+    select = f'SELECT {columns} FROM {SCHEMA}."{table.name}"'
+    rows = [row async for row in connection.cursor(select, prefetch=PREFETCH_ROWS)]
+    return {name: as_column([row[at] for row in rows], kind) for at, (name, kind) in enumerate(table.final.items())}
 
 
 async def _read_rows(connection: Any, select: str, table: Table) -> dict[str, NDArray[Any]]:

@@ -1,31 +1,32 @@
 """asyncpg, and the only file that knows it: opening connections, the load's fast one, and what its errors say."""
 
+import asyncio
 import errno
 import os
+import socket
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 import asyncpg
 
 from loadgen.engines.address import in_turn
-from loadgen.engines.engine import (
-    LOCK_TIMEOUT_S,
-    SCHEMA,
-    STATEMENT_TIMEOUT_S,
-    Address,
-    Connection,
-    Level,
-)
+from loadgen.engines.engine import CONNECT_TIMEOUT_S, Address, Connection, Level
+from loadgen.engines.network import NameLookupError, TlsError, explained
+from loadgen.engines.postgres_session import load_settings, pools_transactions, refusal_of, set_up
+from loadgen.engines.postgres_tls import file_parameters, tls_of
 from loadgen.engines.postgres_wire import (
     ConnectionLostError,
     RolledBackAtCommitError,
     ServerError,
     UnconfirmedCommitError,
     WireConnection,
+    statement_names,
 )
 from loadgen.engines.watchdog import watchdog
+from loadgen.errors import SessionRefused
 from loadgen.workload import Call, Result, Statement
 
 T = TypeVar("T")
@@ -33,8 +34,6 @@ T = TypeVar("T")
 LOAD_NAME = "loadgen-load"
 """The application_name of the load's sessions: one run at a time has a database's lock, so they are that run's."""
 CONTROL_NAME = "loadgen-control"
-IDLE_IN_TRANSACTION_S = 10
-"""How long a transaction of ours may wait for us: a load process that is stopped must not hold its locks for ever."""
 
 LOST = "08006"
 """The code of a connection that the server ended without saying why."""
@@ -45,24 +44,8 @@ READ_ONLY = "25006"
 UNCONFIRMED = "01000"
 """The code of a COMMIT that came with a warning: a wait for a synchronous standby that was cut short ends in one."""
 
-# What libpq knows and asyncpg would hand to the server as a setting. None of it weakens what the user asked for.
-_LIBPQ_ONLY = frozenset(
-    {
-        "application_name",
-        "connect_timeout",
-        "fallback_application_name",
-        "gssencmode",
-        "keepalives",
-        "keepalives_count",
-        "keepalives_idle",
-        "keepalives_interval",
-        "load_balance_hosts",
-        "sslcompression",
-        "sslsni",
-        "tcp_user_timeout",
-    }
-)
-
+_sessions: "WeakValueDictionary[tuple[str, str], WireConnection | PublicConnection]" = WeakValueDictionary()
+"""The load's sessions of this process, by the server's process that each one said it has."""
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """All that asyncpg raises for what a server, a network or an operator did."""
@@ -82,67 +65,134 @@ class ErrorFacts(NamedTuple):
     before_commit: bool = False
 
 
-async def open_connection(address: Address, name: str, settings: Mapping[str, str]) -> Any:
+async def open_connection(address: Address, name: str) -> Any:
     """An asyncpg connection; of several hosts to the first that takes writes, unless the address says otherwise.
 
-    ``settings`` are the session's server settings. Raises asyncpg's errors, OSError or TimeoutError: the last host's.
+    No setting but its name travels with the start-up: a pooler refuses or drops the others (see postgres_session).
+    Nothing is kept prepared on the server by itself: a pool may keep it longer than this connection. Raises asyncpg's
+    errors, OSError or TimeoutError: the last host's.
     """
-    parameters = {key: value for key, value in address.parameters.items() if key not in _LIBPQ_ONLY}
-    dsn = "postgres://?" + urlencode(parameters) if parameters else None
-    wanted = None if "," not in address.host or "target_session_attrs" in parameters else "read-write"
-    problem: Exception | None = None
+    parameters = address.parameters
+    settings = {"application_name": name}
+    if "options" in parameters:
+        settings["options"] = parameters["options"]
+    wanted = parameters.get("target_session_attrs", "read-write" if "," in address.host else "any")
+    problem: BaseException | None = None
     for member, within_s in in_turn(address):
+        tls = False if member.socket else tls_of(parameters)
+        files = file_parameters(parameters) if isinstance(tls, str) else {}
         try:
-            return await asyncpg.connect(
-                dsn,
+            connection = await asyncpg.connect(
+                "postgres://?" + urlencode(files) if files else None,
+                # Nothing is left out that asyncpg would take from the environment instead.
                 host=member.socket or member.host,
                 port=member.port or 5432,
-                user=address.user or None,
-                password=address.password or None,
-                database=address.database or None,
+                user=address.user,
+                password=address.password,
+                database=address.database or address.user,
                 timeout=within_s,
+                ssl=tls,
+                direct_tls=parameters.get("sslnegotiation") == "direct",
                 target_session_attrs=wanted,
-                # jit would compile plans of single rows; the settings are sent with the start-up, so they cost nothing.
-                server_settings={"application_name": name, "jit": "off", **settings},
+                krbsrvname=parameters.get("krbsrvname", "postgres"),
+                gsslib=parameters.get("gsslib", "gssapi"),
+                server_settings=settings,
+                statement_cache_size=0,
             )
         except Exception as error:  # noqa: BLE001 - the next host may answer; the last host's error is raised
-            problem = error
+            problem = explained(error, member)
+        else:
+            _keep_alive(connection, parameters)
+            return connection
     assert problem is not None
     raise problem
 
 
-async def open_load(address: Address, level: Level, *, merge: bool = False) -> Connection:
-    """A connection for the load: in our schema, at ``level``, with the timeouts that every engine gets.
+def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
+    """Ask the kernel for the keep-alives that the parameters name; a unix socket has none."""
+    wanted = {option: int(parameters[name]) for name, option in _KEEPALIVES.items() if name in parameters}
+    if not wanted or parameters.get("keepalives") == "0":
+        return
+    opened = connection._transport.get_extra_info("socket")
+    with suppress(OSError):
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in wanted.items():
+            opened.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+_KEEPALIVES = {
+    "keepalives_idle": socket.TCP_KEEPIDLE,
+    "keepalives_interval": socket.TCP_KEEPINTVL,
+    "keepalives_count": socket.TCP_KEEPCNT,
+    "tcp_user_timeout": socket.TCP_USER_TIMEOUT,
+}
+
+
+async def open_load(
+    address: Address,
+    level: Level,
+    run_id: str,
+    *,
+    reader: bool = False,
+    merge: bool = False,
+) -> Connection:
+    """A connection for the load: in our schema, at ``level``, with the timeouts that every engine gets, and verified.
 
     ``merge`` sends BEGIN, and statements on whose answers nothing depends, with the next statement or with COMMIT.
+    Raises SessionRefused, or asyncpg's errors, OSError or TimeoutError.
     """
-    settings = {
-        "search_path": SCHEMA,
-        "default_transaction_isolation": level.name,
-        "lock_timeout": f"{LOCK_TIMEOUT_S}s",
-        "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
-        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
-    }
-    connection = await open_connection(address, LOAD_NAME, settings)
+    connection = await open_connection(address, LOAD_NAME)
+    try:
+        try:
+            verified = await asyncio.wait_for(
+                set_up(connection, load_settings(level), run_id, reader=reader), CONNECT_TIMEOUT_S
+            )
+        except TimeoutError:
+            raise TimeoutError(
+                "the server took the login and answers nothing since; a pooler whose pool is full lets wait so (its "
+                "pool must be larger than the run's sessions)"
+            ) from None
+        backend = (verified["pid"], verified["began"])
+        if (twin := _sessions.get(backend)) is not None and not twin.lost:
+            raise SessionRefused(pools_transactions(address.socket or f"{address.host}:{address.port}"))
+        session = await _session(connection, verified, merge=merge)
+    except BaseException as error:
+        connection.terminate()
+        if isinstance(error, asyncpg.PostgresError) and (refused := refusal_of(error_facts(error))):
+            raise SessionRefused(refused) from error
+        raise
+    _sessions[backend] = session
+    return session
+
+
+async def _session(connection: Any, verified: Mapping[str, str], *, merge: bool) -> "WireConnection | PublicConnection":
     # Attributes that asyncpg does not promise: without them its public calls do, at twice the cost.
     if not hasattr(getattr(connection, "_transport", None), "set_protocol") or not hasattr(connection, "_protocol"):
-        return PublicConnection(connection)
+        return PublicConnection(connection, verified)
     if not merge:
-        return WireConnection(connection)
-    prepared = await connection.prepare("BEGIN"), await connection.prepare("COMMIT")
-    return WireConnection(connection, *prepared)
+        return WireConnection(connection, verified)
+    names = statement_names()
+    prepared = [await connection.prepare(sql, name=next(names)) for sql in ("BEGIN", "COMMIT")]
+    return WireConnection(connection, verified, *prepared)
 
 
 class PublicConnection:
     """One session of the load by asyncpg's public calls alone; WireConnection does the same for half the cost."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, verified: Mapping[str, str]) -> None:
         self.steps = 0
+        self.verified = verified
         self._connection = connection
+        self._names = statement_names()
         self._warned = False
         self._prepared: dict[Statement, Any] = {}
         connection.add_log_listener(self._hear)
         watchdog().add(self)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it can't be used any more."""
+        return bool(self._connection.is_closed())
 
     async def begin(self) -> None:
         """Start a transaction, at the session's isolation level."""
@@ -152,7 +202,8 @@ class PublicConnection:
         """Run one statement."""
         statement, values = call
         if statement not in self._prepared:
-            self._prepared[statement] = await self._watched(self._connection.prepare(statement.postgres))
+            prepare = self._connection.prepare(statement.postgres, name=next(self._names))
+            self._prepared[statement] = await self._watched(prepare)
         prepared = self._prepared[statement]
         rows = await self._watched(prepared.fetch(*values))
         count = (prepared.get_statusmsg() or "").rpartition(" ")[2]
@@ -217,6 +268,8 @@ def error_facts(error: BaseException) -> ErrorFacts:
         return ErrorFacts(UNCONFIRMED, UNCONFIRMED, "COMMIT was answered with a warning")
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return ErrorFacts(READ_ONLY, READ_ONLY, "the server is read-only: not, or no longer, the primary", lost=True)
+    if isinstance(error, NameLookupError | TlsError):
+        return ErrorFacts("", type(error).__name__, str(error), lost=True)
     if isinstance(error, OSError) and not isinstance(error, TimeoutError) and error.errno:
         return ErrorFacts("", errno.errorcode.get(error.errno, "OSError"), os.strerror(error.errno), lost=True)
     # A value that does not fit its parameter was never sent; after all others nobody knows what was.

@@ -7,12 +7,14 @@ without rows is one look into a dictionary. Four round trips then cost 1.2 times
 """
 
 import asyncio
+import itertools
+import secrets
 import struct
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from loadgen.engines.postgres_codec import SYNC, Plan, bind_and_execute, plan_of
+from loadgen.engines.postgres_codec import SYNC, TEXT, Plan, bind_and_execute, plan_of
 from loadgen.engines.watchdog import watchdog
 from loadgen.workload import Call, Result, Statement
 
@@ -22,9 +24,9 @@ _BEFORE_VALUE = b"2\0\0\0\4" + b"D\0\0\0\x12\0\1\0\0\0\x08"
 _VALUE = len(_BEFORE_VALUE)
 _VALUE_END = _VALUE + 8
 _DATA_ROW, _COMPLETE, _READY, _ERROR, _NOTICE = b"DCZEN"
-# ParseComplete, BindComplete, ParameterStatus, NotificationResponse, EmptyQueryResponse, NoData: nothing in them
-# matters here. Anything else means that server and client have lost each other.
-_IGNORED = frozenset(b"12SAIn")
+# ParseComplete, BindComplete, RowDescription, ParameterStatus, NotificationResponse, EmptyQueryResponse, NoData:
+# nothing in them matters here. Anything else means that server and client have lost each other.
+_IGNORED = frozenset(b"12TSAIn")
 _LENGTH = struct.Struct("!I")
 _UNASKED = frozenset(b"ENS")
 _IDLE = ord("I")
@@ -96,9 +98,11 @@ class WireConnection(asyncio.Protocol):
     all that follow one that failed: no outcome changes but that an error may be met a statement later.
     """
 
-    def __init__(self, connection: Any, begin: Any = None, commit: Any = None) -> None:
+    def __init__(self, connection: Any, verified: Mapping[str, str], begin: Any = None, commit: Any = None) -> None:
         """Take ``connection`` of asyncpg over; with its prepared ``begin`` and ``commit``, merge round trips."""
         self.steps = 0
+        self.verified = verified
+        self._names = statement_names()
         self._connection = connection
         self._transport = connection._transport
         self._asyncpg = connection._protocol
@@ -120,10 +124,17 @@ class WireConnection(asyncio.Protocol):
         self._transport.set_protocol(self)
         watchdog().add(self)
 
+    @property
+    def lost(self) -> bool:
+        """Whether it can't be used any more."""
+        return self._lost is not None
+
     # What a session calls. Those on the hot path are no coroutines: what they return is the one future of the answer.
 
     def begin(self) -> Awaitable[None]:
         """Start a transaction, at the session's isolation level."""
+        if not self._idle:
+            self._end(UnreadableAnswerError("a transaction was open that nobody here began"))
         if self._merge:
             self._ahead.append(self._begin)
             return _nothing()
@@ -152,9 +163,17 @@ class WireConnection(asyncio.Protocol):
         if not self._idle:
             await self._ask(_ROLLBACK, 1, None)
 
+    async def show(self, sql: str) -> list[tuple[str, ...]]:
+        """Run one statement as text, without preparing it, and return its rows as text: as psql would."""
+        rows: list[tuple[str, ...]] = (await self._ask(_simple_query(sql), 1, TEXT)).rows
+        return rows
+
     async def close(self) -> None:
         """Close at once, without waiting for the server."""
         watchdog().remove(self)
+        if self.verified.get("pooled") == "true" and self._waiter is None and self._lost is None:
+            # Whoever gets the server's connection next must not find our settings.
+            self._write(_DISCARD)
         self.abort()
 
     def abort(self) -> None:
@@ -226,7 +245,7 @@ class WireConnection(asyncio.Protocol):
         self._transport.set_protocol(self._asyncpg)
         self.steps += 1
         try:
-            prepared = await self._connection.prepare(statement.postgres)
+            prepared = await self._connection.prepare(statement.postgres, name=next(self._names))
         finally:
             self.steps += 1
             self._transport.set_protocol(self)
@@ -287,6 +306,12 @@ class WireConnection(asyncio.Protocol):
                 # asyncpg tells the server, where it still can, and closes the transport.
                 self._transport.set_protocol(self._asyncpg)
                 self._connection.terminate()
+
+
+def statement_names() -> Iterator[str]:
+    """Names of prepared statements that no other session uses: a pool may give us one that still has theirs."""
+    mark = secrets.token_hex(4)
+    return (f"loadgen_{mark}_{number}" for number in itertools.count(1))
 
 
 def read_answer(data: bytes) -> Answer | None:
@@ -367,7 +392,7 @@ def _simple_query(sql: str) -> bytes:
     return b"Q" + _LENGTH.pack(len(text) + 4) + text
 
 
-_BEGIN, _COMMIT, _ROLLBACK = map(_simple_query, ("BEGIN", "COMMIT", "ROLLBACK"))
+_BEGIN, _COMMIT, _ROLLBACK, _DISCARD = map(_simple_query, ("BEGIN", "COMMIT", "ROLLBACK", "DISCARD ALL"))
 _known: dict[bytes, Known] = {}
 """Whole answers without rows, errors or warnings: they are few, and the same for every connection."""
 _known_around_value: dict[bytes, Known] = {}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from loadgen.engines.engine import Address, Connection, Engine, Failure, Level
+from loadgen.errors import SessionRefused
 from loadgen.op import Outcome, Stage
 from loadgen.workload import Body, Conflict, Refused
 
@@ -11,6 +12,8 @@ from loadgen.workload import Body, Conflict, Refused
 _OK = Outcome.OK
 _NONE, _BEGIN, _STATEMENT, _COMMIT = Stage.NONE, Stage.BEGIN, Stage.STATEMENT, Stage.COMMIT
 _new = tuple.__new__
+REFUSED = "session-refused"
+"""The code of a connection that the server opened and that is not what the run needs: nothing was tried on it."""
 
 
 class Try(NamedTuple):
@@ -26,10 +29,14 @@ class Try(NamedTuple):
 class Session:
     """One connection, opened again when it was lost. Never more than one transaction at a time."""
 
-    def __init__(self, engine: Engine, address: Address, level: Level) -> None:
+    def __init__(
+        self, engine: Engine, address: Address, level: Level, run_id: str = "", *, reader: bool = False
+    ) -> None:
         self._engine = engine
         self._address = address
         self._level = level
+        self._run_id = run_id
+        self._reader = reader
         self._connection: Connection | None = None
 
     @property
@@ -41,7 +48,11 @@ class Session:
         """Open the connection if there is none; the failure if it cannot be opened."""
         if self._connection is None:
             try:
-                self._connection = await self._engine.connect(self._address, self._level)
+                self._connection = await self._engine.connect(
+                    self._address, self._level, self._run_id, reader=self._reader
+                )
+            except SessionRefused as refused:
+                return Failure(Outcome.FAIL, REFUSED, "session", drop=True, sample=str(refused))
             except Exception as error:  # noqa: BLE001 - the driver's errors have no common base
                 return self._engine.classify(error, Stage.CONNECT)
         return None

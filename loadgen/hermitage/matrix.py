@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from loadgen.engines.engine import Address, Engine, Level
+from loadgen.engines.heartbeat import Heartbeat
+from loadgen.engines.identity import refuse_unknown
+from loadgen.errors import ClusterError
 from loadgen.hermitage.case import ANOMALIES, TABLES, Case, Kind
 from loadgen.hermitage.cases import CASES
 from loadgen.hermitage.play import Play, Verdict
@@ -75,22 +79,36 @@ def measure(
     cases: Sequence[Case],
     run_id: str,
     say: Callable[[str], None],
+    *,
+    forks: bool = False,
 ) -> Matrix:
-    """Play ``cases`` at ``levels`` on the server at ``address``. Raises ClusterError if it can't be used."""
+    """Play ``cases`` at ``levels`` on the server at ``address``; ``forks``: on one that is not the engine itself too.
+
+    Raises ClusterError if it can't be used.
+    """
     control = engine.control(address, run_id)
+    heartbeat: Heartbeat | None = None
     try:
-        control.lock()
-        control.prepare(TABLES)
         facts = control.facts()
+        refuse_unknown(facts, engine.title, allowed=forks)
+        control.lock()
+        heartbeat = Heartbeat(lambda: engine.control(address, run_id), say)
+        control.prepare(TABLES)
         rows = []
         for level in levels:
             say(f"{engine.title} {facts['version']}, {level.name}: {len(cases)} cases")
-            rows.append(row_of(engine.name, level, asyncio.run(_played(engine, address, level, cases))))
+            rows.append(row_of(engine.name, level, asyncio.run(_played(engine, address, level, cases, run_id))))
     finally:
+        if heartbeat is not None:
+            heartbeat.stop()
+            with suppress(ClusterError):
+                control.unlock()
         control.close()
-    return Matrix(
-        engine.name, engine.title, str(facts["version"]), str(facts["edition"]), engine.default_level, tuple(rows)
-    )
+    if heartbeat.lost:
+        raise ClusterError(heartbeat.lost)
+    title = f"{facts['fork']} (as {engine.title}: never tried)" if facts.get("fork") else engine.title
+    version, edition = str(facts["version"]), str(facts["edition"])
+    return Matrix(engine.name, title, version, edition, engine.default_level, tuple(rows))
 
 
 def row_of(engine: str, level: Level, plays: Sequence[Play]) -> Row:
@@ -128,6 +146,6 @@ def _cases_of(anomaly: str) -> set[Case]:
     return {case for case in CASES if case.anomaly == anomaly and case.kind is not Kind.LOCKING}
 
 
-async def _played(engine: Engine, address: Address, level: Level, cases: Sequence[Case]) -> list[Play]:
-    async with Players(engine, address, level) as players:
+async def _played(engine: Engine, address: Address, level: Level, cases: Sequence[Case], run_id: str) -> list[Play]:
+    async with Players(engine, address, level, run_id) as players:
         return [await players.play(case) for case in cases]

@@ -56,8 +56,9 @@ class _Seat:
 class Players:
     """The sessions of one engine at one level, and one more that watches them. Use it as an async context manager."""
 
-    def __init__(self, engine: Engine, address: Address, level: Level) -> None:
+    def __init__(self, engine: Engine, address: Address, level: Level, run_id: str = "") -> None:
         self._engine = engine
+        self._run_id = run_id
         self._address = address
         self._level = level
         self._connections: dict[int, tuple[Connection, int]] = {}
@@ -69,7 +70,7 @@ class Players:
         # The watcher's own level must not take part: at some levels its reads would lock.
         level = self._engine.levels["read committed"]
         try:
-            self._watcher = await self._engine.connect(self._address, level)
+            self._watcher = await self._engine.connect(self._address, level, self._run_id)
         except Exception as error:
             raise self._refusal("cannot be reached", error) from error
         return self
@@ -97,7 +98,7 @@ class Players:
     async def _seated(self, number: int) -> _Seat:
         if number not in self._connections:
             try:
-                connection = await self._engine.connect(self._address, self._level)
+                connection = await self._engine.connect(self._address, self._level, self._run_id)
                 self._connections[number] = connection, int((await connection.execute(SESSION_ID())).rows[0][0])
             except Exception as error:
                 raise self._refusal("lets no session in", error) from error

@@ -26,8 +26,8 @@ from loadgen.interchange.files import Loaded, load
 from loadgen.interchange.kinds import KINDS, misfits_of, unknown_operations
 from loadgen.interchange.maps import Op, Ops
 from loadgen.interchange.reading import Watch
-from loadgen.interchange.runs import read_run
 from loadgen.op import Outcome
+from loadgen.stored_run import open_run
 from loadgen.verdict import Verdict
 
 VALID, UNREADABLE, INVALID, UNKNOWN = 0, 2, 4, 5
@@ -156,7 +156,11 @@ def check_file(
 def _check_run(run_dir: Path, models: Sequence[str]) -> Judgement:
     from loadgen.promise import promised  # It stands above this room, which it reads runs with.
 
-    judgement = promised(*read_run(run_dir), documented=models[0]).judgement
+    run = open_run(run_dir)
+    doubt = run.doubt
+    if run.refusal or run.lost_numbers:
+        return Judgement({name: Answer(Verdict.UNKNOWN, (), doubt) for name in models})
+    judgement = promised(run.workload, run.plan, run.history, models[0], doubt).judgement
     return Judgement({name: judgement.answers[name] for name in models}, judgement.anomalies, judgement.warnings)
 
 

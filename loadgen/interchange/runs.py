@@ -5,10 +5,10 @@ A run's history says of each op what it read and wrote: of the sale, versioned s
 too; of an op that failed nobody may see anything.
 """
 
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,16 @@ from loadgen import probes
 from loadgen.checks.jepsen import Reading
 from loadgen.checks.sale_isolation import sale_transactions
 from loadgen.checks.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
-from loadgen.errors import PlanError, StoreError
-from loadgen.history import History, LoadProcess, read_history
+from loadgen.errors import StoreError
+from loadgen.history import History, LoadProcess
 from loadgen.interchange.build import Builder, Mop
 from loadgen.op import Outcome
-from loadgen.plan import Plan, plan_from_json
+from loadgen.plan import Plan
 
 Columns = Mapping[str, NDArray[Any]]
 KINDS: Mapping[str, Kind] = {"append": Kind.LIST_APPEND, "longfork": Kind.REGISTER}
 """What the values of these probes say about the order of versions; a register's versions are numbers (_registers)."""
+_NUMBER = re.compile(r"\d{1,18}")
 FINAL_LABEL = -1
 """By which a witness calls the final read."""
 
@@ -46,15 +47,6 @@ class OpRow:
     touched: Sequence[tuple[int, int, int]]
 
 
-def read_run(run_dir: Path) -> tuple[str, Plan, History]:
-    """The workload's name, the plan and the history of a run directory. Raises StoreError."""
-    try:
-        facts = json.loads((run_dir / "plan.json").read_text())
-        return str(facts["workload"]["name"]), plan_from_json(facts["plan"]), read_history(run_dir / "history")
-    except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
-        raise StoreError(f"{run_dir} is not a run of loadgen: {error}") from error
-
-
 def transactions_of(workload: str, plan: Plan, history: History, *, replica_reads: bool = True) -> Transactions:
     """The transactions of a run: versioned rows of the sale, lists or registers of a probe. Raises StoreError.
 
@@ -68,8 +60,8 @@ def transactions_of(workload: str, plan: Plan, history: History, *, replica_read
     if workload not in KINDS:
         raise StoreError(f"the workload {workload} has no transactions of reads and writes")
     builder = Builder(KINDS[workload], timed=len(clocks) <= 1)
-    for row in _rows(history):
-        mops = _answered(workload, row) if row.outcome == Outcome.OK else _asked(workload, row)
+    for row in op_rows(history):
+        mops = answered(workload, row) if row.outcome == Outcome.OK else asked(workload, row)
         if mops:
             builder.add(row.session, row.sent, row.done, row.outcome, row.number, mops)
     if workload == "append":
@@ -81,8 +73,8 @@ def bank_reads(history: History) -> list[Reading]:
     """The reads of the bank's whole, and the final one."""
     reads = [
         Reading(row.number, {key // 2: balance for key, balance, _ in row.touched}, row.sent)
-        for row in _rows(history)
-        if row.outcome == Outcome.OK and row.touched
+        for row in op_rows(history)
+        if row.outcome == Outcome.OK and row.touched and row.touched[0][0] % 2 == probes.READ
     ]
     final = history.final.get("accounts")
     if final is not None:
@@ -94,8 +86,8 @@ def bank_reads(history: History) -> list[Reading]:
 
 def stale_values(history: History) -> Iterator[str]:
     """Reads of a register that show a value whose transaction failed, in words: values are unique by their op."""
-    outcomes = {row.number: row.outcome for row in _rows(history)}
-    for row in _rows(history):
+    outcomes = {row.number: row.outcome for row in op_rows(history)}
+    for row in op_rows(history):
         for packed, value, _ in row.touched:
             if row.outcome != Outcome.OK or packed % 2 or not value:
                 continue
@@ -104,7 +96,7 @@ def stale_values(history: History) -> Iterator[str]:
                 yield f"T{row.number} read {value} of key {packed // 2}, which T{writer} wrote, and T{writer} failed"
 
 
-def _rows(history: History) -> Iterator[OpRow]:
+def op_rows(history: History) -> Iterator[OpRow]:
     """Every op that was started or may have been, in the order in which it was sent; those nobody knows of last."""
     rows: list[OpRow] = []
     for process in history.processes:
@@ -133,21 +125,24 @@ def _told(process: LoadProcess, slots: Mapping[int, int]) -> Iterator[OpRow]:
         yield OpRow(process, slots[number], number, session, sent, done, Outcome(outcome), answer, triples)
 
 
-def _answered(workload: str, row: OpRow) -> list[Mop]:
+def answered(workload: str, row: OpRow) -> list[Mop]:
     """The micro-operations of a committed transaction, as it told them."""
     mops: list[Mop] = []
     triples = iter(row.touched)
     for packed, value, _ in triples:
         key, act = divmod(packed, 2)
         if workload == "append" and act == probes.READ:
-            elements = [each for _ in range((value + 1) // 2) for each in next(triples)[1:]][:value]
+            held = [each for triple in islice(triples, (value + 1) // 2) for each in triple[1:]]
+            if not 0 <= value <= len(held):
+                raise StoreError(f"op {row.number} tells of a list of {value} elements, and does not hold them")
+            elements = held[:value]
             mops.append(Mop(READ, key, elements or None))
         else:
             mops.append(Mop(WRITE if act == probes.WRITE else READ, key, value or None, append=workload == "append"))
     return mops
 
 
-def _asked(workload: str, row: OpRow) -> list[Mop]:
+def asked(workload: str, row: OpRow) -> list[Mop]:
     """What a transaction that failed, or of which nobody knows, would have read and written."""
     invoked = row.process.invoked
     mops: list[Mop] = []
@@ -167,11 +162,11 @@ def _registers(plan: Plan, history: History, *, timed: bool) -> Transactions:
     """
     told: list[tuple[int, int, int, int, int]] = []
     start, act, key, value = [0], list[int](), list[int](), list[int]()
-    for row in _rows(history):
+    for row in op_rows(history):
         if row.outcome == Outcome.OK:
             mops = [(packed % 2, packed // 2, version or INITIAL) for packed, _, version in row.touched]
         elif row.outcome == Outcome.INFO:
-            mops = [(WRITE, mop.key, UNKNOWN) for mop in _asked("register", row) if mop.act == WRITE]
+            mops = [(WRITE, mop.key, UNKNOWN) for mop in asked("register", row) if mop.act == WRITE]
         else:
             mops = []
         if mops:
@@ -198,11 +193,16 @@ def _registers(plan: Plan, history: History, *, timed: bool) -> Transactions:
     )
 
 
+def elements(text: str) -> list[int]:
+    """The elements of a list as it is stored; -1, which nobody appends, for what is no number."""
+    return [int(each) if _NUMBER.fullmatch(each) else -1 for each in text.split(",")]
+
+
 def _add_final(builder: Builder, history: History) -> None:
     """The final read, as one transaction after all others: no acknowledged append may be missing from it."""
     lists = [columns for name, columns in history.final.items() if name.startswith("append_")]
     mops = [
-        Mop(READ, key, [int(each) for each in text.split(",")])
+        Mop(READ, key, elements(text))
         for columns in lists
         for key, text in zip(columns["id"].tolist(), columns["list"].tolist(), strict=True)
     ]

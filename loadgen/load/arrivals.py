@@ -1,4 +1,4 @@
-"""When ops are due: seeded Poisson arrivals with a shape's rate, and the timer that wakes a loop when one is due."""
+"""When ops are due: the schedule as the loop wants it, and the timer that wakes a loop when one is due."""
 
 import asyncio
 import contextlib
@@ -6,56 +6,19 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
+from loadgen import schedule
 from loadgen.clock import NS_PER_S, now_ns
 from loadgen.plan import Plan
-from loadgen.shapes import Profile, is_closed, profile
 from loadgen.workload import Workload
-
-CHUNK = 1024
-"""How many arrivals are made at a time: the memory of a schedule, however long it is."""
 
 _CLOCK_MONOTONIC = 1
 _TFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
 
 
-def arrival_profile(plan: Plan, workload: Workload) -> Profile:
-    """The rate of all arrivals of a plan, together.
-
-    The plan's rate is that of the workload's first kind of arrival; the others come on top by their weights.
-    """
-    weights = dict(plan.kind_weights)
-    all_weights = sum(weights.get(kind, 0) for kind in workload.arrivals)
-    first_weight = weights.get(workload.arrivals[0], 0)
-    # A mix without the first kind, picked by tags, gives the whole rate to what there is.
-    share = first_weight / all_weights if first_weight else 1.0
-    return profile(plan.shape, plan.duration_s, plan.peak_rate / share)
-
-
-def arrivals(due_rate: Profile, seed: int, index: int, count: int) -> Iterator[list[int]]:
-    """The arrivals of load process ``index`` of ``count``: nanoseconds from the begin, ascending, in chunks.
-
-    An inhomogeneous Poisson process by time change: the arrivals of a process of rate 1, sent through the inverse of
-    the cumulative rate (Çinlar, Introduction to Stochastic Processes, 1975). Each load process has a stream of its
-    own with 1/``count`` of the rate; independent Poisson streams add up to one of the whole rate.
-    """
-    draw = np.random.default_rng([seed, index, count])
-    total = due_rate.total / count
-    reached = 0.0
-    while reached < total:
-        steps = reached + np.cumsum(draw.standard_exponential(CHUNK))
-        reached = float(steps[-1])
-        offsets_s = due_rate.inverse(steps[steps < total] * count)
-        yield (offsets_s * NS_PER_S).astype(np.int64).tolist()
-
-
 def plan_arrivals(plan: Plan, workload: Workload, index: int, count: int) -> Iterator[list[int]]:
-    """The arrivals of one load process of a plan; none where the shape is closed."""
-    if is_closed(plan.shape):
-        return iter(())
-    return arrivals(arrival_profile(plan, workload), plan.seed, index, count)
+    """The arrivals of one load process of a plan, as Python integers; none where the shape is closed."""
+    return (chunk.tolist() for chunk in schedule.plan_arrivals(plan, workload.arrivals, index, count))
 
 
 class Timer:

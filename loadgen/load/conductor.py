@@ -6,6 +6,7 @@ as the pipe between them closes, so that no crash of Locust leaves a server behi
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ class Conductor:
             [sys.executable, "-m", "loadgen.run"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=None if _is_open(2) else subprocess.DEVNULL,
             text=True,
             start_new_session=True,  # Ctrl-C reaches the terminal's whole group; this one must outlive it to judge.
         )
@@ -50,11 +52,17 @@ class Conductor:
             "name": workload.name,
             "kinds": list(workload.kinds),
             "answers": list(workload.answers),
+            "arrivals": list(workload.arrivals),
             "checks": list(workload.checks),
             "tables": tables,
         }
         self._send({"start": {"plan": values, "workload": description}})
         return self._wait("ready", START_LIMIT_S)
+
+    def begun(self) -> None:
+        """Tell the conductor that the load begins."""
+        with contextlib.suppress(ClusterError):
+            self._send({"begun": {}})
 
     def finish(self, **facts: Any) -> dict[str, Any]:
         """Wait for quiet, read, judge, report, and stop the servers. Raises ClusterError if the conductor is gone."""
@@ -106,3 +114,11 @@ class Conductor:
             else:
                 self._answers.put(message)
         self._answers.put({"error": "the conductor process ended without an answer"})
+
+
+def _is_open(descriptor: int) -> bool:
+    """Whether a child can inherit it: of a closed one it would make another file of its own."""
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False

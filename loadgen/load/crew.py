@@ -1,18 +1,31 @@
 """The hands of a run as its head sees them: one in the same process, or one in each Locust worker."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
+from locust.dispatch import UsersDispatcher
 
 from loadgen.clock import NS_PER_S, ClockOrigin, clock_origin, now_ns
 from loadgen.load import messages
+from loadgen.load.authentication import is_loopback
 from loadgen.load.hand import CONNECT_LIMIT_S, Hand
 from loadgen.load.head import Head
 
 LEAD_S = 0.1
 """Between "all connected" and the first instant of the schedule."""
+WAIT_S = 1.0
+"""After which time a worker that came late is told to wait."""
 ANSWER_LIMIT_S = 4.0
 """How much longer than its own drain a worker may take to say that it has closed."""
+
+
+def lost_early(gone: int, count: int) -> str:
+    """What is said where load processes are gone before the load has begun."""
+    return (
+        f"{gone} of {count} load processes ended before the load began, and their part of it would be missing: start "
+        "the run again"
+    )
 
 
 class Crew(Protocol):
@@ -23,6 +36,14 @@ class Crew(Protocol):
 
     def connected(self, sessions: int) -> str:
         """Wait until all sessions are connected; else what hinders, in one line."""
+
+    @property
+    def lost_early(self) -> str:
+        """What hinders a begin: a load process that was there when the run was prepared, and is gone."""
+
+    @property
+    def deserted(self) -> bool:
+        """Whether no load process is left to drive the load."""
 
     def begin(self) -> int:
         """Begin the load; the instant at which the schedule starts."""
@@ -41,15 +62,20 @@ class LocalCrew:
 
     def muster(self, head: Head) -> None:
         """Make the hand."""
-        head.open("0", clock_origin())
+        head.open("0", clock_origin(), (0, 1))
         self._head = head
         servers = messages.servers(head.ready)
-        self._hand = Hand(head.plan, head.workload, *servers, (0, 1), self, self._environment.stats)
+        self._hand = Hand(
+            head.plan, head.workload, *servers, (0, 1), head.ready["run_id"], self, self._environment.stats
+        )
         self._environment.hand = self._hand
 
     def connected(self, sessions: int) -> str:
         """Wait for the sessions."""
         return self._hand.connect(sessions) if self._hand is not None else "no load process"
+
+    lost_early = ""
+    deserted = False
 
     def begin(self) -> int:
         """Begin, a moment from now."""
@@ -73,10 +99,15 @@ class LocalCrew:
         if columns is not None and self._hand is not None:
             self._hand.supply(columns)
 
-    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
+    def rows(self, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
         """Give a batch of rows."""
         assert self._head is not None
-        self._head.record("0", batch, in_flight=in_flight, queued=queued)
+        self._head.record("0", batch, first=first, in_flight=in_flight, queued=queued)
+
+    def sessions(self, count: int) -> None:
+        """Say how many sessions there are."""
+        assert self._head is not None
+        self._head.sessions("0", count)
 
     def closed(self, facts: dict[str, Any]) -> None:
         """Say that this process has ended in order."""
@@ -87,8 +118,10 @@ class LocalCrew:
 class RemoteCrew:
     """One hand in each Locust worker, reached by messages through the master."""
 
-    def __init__(self, runner: Any) -> None:
-        self._runner = runner
+    def __init__(self, environment: Any) -> None:
+        self._runner = runner = environment.runner
+        environment.dispatcher_class = self._dispatcher
+        environment.events.worker_connect.add_listener(self._on_worker_connect)
         self._head: Head | None = None
         self._names: dict[str, str] = {}
         self._connected: dict[str, str] = {}
@@ -97,6 +130,7 @@ class RemoteCrew:
             (messages.CONNECTED, self._on_connected),
             (messages.WANT, self._on_want),
             (messages.ROWS, self._on_rows),
+            (messages.SESSIONS, self._on_sessions),
             (messages.CLOSED, self._on_closed),
         ):
             runner.register_message(name, listener)
@@ -110,9 +144,8 @@ class RemoteCrew:
         for client, name in self._names.items():
             message = {
                 "run_id": head.ready["run_id"],
-                "plan": head.plan.to_json(),
-                "address": head.ready["address"],
-                "replicas": head.ready["replicas"],
+                "plan": {**head.plan.to_json(), "dsn": ""},
+                **messages.servers_to_tell(head.ready, on_this_host=is_loopback(self._runner.master_bind_host)),
                 "share": [int(name), len(clients)],
             }
             self._runner.send_message(messages.PREPARE, message, client)
@@ -125,10 +158,29 @@ class RemoteCrew:
             for hindrance in self._connected.values():
                 if hindrance:
                     return hindrance
-            if all(client in self._connected for client in self._present()):
+            if self.lost_early:
+                return self.lost_early
+            if all(client in self._connected for client in self._names):
                 return ""
             gevent.sleep(0.02)
         return f"{len(self._connected)} of {len(self._names)} load processes connected their sessions in time"
+
+    @property
+    def lost_early(self) -> str:
+        """Which workers are gone since they were given their parts: the others would leave those undone."""
+        head, present = self._head, set(self._present())
+        gone = [
+            name
+            for client, name in self._names.items()
+            if client not in present or (head is not None and name in head.closed_processes)
+        ]
+        return lost_early(len(gone), len(self._names)) if gone else ""
+
+    @property
+    def deserted(self) -> bool:
+        """Whether every worker of this run is gone, or has ended its part."""
+        head = self._head
+        return head is not None and not head.open_processes(self._names[client] for client in self._present())
 
     def begin(self) -> int:
         """Begin on every worker: each starts a moment after it hears of it."""
@@ -145,8 +197,24 @@ class RemoteCrew:
         while now_ns() < deadline:
             waited_for = [self._names[client] for client in self._present()]
             if not head.open_processes(waited_for):
-                return
+                break
             gevent.sleep(0.02)
+        self._head = None
+
+    def _dispatcher(self, worker_nodes: list[Any], user_classes: list[Any]) -> UsersDispatcher:
+        """Locust's own, but for workers that come while a run is on: they get no users, for they have no part in it."""
+        return _SteadyDispatcher(self._has_part, worker_nodes, user_classes)
+
+    def _has_part(self, client: str) -> bool:
+        return self._head is None or client in self._names
+
+    def _on_worker_connect(self, client_id: str) -> None:
+        head = self._head
+        if head is not None and head.begun and not self._has_part(client_id):
+            head.note(f"a worker came {head.elapsed_s:.0f} s after the begin: it waits for the next run")
+            told = {"after_s": round(head.elapsed_s)}
+            # A little later: it connects before it listens.
+            gevent.spawn_later(WAIT_S, self._runner.send_message, messages.WAIT, told, client_id)
 
     def _present(self) -> list[str]:
         """The workers of this run that Locust does not know to be gone."""
@@ -169,7 +237,8 @@ class RemoteCrew:
         del environment
         name = self._speaker(msg)
         if name is not None and self._head is not None:
-            self._head.open(name, ClockOrigin(**msg.data["origin"]))
+            share = (int(name), len(self._names))
+            self._head.open(name, ClockOrigin(**msg.data["origin"]), share)
 
     def _on_connected(self, environment: Any, msg: Any) -> None:
         del environment
@@ -191,10 +260,32 @@ class RemoteCrew:
         name = self._speaker(msg)
         if name is not None and self._head is not None:
             batch = messages.unpacked(msg.data["rows"])
-            self._head.record(name, batch, in_flight=msg.data["in_flight"], queued=msg.data["queued"])
+            counts = {count: msg.data[count] for count in ("first", "in_flight", "queued")}
+            self._head.record(name, batch, **counts)
+
+    def _on_sessions(self, environment: Any, msg: Any) -> None:
+        del environment
+        name = self._speaker(msg)
+        if name is not None and self._head is not None:
+            self._head.sessions(name, msg.data["count"])
 
     def _on_closed(self, environment: Any, msg: Any) -> None:
         del environment
         name = self._speaker(msg)
         if name is not None and self._head is not None:
             self._head.closed(name, msg.data["facts"])
+            if self._head.begun and not self._head.ending and self.deserted:
+                gevent.spawn(self._head.on_deserted)
+
+
+class _SteadyDispatcher(UsersDispatcher):
+    """Spreads users over the workers that ``has_part`` in the run. Locust would take users from them for any other."""
+
+    def __init__(self, has_part: Callable[[str], bool], worker_nodes: list[Any], user_classes: list[Any]) -> None:
+        self._has_part = has_part
+        super().__init__([node for node in worker_nodes if has_part(node.id)], user_classes)
+
+    def add_worker(self, worker_node: Any) -> None:
+        """Take a worker in, if it has a part in the run."""
+        if self._has_part(worker_node.id):
+            super().add_worker(worker_node)

@@ -16,7 +16,7 @@ from loadgen.engines.session import Session
 from loadgen.history import ROW_DONE, ROW_TRY
 from loadgen.load.arrivals import Timer, plan_arrivals
 from loadgen.load.client import ClientMeter
-from loadgen.load.due import DueQueue, Item
+from loadgen.load.due import NEVER, DueQueue, Item
 from loadgen.load.loop import LoopThread
 from loadgen.load.seat import TRY_LIMIT_NS, Seat, Shared, skipped
 from loadgen.op import Completion, replica_of
@@ -48,6 +48,7 @@ class Drive:
         thread: LoopThread,
         *,
         replicas: Sequence[Address] = (),
+        run_id: str = "",
         share: tuple[int, int] = (0, 1),
         clock: Callable[[], int] = now_ns,
     ) -> None:
@@ -58,7 +59,7 @@ class Drive:
         self._rows: list[Completion] = []
         self._tries: list[Completion] = []
         self._due = self._due_queue(plan, workload, index, count)
-        self._shared = self._what_seats_share(plan, workload, engine, (address, *replicas), index)
+        self._shared = self._what_seats_share(plan, workload, engine, (address, *replicas), index, run_id)
         self._processes = count
         self._next_process = index
         self._seats: dict[int, Seat] = {}
@@ -66,6 +67,11 @@ class Drive:
         self._cut_at: dict[Seat, int] = {}
         self._seat_ids = 0
         self._timer: Timer | None = None
+        self.made = 0
+        """How many rows ``take_rows`` has given."""
+        self._ended_ops = 0
+        self._start_until = NEVER
+        self._end_ns = 0
         self.problems: list[str] = []
         """Bugs of ours that ended a session, one line each: a run with one of them cannot be trusted to be whole."""
         thread.call_soon(self._open)
@@ -90,7 +96,12 @@ class Drive:
 
     def begin(self, start_ns: int) -> None:
         """Let the schedule begin at ``start_ns`` of the monotonic clock."""
+        self._end_ns = start_ns + self._duration_ns
         self._thread.call_soon(lambda: self._begin(start_ns))
+
+    def start_until(self, until_ns: int) -> None:
+        """Start nothing after ``until_ns``, within a tick: unless a later instant is given before."""
+        self._start_until = until_ns
 
     def stop_arrivals(self) -> None:
         """Let nothing more become due; what is due is still served."""
@@ -104,7 +115,19 @@ class Drive:
         del tries[: len(tried)]
         done = rows[: len(rows)]
         del rows[: len(done)]
+        self.made += len(tried) + len(done)
+        self._ended_ops += len(done)
         return tried + done, [ROW_TRY] * len(tried) + [ROW_DONE] * len(done)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the end of the schedule; 0 after it, and before the begin."""
+        return max(0.0, (self._end_ns - self._clock()) / NS_PER_S) if self._end_ns else 0.0
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are, connected or not."""
+        return len(self._seats)
 
     @property
     def connected(self) -> int:
@@ -136,6 +159,11 @@ class Drive:
     def next_number(self) -> int:
         """The first number that was never used; final once ``drain`` has ended."""
         return self._due.next_number
+
+    @property
+    def rowless(self) -> int:
+        """Ops that became due and of which no row was taken. After ``drain`` and ``take_rows`` there is none."""
+        return self._due.released - self._ended_ops
 
     @property
     def unnumbered(self) -> int:
@@ -176,10 +204,11 @@ class Drive:
     # On the loop
 
     def _due_queue(self, plan: Plan, workload: Workload, index: int, count: int) -> DueQueue:
+        self._duration_ns = int(plan.duration_s * NS_PER_S)
         return DueQueue(
             plan_arrivals(plan, workload, index, count),
             closed=is_closed(plan.shape),
-            duration_ns=int(plan.duration_s * NS_PER_S),
+            duration_ns=self._duration_ns,
             late_ns=int(plan.late_limit_s * NS_PER_S),
             skip=self._skip,
             clock=self._clock,
@@ -187,13 +216,15 @@ class Drive:
         )
 
     def _what_seats_share(
-        self, plan: Plan, workload: Workload, engine: Engine, addresses: Sequence[Address], index: int
+        self, plan: Plan, workload: Workload, engine: Engine, addresses: Sequence[Address], index: int, run_id: str
     ) -> Shared:
         level = level_of(engine, plan.isolation)
         address, *replicas = addresses
 
         def new_reader(process: int) -> Session | None:
-            return Session(engine, replicas[replica_of(process, len(replicas))], level) if replicas else None
+            if not replicas:
+                return None
+            return Session(engine, replicas[replica_of(process, len(replicas))], level, run_id, reader=True)
 
         return Shared(
             due=self._due,
@@ -202,7 +233,7 @@ class Drive:
             clock=self._clock,
             late_ns=int(plan.late_limit_s * NS_PER_S),
             followed_on=int(workload.followed_on),
-            new_session=lambda: Session(engine, address, level),
+            new_session=lambda: Session(engine, address, level, run_id),
             new_reader=new_reader,
             new_process=self._new_process,
             jitter=Random(f"{plan.seed}/{index}"),
@@ -248,6 +279,10 @@ class Drive:
         if self._shared.closing:
             return
         now = self._clock()
+        if now > self._start_until:
+            self._shared.no_more_tries = True
+            self._due.stop()
+            self._due.skip_all()
         self._due.expire(now)
         self._meter.tick(now)
         for seat in list(self._tasks):

@@ -50,6 +50,8 @@ class DueQueue:
         self.timer: Wakes | None = None
         self.unnumbered = 0
         """Arrivals that were due but for which no number had been supplied when the schedule was stopped."""
+        self.released = 0
+        """Ops that became due, with a number: each of them leaves one row."""
         self._numbers: deque[Invoked] = deque()
         self._after_last = 0
         self._follow_ups: list[Item] = []
@@ -123,6 +125,7 @@ class DueQueue:
                 arrival = next(self._dues, NEVER)
             else:
                 break
+            self.released += 1
             meter.released += 1
             if now - item[0] > LATE_RELEASE_NS:
                 meter.released_late += 1
@@ -166,9 +169,11 @@ class DueQueue:
         if not self._start <= now < self._end:
             return None
         if self._follow_ups and self._follow_ups[0][0] <= now:
+            self.released += 1
             return heappop(self._follow_ups)
         if not self._numbers:
             return None
+        self.released += 1
         op = self._numbers.popleft()
         return now, op.number, op.kind, op
 

@@ -6,23 +6,27 @@ Hands ask it for op numbers and give it their rows; it writes both, and when the
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import gevent
 from gevent.event import AsyncResult
 
-from loadgen.clock import ClockOrigin, now_ns
+from loadgen.clock import NS_PER_S, ClockOrigin, clock_origin, now_ns
 from loadgen.engines import engine_of
 from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import HistoryWriter
 from loadgen.load.conductor import Conductor
 from loadgen.load.live import LiveView
+from loadgen.load.output import OUT
+from loadgen.load.sessions import SessionCounts
 from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
 from loadgen.report.terminal import coloured
+from loadgen.untrusted import printable
 from loadgen.workload import Workload
 
 PROGRESS_S = 1.0
@@ -35,14 +39,39 @@ class _Process:
 
     writer: HistoryWriter
     closed: dict[str, Any] | None = None
+    heard: int = 0
+    """How many of the rows that it made have come here, as far as it counted them."""
+
+    lost: str = ""
+    """Why it ended before the run did; empty if it did not."""
 
 
 @dataclass(slots=True)
 class Ending:
-    """How a run ended: the exit code, and the text that the terminal shows last."""
+    """How a run ended: the exit code, the text that the terminal shows last, and what the conductor found.
+
+    ``found`` has a dict for each check that found something: ``name``, ``anomalies`` and ``witnesses``.
+    """
 
     exit_code: int
     report: str
+    verdict: str = ""
+    reason: str = ""
+    """Why the verdict is unknown, where it is."""
+    found: Sequence[Mapping[str, Any]] = ()
+    run_dir: str = ""
+
+
+class Cause(Enum):
+    """Who ended a run."""
+
+    OVER = "over"
+    """Its schedule."""
+    STOPPED = "stopped"
+    """Somebody, or a history that can't be written."""
+    SIGNAL = "signal"
+    LEFT = "left"
+    """Its load processes: none is left."""
 
 
 class Head:
@@ -58,12 +87,18 @@ class Head:
         self._conductor = Conductor(say)
         self._processes: dict[str, _Process] = {}
         self._next_number = 0
+        self._start_ns = 0
+        self._planned_s = 0.0
+        self._sessions = SessionCounts()
+        self._notes: list[str] = []
         self._error = ""
         self._shut = False
         """Whether the histories are closed: what a load process says after that comes too late."""
         self._ended: AsyncResult[Ending] | None = None
         self._progress: gevent.Greenlet | None = None
         self.on_broken: Callable[[str], None] = lambda _reason: None
+        self.on_deserted: Callable[[], None] = lambda: None
+        """Called when no load process is left in mid-run."""
 
     def prepare(self) -> None:
         """Bring the cluster up. Raises ClusterError with what to do; nothing is left behind then."""
@@ -78,11 +113,12 @@ class Head:
         """The engine with version and edition, once it is prepared."""
         return engine_title({"title": engine_of(self.plan.engine).title, **self.ready["facts"]})
 
-    def open(self, process: str, origin: ClockOrigin) -> None:
-        """Open the history of one load process, whose times are of the clock ``origin``."""
+    def open(self, process: str, origin: ClockOrigin, share: tuple[int, int]) -> None:
+        """Open the history of one load process, whose times are of the clock ``origin``. ``share`` is as in Drive."""
         directory = Path(self.ready["run_dir"]) / "history"
         facts = {name: str(value) for name, value in asdict(origin).items()}
         facts |= {"run_id": str(self.ready["run_id"]), "workload": self.workload.name}
+        facts["share"] = "/".join(map(str, share))
         self._processes[process] = _Process(HistoryWriter(directory, process, self.workload.invoked_types, facts))
 
     def hand_out(self, process: str, count: int) -> Mapping[str, Any] | None:
@@ -98,39 +134,77 @@ class Head:
         self._next_number += count
         return columns
 
-    def record(self, process: str, batch: Any, *, in_flight: int, queued: int) -> None:
-        """Write a hand's batch to its history, and show it in the progress line."""
-        self.live.observe(batch, process, in_flight=in_flight, queued=queued)
+    def record(self, process: str, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
+        """Write a hand's batch to its history, and show it in the progress line.
+
+        ``first`` is how many rows the hand gave before: what comes a second time is not written again.
+        """
         known = self._processes.get(process)
-        if known is None or known.closed is not None or self._error or self._shut:
+        if known is not None and first < known.heard:
             return
-        try:
-            known.writer.batch(batch)
-        except StoreError as error:
-            self._broken(error)
+        if known is not None and known.closed is None and not self._error and not self._shut:
+            try:
+                known.writer.batch(batch)
+                known.heard = first + batch.num_rows
+            except StoreError as error:
+                self._broken(error)
+        self.live.observe(batch, process, in_flight=in_flight, queued=queued)
+        self._sessions.hear(now_ns(), process)
 
     def closed(self, process: str, facts: dict[str, Any]) -> None:
         """A load process has ended; ``facts`` are what Hand.finish made.
 
-        Only of one that ended in order is it written: what any other left open may have happened.
+        Only of one that ended in order, and all of whose rows are here, is it written: what any other left open may
+        have happened.
         """
         known = self._processes.get(process)
         if known is None or known.closed is not None or self._shut:
             return
         known.closed = facts
+        if facts["made"] != known.writer.written and not self._error:
+            facts["orderly"] = False
+            self._notes.append(
+                f"load process {process} made {facts['made']} rows, and {known.writer.written} came here"
+            )
+        if self.begun and not self.ending:
+            self.sessions(process, 0)
+            known.lost = f"{facts.get('reason') or 'it ended'}, {self.elapsed_s:.1f} s after the begin"
+            self._say(f"loadgen: load process {process} was lost ({known.lost}): what it leaves counts as skipped")
         if facts["orderly"] and not self._error:
             try:
                 known.writer.closed(facts["next_number"])
             except StoreError as error:
                 self._broken(error)
 
-    def open_processes(self, names: Iterable[str]) -> list[str]:
-        """Those of ``names`` that have not yet ended in order."""
-        return [name for name in names if self._processes[name].closed is None]
+    def sessions(self, process: str, count: int) -> None:
+        """A load process has so many sessions from now on. At the end they all close: that is no change."""
+        if not self.ending:
+            self._sessions.tell(now_ns(), process, count)
 
-    def go(self, start_ns: int) -> None:
-        """The first arrival is due from now on: progress begins."""
+    def note(self, text: str) -> None:
+        """Say ``text``, and keep it among the run's warnings."""
+        self._say(f"loadgen: {text}")
+        self._notes.append(text)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the begin of the load."""
+        return (now_ns() - self._start_ns) / NS_PER_S
+
+    @property
+    def closed_processes(self) -> list[str]:
+        """The load processes that have ended in order."""
+        return [name for name, process in self._processes.items() if process.closed is not None]
+
+    def open_processes(self, names: Iterable[str]) -> list[str]:
+        """Those of ``names`` that have begun and have not yet ended in order."""
+        return [name for name in names if name in self._processes and self._processes[name].closed is None]
+
+    def go(self, start_ns: int, planned_s: float) -> None:
+        """The first arrival is due from now on, and the last one after ``planned_s``: progress begins."""
         self.begun = True
+        self._conductor.begun()
+        self._start_ns, self._planned_s = start_ns, planned_s
         self.live.begin(start_ns)
         self._progress = gevent.spawn(self._print_progress)
 
@@ -139,7 +213,7 @@ class Head:
         """Whether the end has begun."""
         return self._ended is not None
 
-    def end(self, reason: str, stop_hands: Callable[[], None]) -> Ending:
+    def end(self, reason: str, stop_hands: Callable[[], None], *, how: Cause) -> Ending:
         """End the run, once: stop the hands, judge, report. ``reason`` is empty when the schedule was served whole.
 
         Later calls wait for the first one and get its answer.
@@ -149,7 +223,7 @@ class Head:
             return ended
         self._ended = AsyncResult()
         try:
-            ending = self._end(reason, stop_hands)
+            ending = self._end(reason, stop_hands, how)
         except LoadgenError as error:
             ending = Ending(1, f"loadgen: {error}")
         except BaseException as error:
@@ -163,7 +237,10 @@ class Head:
         """Stop the servers at once; nothing is judged."""
         self._conductor.abandon()
 
-    def _end(self, reason: str, stop_hands: Callable[[], None]) -> Ending:
+    def _end(self, reason: str, stop_hands: Callable[[], None], how: Cause) -> Ending:
+        # Whoever stops a run asks for no more of its schedule; whoever leaves it has been asked for all of it.
+        stopped_s = min((now_ns() - self._start_ns) / NS_PER_S, self._planned_s) if self.begun else 0.0
+        offered_s = self._planned_s if how is Cause.LEFT else stopped_s
         stop_hands()
         if self._progress is not None:
             self._progress.kill(block=False)
@@ -174,13 +251,33 @@ class Head:
         facts = [process for process in closed.values() if process is not None]
         done = self._conductor.finish(
             cut_short=self._error or reason,
+            signalled=how is Cause.SIGNAL,
             client=_client(facts, whole=len(facts) == len(closed)),
             errors={code: known for process in facts for code, known in process["errors"].items()},
             died=[name for name, process in closed.items() if process is None or not process["orderly"]],
-            warnings=[warning for process in facts for warning in process["warnings"]],
+            processes={name: _told(process) for name, process in self._processes.items()},
+            begun=self.begun,
+            start_wall_ns=clock_origin().wall_of(self._start_ns) if self.begun else None,
+            offered_s=offered_s,
+            sessions=self._sessions.changes(
+                self._start_ns, frozenset(name for name, process in closed.items() if process is None)
+            ),
+            warnings=[*self._notes, *(warning for process in facts for warning in process["warnings"])],
             error=self._error,
+            streams={
+                name: sealed.to_json()
+                for process in self._processes.values()
+                for name, sealed in process.writer.sealed.items()
+            },
         )
-        return Ending(int(done["exit_code"]), str(done["report"]))
+        return Ending(
+            int(done["exit_code"]),
+            str(done["report"]),
+            verdict=str(done["verdict"]),
+            reason=str(done["reason"]),
+            found=done["found"],
+            run_dir=str(done["run_dir"]),
+        )
 
     def _broken(self, error: StoreError) -> None:
         if not self._error:
@@ -193,6 +290,15 @@ class Head:
         while True:
             gevent.sleep(every_s)
             self._say(self.live.line(now_ns()))
+
+
+def _told(process: _Process) -> dict[str, Any]:
+    """What load.json says of one load process; ``made`` and ``written`` count its rows, of ends and of tries."""
+    closed = process.closed
+    if closed is None:
+        return {"lost": process.lost or "it died", "written": process.writer.written}
+    names = ("next_number", "unnumbered", "made")
+    return {"lost": process.lost, **{name: closed[name] for name in names}, "written": process.writer.written}
 
 
 def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
@@ -211,10 +317,11 @@ def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
 
 def print_progress(text: str) -> None:
     """Print a line of progress, at once."""
-    print(text, flush=True)  # noqa: T201
+    OUT.say(printable(text))
 
 
 def print_report(text: str) -> None:
     """Print the report, in colour where the terminal wants it."""
-    wants_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print_progress(coloured(text) if wants_colour else text)
+    wants_colour = (sys.stdout is not None and sys.stdout.isatty()) and not os.environ.get("NO_COLOR")
+    OUT.say(coloured(text) if wants_colour else text)
+    OUT.flush()

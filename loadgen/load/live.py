@@ -3,6 +3,7 @@
 Both are views of the rows that go to the history, taken a batch at a time; the report never reads them.
 """
 
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 from loadgen.arrays import to_numpy
 from loadgen.clock import NS_PER_MS, NS_PER_S, now_ns
 from loadgen.history import ROW_DONE, ROW_TRY
+from loadgen.load.exporting import RequestEvents
 from loadgen.op import Completion, Outcome, Stage
 from loadgen.plan import Plan
+from loadgen.schedule import main_kind
 from loadgen.workload import Workload
 
 METHOD = "op"
@@ -46,11 +49,13 @@ class LocustView:
         self._stats = stats
         self._followed = workload.kinds.index(workload.arrivals[0])
         self._error_keys: dict[tuple[str, str], str] = {}
+        self.events = RequestEvents(METHOD, self._name)
 
     def record(self, rows: Sequence[Completion], types: Sequence[int]) -> None:
         """Add a batch; at most some thousand rows, or the load's thread waits for the interpreter."""
         if ROW_TRY in types:
             rows = [row for row, kind in zip(rows, types, strict=True) if kind == ROW_DONE]
+        self.events.tell(rows)
         groups: defaultdict[tuple[int, int, int], list[Completion]] = defaultdict(list)
         for key, row in zip(map(_kind_answer_outcome, rows), rows, strict=True):
             groups[key].append(row)
@@ -157,7 +162,7 @@ def percentile_ms(counts: NDArray[np.int64], share: float) -> float:
     total = int(counts.sum())
     if not total:
         return 0.0
-    step = int(np.searchsorted(np.cumsum(counts), share * total))
+    step = int(np.searchsorted(np.cumsum(counts), math.ceil(share * total)))  # by nearest rank, as in the report
     return float(np.exp((min(step, _STEPS - 1) + 0.5) * _STEP) / 1_000.0)
 
 
@@ -195,13 +200,16 @@ class LiveView:
     def __init__(self, plan: Plan, workload: Workload) -> None:
         self._plan = plan
         self._workload = workload
-        self._arrivals = [workload.kinds.index(kind) for kind in workload.arrivals]
+        # As in the report: of the sale its main kind; where every kind arrives by itself, all of them are transactions.
+        all_arrive = set(workload.arrivals) == set(workload.kinds)
+        main = workload.arrivals if all_arrive else (main_kind(plan, workload.arrivals),)
+        self._main = [workload.kinds.index(kind) for kind in main]
         self._gauges: dict[str, tuple[int, int]] = {}
         self._pending: list[Any] = []
         self._pending_rows = 0
         self._start_ns = self._last_ns = 0
         self.totals: Counter[str] = Counter()
-        """Counts since the begin: due, fail, info, skipped, tries (failed ones), and each answer of the first kind."""
+        """Counts since the begin: due, fail, info, skipped and each answer of the main kinds, and tries that failed."""
         self._shown: Counter[str] = Counter()
         self._response = np.zeros(_STEPS, np.int64)
         self._lag = np.zeros(_STEPS, np.int64)
@@ -259,15 +267,16 @@ class LiveView:
         done = rows["type"] == ROW_DONE
         totals = self.totals
         totals["tries"] += int(np.count_nonzero(rows["type"] == ROW_TRY))
-        outcomes = np.bincount(rows["outcome"][done], minlength=len(Outcome)).tolist()
+        main = done & np.isin(rows["kind"], self._main)
+        outcomes = np.bincount(rows["outcome"][main], minlength=len(Outcome)).tolist()
         for outcome in (Outcome.FAIL, Outcome.INFO, Outcome.SKIPPED):
             totals[outcome.name.lower()] += outcomes[outcome]
-        totals["due"] += int(np.count_nonzero(done & np.isin(rows["kind"], self._arrivals)))
-        first = done & (rows["kind"] == self._arrivals[0]) & (rows["outcome"] == Outcome.OK)
-        for answer, count in enumerate(np.bincount(rows["answer"][first]).tolist()):
+        totals["due"] += sum(outcomes)
+        ok = main & (rows["outcome"] == Outcome.OK)
+        for answer, count in enumerate(np.bincount(rows["answer"][ok]).tolist()):
             if count:
                 totals[self._workload.answers[answer]] += count
-        self._response += histogram((rows["done"] - rows["due"])[first])
+        self._response += histogram((rows["done"] - rows["due"])[ok])
         started = done & (rows["outcome"] != Outcome.SKIPPED)
         self._lag += histogram((rows["sent"] - rows["due"])[started])
 

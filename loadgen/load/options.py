@@ -5,15 +5,15 @@ nothing, so a number typed wrongly there would otherwise end in an HTTP error.
 """
 
 import argparse
-import os
 import re
 import socket
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-from loadgen.errors import PlanError
+from loadgen.errors import LoadgenError, PlanError
+from loadgen.load.authentication import take_token
+from loadgen.load.refusal import refuse
 from loadgen.plan import (
     CLUSTERS,
     DEFAULTS,
@@ -28,6 +28,8 @@ from loadgen.plan import (
 )
 
 SESSIONS = DEFAULTS.sessions
+MASTER_PORT = 5557
+"""Locust's own, for a master whose workers are started by hand."""
 SPAWN_RATE = 100
 """Users a second: the most for which Locust does not warn. Sessions connect before the first arrival anyway."""
 
@@ -108,10 +110,27 @@ OPTIONS = (
         "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; a missed one exits with 3",
     ),
     Option("seed", str(DEFAULTS.seed), "seed of arrivals, shoppers, SKUs and quantities"),
-    Option("run_dir", "", "directory of this run, new or empty (default: runs/<utc>-<engine>-<workload>)"),
+    Option(
+        "run_dir",
+        "",
+        "directory of this run, new or empty (default: runs/<utc>-<engine>-<workload>)",
+        on_page=False,
+    ),
+    Option(
+        "web_allowed_host",
+        "",
+        "other names, comma-separated, by which browsers reach Locust's page: HOST or HOST:PORT, for a proxy or a "
+        "forwarded port; it answers for 127.0.0.1, localhost and --web-host",
+        on_page=False,
+    ),
 )
-OPTION_NAMES = (*(option.name for option in OPTIONS), "keep")
-KEEP_HELP = "keep an embedded server's data after the run (a violated run always keeps it)"
+FLAGS = {
+    "keep": "keep an embedded server's data after the run (a violated run always keeps it)",
+    "allow_unknown_engine": "run on a fork of the engine that was never tried (MariaDB as MySQL, say), and say so "
+    "beside every figure",
+}
+"""Options without a value."""
+OPTION_NAMES = (*(option.name for option in OPTIONS), *FLAGS)
 
 
 class _Offered(list[str]):
@@ -137,13 +156,22 @@ def add_options(parser: Any) -> None:
         )
         if option.choices:
             action.choices = _Offered(option.choices)
-    parser.add_argument("--keep", action="store_true", env_var="LOADGEN_KEEP", default=False, help=KEEP_HELP)
+    for name, help_text in FLAGS.items():
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            action="store_true",
+            env_var="LOADGEN_" + name.upper(),
+            default=False,
+            help=help_text,
+            include_in_web_ui=name == "keep",
+        )
     parser.set_defaults(
         num_users=SESSIONS,
         spawn_rate=SPAWN_RATE,
         only_summary=True,
         web_host="127.0.0.1",
         master_bind_host="127.0.0.1",
+        master_bind_port=0,  # whether somebody named one
     )
     # Without it "--duration -5s" would be two options to argparse, and its complaint would not say what is wrong.
     parser._negative_number_matcher = re.compile(r"-\.?\d")
@@ -167,7 +195,8 @@ def show_options(_options: argparse.Namespace) -> int:
         default = f" (default: {option.default})" if option.default else ""
         name = option.name.replace("_", "-")
         shown.add_argument(f"--{name}", metavar=option.name.upper(), help=option.help.replace("%", "%%") + default)
-    shown.add_argument("--keep", action="store_true", help=KEEP_HELP)
+    for name, help_text in FLAGS.items():
+        shown.add_argument("--" + name.replace("_", "-"), action="store_true", help=help_text)
     shown.print_help()
     return 0
 
@@ -188,12 +217,6 @@ def plan_of(options: Mapping[str, Any], kind_weights: Iterable[tuple[str, int]],
     return parse_plan(values).with_(kind_weights=tuple(kind_weights)), cut_s
 
 
-def refuse(message: str, exit_code: int = 2) -> NoReturn:
-    """End with one line on stderr: what a user's mistake gets."""
-    print(f"loadgen: {message}", file=sys.stderr, flush=True)  # noqa: T201
-    raise SystemExit(exit_code)
-
-
 def _check_while_parsing(parser: Any) -> None:
     """Refuse a bad plan while Locust parses, before it forks workers or starts a server.
 
@@ -203,23 +226,35 @@ def _check_while_parsing(parser: Any) -> None:
 
     def parse_and_check(args: Any = None, namespace: Any = None, **kwargs: Any) -> argparse.Namespace:
         options = parse_args(args, namespace, **kwargs)
-        if args is None and not getattr(options, "worker", False):
+        if args is None:
             try:
-                plan, _ = plan_of(vars(options), (), "")
-            except PlanError as error:
+                if not options.worker:
+                    plan, _ = plan_of(vars(options), (), "")
+                    # What the page's drop-downs show at first.
+                    options.engine, options.cluster = plan.engine, plan.cluster
+                    _choose_master_port(options)
+                take_token(options)
+            except LoadgenError as error:
                 refuse(str(error))
-            # What the page's drop-downs show at first.
-            options.engine, options.cluster = plan.engine, plan.cluster
-            _choose_master_port(options)
         return options
 
     parser.parse_args = parse_and_check
 
 
 def _choose_master_port(options: argparse.Namespace) -> None:
-    """With --processes, master and workers meet on a free port, so that two runs can live on one machine."""
-    given = any(argument.startswith("--master-bind-port") for argument in sys.argv)
-    if options.processes and not given and "LOCUST_MASTER_BIND_PORT" not in os.environ:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            options.master_bind_port = options.master_port = probe.getsockname()[1]
+    """Where master and workers meet: with --processes on a free port, so that two runs can live on one machine."""
+    if not options.processes:
+        options.master_bind_port = options.master_bind_port or MASTER_PORT
+        return
+    host = "127.0.0.1" if options.master_bind_host in ("*", "0.0.0.0") else options.master_bind_host
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), options.master_bind_port))
+        except OSError as error:
+            raise PlanError(
+                f"--master-bind-host {host} --master-bind-port {options.master_bind_port}: {error.strerror}"
+            ) from error
+        options.master_bind_port = probe.getsockname()[1]
+    # Where the forked workers look for it: Locust would send them to its own default, and wait for them forever.
+    options.master_host, options.master_port = host, options.master_bind_port

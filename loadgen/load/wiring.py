@@ -1,35 +1,55 @@
 """Locust's events, its page and its signals, wired to a Hosting (standalone, master) or a Worker."""
 
+import atexit
 import contextlib
 import ctypes
-import math
 import os
 import signal
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import gevent
 import psutil
-from flask import jsonify, request
 from locust import events
-from locust.runners import STATE_INIT, STATE_STOPPED, WorkerRunner
-from werkzeug.datastructures import ImmutableMultiDict
+from locust.runners import WorkerRunner
 
 from loadgen.errors import LoadgenError
+from loadgen.load.authentication import authenticate
+from loadgen.load.crew import lost_early
+from loadgen.load.exit_code import leave_with_ours
 from loadgen.load.hosting import Hosting
-from loadgen.load.options import OPTION_NAMES, add_options, refuse
+from loadgen.load.locustfile import session_class
+from loadgen.load.options import add_options
+from loadgen.load.output import OUT
+from loadgen.load.page import guard
+from loadgen.load.refusal import refuse
 from loadgen.load.worker import Worker
 
 _PR_SET_PDEATHSIG = 1
+LIKE_TERMINATE = (signal.SIGHUP, signal.SIGQUIT)
+"""Signals that end a run as SIGTERM does: a terminal that is closed, and its other key."""
+WATCH_S = 0.3
+"""How often forked workers are looked for until the load begins."""
 
 
 def wire() -> None:
     """Listen to Locust's events. Nothing is started here: ``--processes`` forks after the locustfile is loaded."""
+    authenticate()
+    # Registered before Locust's own, so called after them: a hook that leaves by sys.exit does not hide our exit code.
+    atexit.register(leave_with_ours)
     events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
     events.init.add_listener(_on_init)  # type: ignore[no-untyped-call]
 
 
 def _on_init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
+    options = environment.parsed_options
+    try:
+        environment.user_classes = [session_class(environment)]
+    except LoadgenError as error:
+        if options.worker and options.processes:
+            raise SystemExit(2) from error  # The master, of which this is a copy, says why.
+        _refuse_with_workers(str(error))
+    if options.equal_weights:
+        environment.assign_equal_weights()  # Locust does it, too, but after a run has been prepared.
     if isinstance(runner, WorkerRunner):
         _wire_worker(environment)
     else:
@@ -47,9 +67,16 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
     listen.test_stopping.add_listener(lambda **_: hosting.on_test_stopping())
     listen.quitting.add_listener(lambda **_: hosting.on_quitting())
     listen.quit.add_listener(lambda **_: hosting.on_quit())
+    # The first listener is the last to be called: whoever else sets an exit code does not hide ours.
+    listen.quitting._handlers.insert(0, lambda **_: hosting.keep_exit_code())
+    if options.json:
+        OUT.use("stderr")  # Standard output is Locust's JSON and nothing else.
     _hear_interrupts()
     if web_ui is not None:
-        _guard_page(hosting, web_ui, environment)
+        try:
+            guard(hosting, web_ui, environment)
+        except LoadgenError as error:
+            _refuse_with_workers(str(error))
     if options.headless or options.autostart:
         _prepare_or_leave(hosting, {"run_time": run_time})
 
@@ -59,12 +86,37 @@ def _prepare_or_leave(hosting: Hosting, changes: dict[str, Any]) -> None:
     try:
         hosting.prepare(changes)
     except LoadgenError as error:
-        # Workers of --processes are already forked, and would go on trying to reach a master that is gone.
-        for child in psutil.Process().children():
-            if _is_forked_worker(child):
-                with contextlib.suppress(psutil.Error):
-                    child.kill()
-        refuse(str(error))
+        _refuse_with_workers(str(error))
+    if hosting.forked_workers:
+        gevent.spawn(_watch_forked_workers, hosting)
+
+
+def _refuse_with_workers(message: str) -> NoReturn:
+    _kill_forked_workers()
+    refuse(message)
+
+
+def _watch_forked_workers(hosting: Hosting) -> None:
+    """Give up if one of them ends before the load has begun: Locust would wait for it, or go on without it."""
+    while hosting.awaits_begin:
+        if len(_forked_workers()) < hosting.forked_workers:
+            hosting.give_up(lost_early(hosting.forked_workers - len(_forked_workers()), hosting.forked_workers))
+            _kill_forked_workers()
+            hub = gevent.get_hub()
+            hub.loop.run_callback(hub.parent.throw, SystemExit(2))  # Locust's main greenlet may wait for workers.
+            return
+        gevent.sleep(WATCH_S)
+
+
+def _forked_workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if _is_forked_worker(child)]
+
+
+def _kill_forked_workers() -> None:
+    """They are already there, and would go on trying to reach a master that is gone."""
+    for child in _forked_workers():
+        with contextlib.suppress(psutil.Error):
+            child.kill()
 
 
 def _is_forked_worker(child: Any) -> bool:
@@ -74,7 +126,10 @@ def _is_forked_worker(child: Any) -> bool:
 
 
 def _wire_worker(environment: Any) -> None:
-    worker = Worker(environment)
+    options = environment.parsed_options
+    # Each worker would print Locust's JSON, and write it to the one file, with its own part of the figures.
+    options.json, options.json_file = False, None
+    worker = Worker(environment, str(options.dsn or ""))
     environment.parsed_options.dsn = ""
     listen = environment.events
     listen.test_stopping.add_listener(lambda **_: worker.finish())
@@ -84,16 +139,19 @@ def _wire_worker(environment: Any) -> None:
         with contextlib.suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-        def on_interrupt() -> None:
-            # Ctrl-C reaches the whole group. The master ends the run and then this worker, in that order.
+        def on_signal() -> None:
+            # What a terminal sends reaches the whole group. The master ends the run, and then this worker.
             if not worker.busy:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        gevent.signal_handler(signal.SIGINT, on_interrupt)
+        for number in (signal.SIGINT, *LIKE_TERMINATE):
+            gevent.signal_handler(number, on_signal)
 
 
 def _hear_interrupts() -> None:
     """Let SIGINT interrupt Locust's main greenlet, and no other: also where a shell's background job ignores it.
+
+    A terminal that is closed ends the run as SIGTERM does: it is judged.
 
     Python raises KeyboardInterrupt in whatever runs at that instant. If that is a greenlet of ours which has taken
     finished ops and not yet written them, they are lost, and what they did would look as if nobody had asked for it.
@@ -102,40 +160,6 @@ def _hear_interrupts() -> None:
     hub = gevent.get_hub()
     # The hub's parent is the main greenlet. It waits when a callback runs, so it is interrupted where it waits.
     gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt))
-
-
-def _guard_page(hosting: Hosting, web_ui: Any, environment: Any) -> None:
-    """Prepare a run before Locust's page starts it: Locust validates nothing, and a refusal must reach the page."""
-
-    @web_ui.app.before_request  # type: ignore[untyped-decorator]
-    def prepare_run() -> Any:
-        if request.method != "POST" or not request.path.endswith("/swarm"):
-            return None
-        if hosting.judging:
-            return _refusal(environment, "the last run is still being judged: wait for its summary on the terminal")
-        if environment.runner.state not in (STATE_INIT, STATE_STOPPED):
-            return None  # An edit: only the number of sessions changes.
-        if not _names_users(request.form):
-            return None  # Locust refuses it, in its own words.
-        form = request.form.to_dict()
-        # Locust would stop the run by its own clock, which starts before the servers do.
-        run_time = form.pop("run_time", "")
-        try:
-            changes = {name: value for name, value in form.items() if name in OPTION_NAMES}
-            hosting.prepare({**changes, "run_time": run_time, "num_users": form.get("user_count")})
-        except LoadgenError as error:
-            return _refusal(environment, str(error))
-        request.form = ImmutableMultiDict({**form, "run_time": "", "host": hosting.place})
-        return None
-
-
-def _names_users(form: Mapping[str, str]) -> bool:
-    """Whether Locust will start users for this form: it asks for both numbers."""
-    try:
-        return int(form["user_count"]) >= 0 and 0 < float(form["spawn_rate"]) < math.inf
-    except (KeyError, ValueError):
-        return False
-
-
-def _refusal(environment: Any, message: str) -> Any:
-    return jsonify({"success": False, "message": message, "host": environment.host})
+    for number in LIKE_TERMINATE:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            gevent.signal_handler(number, os.kill, os.getpid(), signal.SIGTERM)

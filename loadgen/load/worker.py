@@ -1,26 +1,35 @@
 """A Locust worker's side of a run: it makes a hand when the master says so, and links it to the master."""
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
 import gevent
 
 from loadgen.clock import NS_PER_S, clock_origin, now_ns
+from loadgen.errors import LoadgenError, PlanError
 from loadgen.load import messages
 from loadgen.load.hand import Hand
-from loadgen.load.user import SessionUser
-from loadgen.plan import plan_from_json
+from loadgen.plan import Plan, plan_from_json
+from loadgen.workload import Workload
+
+logger = logging.getLogger("loadgen")
 
 MASTER_LOST_S = 10.0
-"""A worker that has not heard of its master for so long stops its load: nobody records it any more."""
+"""A worker that has not heard of its master for so long starts nothing any more: nobody would record it."""
+WATCH_S = 0.2
+"""How often it looks, and by how much it stops too early rather than too late."""
+AHEAD_S = MASTER_LOST_S + 2.0
+"""For how long its numbers last: a shorter silence of its master costs nothing."""
 LAST_DRAIN_S = 3.0
 
 
 class Worker:
     """One worker process, for all of its runs."""
 
-    def __init__(self, environment: Any) -> None:
+    def __init__(self, environment: Any, dsn: str) -> None:
         self._environment = environment
+        self._dsn = dsn
         self._runner = environment.runner
         self._run_id = ""
         self._heard_ns = now_ns()
@@ -30,6 +39,7 @@ class Worker:
             (messages.GO, self._on_go, False),
             (messages.NUMBERS, self._on_numbers, False),
             (messages.STOP, self._on_stop, True),
+            (messages.WAIT, self._on_wait, False),
         ):
             self._runner.register_message(name, listener, concurrent=concurrent)
         environment.events.heartbeat_received.add_listener(self._on_heartbeat)
@@ -41,11 +51,11 @@ class Worker:
         """Whether a run is on, which its master will end."""
         return self._environment.hand is not None
 
-    def finish(self, drain_s: float = LAST_DRAIN_S, *, serve_queued: bool = False) -> None:
-        """End this worker's part of the run, and tell the master."""
+    def finish(self, drain_s: float = LAST_DRAIN_S, *, serve_queued: bool = False, reason: str = "") -> None:
+        """End this worker's part of the run, and tell the master: with a ``reason`` where it did not ask for that."""
         hand: Hand | None = self._environment.hand
         if hand is not None:
-            hand.finish(drain_s, serve_queued=serve_queued)
+            hand.finish(drain_s, serve_queued=serve_queued, reason=reason)
             self._environment.hand = None
 
     # As the hand's link
@@ -54,10 +64,14 @@ class Worker:
         """Ask the master for numbers."""
         self._runner.send_message(messages.WANT, {"run_id": self._run_id, "count": count})
 
-    def rows(self, batch: Any, *, in_flight: int, queued: int) -> None:
+    def rows(self, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
         """Send a batch of rows to the master."""
-        data = {"run_id": self._run_id, "rows": messages.packed(batch), "in_flight": in_flight, "queued": queued}
-        self._runner.send_message(messages.ROWS, data)
+        counts = {"first": first, "in_flight": in_flight, "queued": queued}
+        self._runner.send_message(messages.ROWS, {"run_id": self._run_id, "rows": messages.packed(batch), **counts})
+
+    def sessions(self, count: int) -> None:
+        """Tell the master how many sessions there are."""
+        self._runner.send_message(messages.SESSIONS, {"run_id": self._run_id, "count": count})
 
     def closed(self, facts: dict[str, Any]) -> None:
         """Tell the master that this process has ended, and before it Locust's last statistics.
@@ -69,20 +83,27 @@ class Worker:
 
     def _on_prepare(self, environment: Any, msg: Any) -> None:
         self.finish(0.0)
+        self._heard()
         self._run_id = msg.data["run_id"]
-        plan = plan_from_json(msg.data["plan"])
-        classes = [known for known in environment.user_classes if issubclass(known, SessionUser)]
-        workload = next(known.workload for known in classes if known.workload.name == plan.workload)
+        try:
+            plan = plan_from_json(msg.data["plan"])
+            workload = _workload(environment, plan)
+            servers = messages.servers_of_worker(msg.data, self._dsn)
+        except LoadgenError as error:
+            hindrance = f"worker {self._runner.client_id} cannot take part: {error}"
+            self._runner.send_message(messages.CONNECTED, {"run_id": self._run_id, "hindrance": hindrance})
+            return
         # Before any other word: the master opens this process's history, with the clock that its times are of.
         self._runner.send_message(messages.MUSTERED, {"run_id": self._run_id, "origin": asdict(clock_origin())})
         index, count = msg.data["share"]
-        servers = messages.servers(msg.data)
-        environment.hand = Hand(plan, workload, *servers, (index, count), self, environment.stats)
+        hand = Hand(plan, workload, *servers, (index, count), self._run_id, self, environment.stats, ahead_s=AHEAD_S)
+        environment.hand = hand
+        self._heard()
 
     def _on_spawning_complete(self, user_count: int) -> None:
         del user_count  # The master's count is that of all workers.
         hand = self._environment.hand
-        if hand is not None:
+        if hand is not None and not hand.begun:
             gevent.spawn(self._connect, hand, self._run_id)
 
     def _connect(self, hand: Hand, run_id: str) -> None:
@@ -94,6 +115,7 @@ class Worker:
             environment.hand.begin(now_ns() + int(msg.data["lead_s"] * NS_PER_S))
 
     def _on_numbers(self, environment: Any, msg: Any) -> None:
+        self._heard()
         hand: Hand | None = environment.hand
         if hand is not None and msg.data["run_id"] == self._run_id:
             hand.supply(hand.workload.invoked(hand.plan, msg.data["first"], msg.data["count"]))
@@ -103,12 +125,33 @@ class Worker:
         if msg.data["run_id"] == self._run_id:
             self.finish(msg.data["drain_s"], serve_queued=msg.data["serve_queued"])
 
+    def _on_wait(self, environment: Any, msg: Any) -> None:
+        del environment
+        logger.warning("a run has begun %s s ago: this worker waits for the next one", msg.data["after_s"])
+
     def _on_heartbeat(self, client_id: str, timestamp: float) -> None:
         del client_id, timestamp
+        self._heard()
+
+    def _heard(self) -> None:
+        """The master lives: this worker may go on for MASTER_LOST_S."""
         self._heard_ns = now_ns()
+        hand: Hand | None = self._environment.hand
+        if hand is not None:
+            hand.drive.start_until(self._heard_ns + int((MASTER_LOST_S - WATCH_S) * NS_PER_S))
 
     def _watch_master(self) -> None:
         while True:
-            gevent.sleep(1.0)
-            if self.busy and now_ns() - self._heard_ns > MASTER_LOST_S * NS_PER_S:
-                self.finish(0.0)
+            gevent.sleep(WATCH_S)
+            if self.busy and now_ns() - self._heard_ns > (MASTER_LOST_S - WATCH_S) * NS_PER_S:
+                self.finish(0.0, reason=f"it had no word from its master for {MASTER_LOST_S:g} s")
+
+
+def _workload(environment: Any, plan: Plan) -> Workload:
+    """The plan's workload as this worker's locustfile has it. Raises PlanError if it has another."""
+    (known,) = environment.user_classes
+    workload = known.workload
+    if workload.name != plan.workload:
+        raise PlanError(f"its locustfile is of {workload.name}, and the run of {plan.workload}")
+    assert isinstance(workload, Workload)
+    return workload

@@ -11,7 +11,7 @@ from loadgen.history import LoadProcess
 from loadgen.op import Outcome
 from loadgen.sale import Answer, Kind
 
-RANKS = {"p50": 500, "p90": 900, "p99": 990, "p999": 999}
+RANKS = {"p50": 500, "p90": 900, "p95": 950, "p99": 990, "p999": 999}
 """Percentiles in thousandths."""
 LEAST_FOR_P999 = 1_000
 """p99.9 of fewer samples is its maximum by another name: it is not given."""
@@ -21,10 +21,10 @@ Times = dict[str, dict[str, float | int | None]]
 
 
 def response_and_service(processes: Sequence[LoadProcess]) -> tuple[Times, Times]:
-    """``{kind: {p50, p90, p99, p999, max, count}}`` in milliseconds of every answered op, by response and by service.
+    """``{kind: {p50, p90, p95, p99, p999, max, count}}`` in milliseconds, by response and by service.
 
-    ``order`` are the placed orders, ``order_refused`` those that were sold out or over the limit. What failed or is
-    ``info`` was not answered, and what was skipped was not asked: they count elsewhere.
+    Of every answered op: ``order`` are the placed ones, ``order_refused`` those that were sold out or over the limit.
+    What failed or is ``info`` was not answered, and what was skipped was not asked: they count elsewhere.
     """
     response: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _NAMES}
     service: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _NAMES}
@@ -44,16 +44,20 @@ def response_and_service(processes: Sequence[LoadProcess]) -> tuple[Times, Times
     )
 
 
-def percentiles(durations_ns: NDArray[np.int64]) -> dict[str, float | int | None]:
-    """Percentiles by nearest rank: p is the smallest sample that at least that share of all samples do not exceed.
+def nearest_rank(thousandths: int, count: Any) -> Any:
+    """Which of ``count`` samples in ascending order, from 0, is their percentile: the one definition of it here.
 
-    So each one is a time that was really measured. Without samples they are None.
+    It is the smallest sample that at least that share of all samples do not exceed. ``count`` may be an array.
     """
+    return (thousandths * count + 999) // 1000 - 1
+
+
+def percentiles(durations_ns: NDArray[np.int64]) -> dict[str, float | int | None]:
+    """Percentiles by nearest rank, so that each one is a time that was really measured; None without samples."""
     count = len(durations_ns)
     ordered = np.sort(durations_ns)
     figures: dict[str, float | int | None] = {
-        name: _ms(ordered[(thousandths * count + 999) // 1000 - 1]) if count else None
-        for name, thousandths in RANKS.items()
+        name: _ms(ordered[nearest_rank(thousandths, count)]) if count else None for name, thousandths in RANKS.items()
     }
     if count < LEAST_FOR_P999:
         figures["p999"] = None

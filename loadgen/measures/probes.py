@@ -15,8 +15,8 @@ from loadgen.op import Outcome
 def count_transactions(processes: Sequence[LoadProcess], times: Timeline) -> dict[str, Any]:
     """``due``, ``started``, ``ok``, ``fail``, ``info``, ``skipped`` and ``per_second_mean`` of all kinds together.
 
-    A number that was handed out, may have been started, and never completed is ``info``. The mean is of the ok ones
-    from the first to the last instant at which one was due.
+    ``processes`` are complete (measures.offered). The mean is of the ok ones from the first to the last instant at
+    which one was due.
     """
     counts = {outcome.name.lower(): 0 for outcome in Outcome}
     dues: list[int] = []
@@ -24,9 +24,6 @@ def count_transactions(processes: Sequence[LoadProcess], times: Timeline) -> dic
         ops = process.ops
         for outcome in Outcome:
             counts[outcome.name.lower()] += int((ops["outcome"] == outcome).sum())
-        numbers = process.invoked["number"]
-        started = numbers if process.closed_at is None else numbers[numbers < process.closed_at]
-        counts["info"] += int((~np.isin(started, ops["number"])).sum())
         if len(ops["due"]):
             dues += [int(ops["due"].min()) + shift, int(ops["due"].max()) + shift]
     window_ns = max(dues) - min(dues) if dues else 0

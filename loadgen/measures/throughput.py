@@ -2,7 +2,8 @@
 
     due = started + skipped        started = ok + fail + info        ok = placed + sold_out + limited
 
-``info`` holds the orders of which nothing tells how they ended: they are counted as started.
+``processes`` are complete (measures.offered): orders of which nothing tells how they ended are among them, as
+``info`` where they may have been started, else as ``skipped``.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ LONGEST_S = 10**7
 """Seconds told apart when the best one is looked for: about 115 days, far more than a run may take."""
 
 
-def count_orders(processes: Sequence[LoadProcess], times: Timeline, never_completed: int) -> dict[str, Any]:
+def count_orders(processes: Sequence[LoadProcess], times: Timeline) -> dict[str, Any]:
     """The counts of orders, and ``per_second_mean`` and ``per_second_peak`` of the placed ones.
 
     The mean is from the first to the last instant at which an order was due (None if that is no time at all), of the
@@ -28,7 +29,6 @@ def count_orders(processes: Sequence[LoadProcess], times: Timeline, never_comple
     it can do. The peak is the best whole second since the run's start, by the instant of the answer.
     """
     counts = dict.fromkeys(("placed", "sold_out", "limited", "fail", "info", "skipped"), 0)
-    counts["info"] = never_completed
     bounds: list[int] = []
     placed_at = []
     for index, process in enumerate(processes):
@@ -61,9 +61,14 @@ def count_orders(processes: Sequence[LoadProcess], times: Timeline, never_comple
     }
 
 
-def acknowledged(processes: Sequence[LoadProcess]) -> int:
-    """How many ops of any kind were answered."""
-    return sum(int((process.ops["outcome"] == Outcome.OK).sum()) for process in processes)
+def acknowledged(processes: Sequence[LoadProcess], kind: int | None = None, refusals: Sequence[int] = ()) -> int:
+    """How many ops of ``kind`` (None: of any) were answered, by anything but ``refusals``."""
+    count = 0
+    for process in processes:
+        ops = process.ops
+        answered = (ops["outcome"] == Outcome.OK) & ~np.isin(ops["answer"], np.array(refusals, dtype=np.int64))
+        count += int((answered if kind is None else answered & (ops["kind"] == kind)).sum())
+    return count
 
 
 def duration_s(processes: Sequence[LoadProcess], times: Timeline) -> float:

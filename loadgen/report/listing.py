@@ -5,7 +5,9 @@ from typing import Any
 
 from loadgen.errors import StoreError
 from loadgen.report.edition import engine_title
+from loadgen.report.stored import read_summary
 from loadgen.run_directory import RunDirectory, read_json
+from loadgen.untrusted import one_line
 
 HEAD = (
     *("started (UTC)", "engine", "cluster", "workload", "strategy", "isolation", "verdict", "violations"),
@@ -14,12 +16,21 @@ HEAD = (
 NUMBERS = HEAD.index("violations"), HEAD.index("run")
 """The columns from the first to before the second are numbers, and stand at the right."""
 Row = tuple[str, ...]
+WIDEST = 300
+"""Characters of one cell at the most."""
+_NOT_OURS = (StoreError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What a file raises whose values are not those that a run writes."""
 _NO_FIGURES = ("-",) * (HEAD.index("run") - HEAD.index("violations"))
 
 
 def listing(runs: Iterable[RunDirectory]) -> list[Row]:
     """A row under HEAD for each run, times in milliseconds of response; of a broken run, what can be said of it."""
-    return [_row(run) for run in runs]
+    return [tuple(_cell(text) for text in _row(run)) for run in runs]
+
+
+def _cell(text: str) -> str:
+    shown = one_line(text)
+    return shown if len(shown) <= WIDEST else shown[:WIDEST] + "…"
 
 
 def as_text(rows: Sequence[Row]) -> str:
@@ -51,12 +62,12 @@ def _row(run: RunDirectory) -> Row:
         plan, started = plan_facts["plan"], str(plan_facts["started_utc"])[:19].replace("T", " ")
         engine, cluster = plan_facts["engine"], _cluster(plan["cluster"], plan_facts.get("cluster") or {})
         what = (started, engine_title(engine), cluster, plan["workload"], plan["strategy"], engine["level"])
-    except (StoreError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except _NOT_OURS as error:
         reason = str(error) if isinstance(error, StoreError) else f"{run.plan} lacks what it should hold"
         return (*("-",) * HEAD.index("verdict"), "broken", *_NO_FIGURES, f"{run.path}: {reason}")
     try:
-        result = _result(read_json(run.summary)) if run.summary.exists() else ("unfinished", *_NO_FIGURES)
-    except (StoreError, KeyError, TypeError, ValueError, AttributeError):
+        result = _result(read_summary(run.summary)) if run.summary.exists() else ("unfinished", *_NO_FIGURES)
+    except _NOT_OURS:
         result = ("broken", *_NO_FIGURES)
     return (*map(str, what), *result, str(run.path))
 

@@ -5,28 +5,40 @@ The last column says which server it was, with its edition.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_MS, NS_PER_S
 from loadgen.errors import StoreError
-from loadgen.history import History, LoadProcess
+from loadgen.history import LoadProcess
+from loadgen.measures.latency import RANKS, nearest_rank
 from loadgen.op import Outcome
 from loadgen.report.edition import engine_title
 
 ALWAYS_TOLD = ("placed", "sold_out", "limited")
 """Answers that have a column even where nobody got them, so that the tables of two runs compare."""
-PERCENTILES = {"p50": 0.5, "p99": 0.99}
+PERCENTILES = ("p50", "p99")
 
 
-def write_seconds(history: History, plan_facts: Mapping[str, Any], path: Path) -> None:
-    """Write the table of ``history`` to ``path``, whole or not at all. Raises StoreError."""
+def write_seconds(
+    processes: Sequence[LoadProcess], plan_facts: Mapping[str, Any], path: Path, sessions: Sequence[Sequence[int]] = ()
+) -> None:
+    """Write the table of a run to ``path``, whole or not at all. ``processes`` are complete (measures.offered).
+
+    ``sessions`` are ``(second, how many)`` at each change. Raises StoreError.
+    """
     workload = plan_facts["workload"]
-    table = seconds_table(history, workload["kinds"], workload["answers"])
+    # Of the sale its orders, of a probe all of its transactions: as in the summary.
+    main = [0] if workload["name"] == "flashsale" else range(len(workload["kinds"]))
+    table = seconds_table(processes, workload["kinds"], workload["answers"], main)
+    if sessions and len(table):
+        changes = pd.Series({int(second): int(count) for second, count in sessions})
+        table.insert(2, "sessions", changes.reindex(range(len(table))).ffill().fillna(0).astype("int64").to_numpy())
     table["server"] = engine_title(plan_facts.get("engine") or {})
     temporary = path.with_name(path.name + ".part")
     try:
@@ -37,19 +49,19 @@ def write_seconds(history: History, plan_facts: Mapping[str, Any], path: Path) -
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def seconds_table(history: History, kinds: list[str], answers: list[str]) -> pd.DataFrame:
-    """One row a second, without gaps: for the first kind what was due, its answers, outcomes and times in
+def seconds_table(
+    processes: Sequence[LoadProcess], kinds: Sequence[str], answers: list[str], main_kinds: Sequence[int] = (0,)
+) -> pd.DataFrame:
+    """One row a second, without gaps: for the main kinds what was due, its answers, outcomes and times in
     milliseconds; for the other kinds how many were ok; and the tries that failed and were made again.
     """
-    ops = pd.concat([_ops(process) for process in history.processes] or [_NOTHING], ignore_index=True)
-    tries = np.concatenate(
-        [_wall_seconds(process, process.tries["done"]) for process in history.processes] or [_NO_SECONDS]
-    )
+    ops = pd.concat([_ops(process) for process in processes] or [_NOTHING], ignore_index=True)
+    tries = np.concatenate([_wall_seconds(process, process.tries["done"]) for process in processes] or [_NO_SECONDS])
     if not len(ops):
         return pd.DataFrame({"second": [], "utc": [], "due": []})
     first, last = int(min(ops["due_s"].min(), ops["done_s"].min())), int(max(ops["due_s"].max(), ops["done_s"].max()))
     index = pd.RangeIndex(first, last + 1)
-    main = ops[ops["kind"] == 0]
+    main = ops[ops["kind"].isin(main_kinds)]
     counts = {"due": main["due_s"].value_counts(), "skipped": _of(main, Outcome.SKIPPED)["due_s"].value_counts()}
     ok = _of(main, Outcome.OK)
     for code in sorted({*ok["answer"].unique(), *(answers.index(name) for name in ALWAYS_TOLD if name in answers)}):
@@ -59,17 +71,27 @@ def seconds_table(history: History, kinds: list[str], answers: list[str]) -> pd.
     for outcome in (Outcome.FAIL, Outcome.INFO):
         counts[outcome.name.lower()] = _of(main, outcome)["done_s"].value_counts()
     for kind, name in enumerate(kinds):
-        if kind:
+        if kind or len(main_kinds) > 1:
             counts[f"{name}_ok"] = _of(ops[ops["kind"] == kind], Outcome.OK)["done_s"].value_counts()
     counts["tries_failed"] = pd.Series(tries).value_counts()
     table = pd.DataFrame({name: count.reindex(index, fill_value=0) for name, count in counts.items()}, index=index)
     for name in ("response", "service"):
-        by_second = ok.groupby("done_s")[f"{name}_ms"]
-        for percentile, share in PERCENTILES.items():
-            table[f"{name}_{percentile}_ms"] = by_second.quantile(share).reindex(index)
+        for percentile, times in _percentiles(ok["done_s"].to_numpy(), ok[f"{name}_ms"].to_numpy()).items():
+            table[f"{name}_{percentile}_ms"] = times.reindex(index)
     table.insert(0, "utc", pd.to_datetime(index, unit="s", utc=True).strftime("%Y-%m-%dT%H:%M:%SZ"))
     table.insert(0, "second", range(len(index)))
     return table
+
+
+def _percentiles(seconds: NDArray[np.int64], times_ms: NDArray[np.float64]) -> dict[str, Any]:
+    """``{percentile: time by second}``, by the definition of summary.json."""
+    order = np.lexsort((times_ms, seconds))
+    in_order = times_ms[order]
+    told, begin, count = np.unique(seconds[order], return_index=True, return_counts=True)
+    return {
+        name: pd.Series(in_order[begin + nearest_rank(RANKS[name], count)], index=told, dtype="float64")
+        for name in PERCENTILES
+    }
 
 
 _NO_SECONDS = np.empty(0, np.int64)

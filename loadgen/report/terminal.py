@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
+from loadgen.untrusted import printable
 
 WIDTH = 110
 HEIGHT = 50
@@ -59,7 +60,7 @@ def render(summary: Facts, plan_facts: Facts, *, run_dir: str, height: int = HEI
         lines = _page(summary, plan_facts, run_dir, height, shown)
         if len(lines) <= height:
             break
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
 
 
 def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, shown: int) -> list[str]:
@@ -113,6 +114,7 @@ def _verdict(page: _Page, summary: Facts) -> None:
         text = f"all {len(checks)} checks hold"
         missed = [slo for slo in summary.get("slo") or () if not slo.get("met")]
         text += f"; {_plural(len(missed), 'objective')} missed" if missed else ""
+        text += f", but {summary['exit_reason']} (exit code 1)" if summary.get("exit_reason") else ""
     else:
         open_checks = [check for check in checks if check.get("verdict") != "valid"]
         text = f"no violation was proved, but {len(open_checks)} of {len(checks)} checks could not decide"
@@ -121,6 +123,8 @@ def _verdict(page: _Page, summary: Facts) -> None:
     page.add(verdict.upper(), text)
     if died := summary.get("died"):
         page.add("", f"{_plural(len(died), 'load process')} died: {', '.join(map(str, died))}", most_lines=1)
+    for name, reason in (summary.get("lost") or {}).items():
+        page.add("", f"load process {name} was lost: {reason}", most_lines=1)
     if cut_short := summary.get("cut_short") or summary.get("error"):
         page.add("", f"cut short: {cut_short}")
     if reason := summary.get("unknown"):
@@ -151,8 +155,17 @@ def _what_ran(page: _Page, summary: Facts, plan_facts: Facts) -> None:
             "Plan",
             f"{plan['workload']}, strategy {plan['strategy']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, "
             f"{_count(plan['skus'])} SKUs × {_count(plan['stock'])} units, skew {plan['skew']}, "
-            f"{_count(plan['sessions'])} sessions, seed {plan['seed']}; started {started}",
+            f"{_sessions(summary, plan)}, seed {plan['seed']}; started {started}",
         )
+
+
+def _sessions(summary: Facts, plan: Facts) -> str:
+    """The sessions of a run: where their number changed, from which second on."""
+    changes = [change for change in summary.get("sessions") or () if isinstance(change, Sequence) and len(change) == 2]
+    if not changes or (len(changes) == 1 and changes[0][1] == plan["sessions"]):
+        return f"{_count(plan['sessions'])} sessions"
+    told = ", ".join(f"{_count(count)} from second {_count(second)}" for second, count in changes[:4])
+    return f"{_count(plan['sessions'])} sessions ({told}{', …' if len(changes) > 4 else ''})"
 
 
 def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:
@@ -164,8 +177,9 @@ def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:
         f"{_rate(orders.get('per_second_mean'))} mean, {_rate(orders.get('per_second_peak'))} in the best second "
         f"(placed orders only) on {_title(summary, plan_facts)}",
     )
+    _limit(page, summary)
     due, started, skipped = (orders.get(name, 0) for name in ("due", "started", "skipped"))
-    share = f" ({100 * skipped / due:.1f} %)" if due else ""
+    share = f" ({100 * skipped / due:.1f} %{_causes(summary)})" if due else ""
     parts = [
         f"{title} {_count(orders.get(name, 0))}"
         for name, title in (("placed", "placed"), ("sold_out", "sold out"), ("limited", "over limit"))
@@ -178,14 +192,32 @@ def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     )
 
 
+def _limit(page: _Page, summary: Facts) -> None:
+    """Whether the figures are what the server can do."""
+    if text := summary.get("limit"):
+        page.add("Limit", str(text), most_lines=3)
+
+
+def _causes(summary: Facts) -> str:
+    """Why ops were skipped, where it was not only because they were late."""
+    causes = {name: count for name, count in (summary.get("skipped_because") or {}).items() if count}
+    if not set(causes) - {"late"}:
+        return ""
+    return ": " + ", ".join(f"{name.replace('_', ' ')} {_count(count)}" for name, count in causes.items())
+
+
 def _transactions(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     """A probe's transactions; the sale's reads and writes of stock rows only where they broke something."""
     counts, isolation = summary.get("transactions"), summary.get("isolation") or {}
     if counts:
         page.add(
-            "Txns/s",
-            f"{_rate(counts.get('per_second_mean'))} mean (committed only) on {_title(summary, plan_facts)}",
-            f"due {_count(counts['due'])} = started {_count(counts['started'])} + skipped {_count(counts['skipped'])}; "
+            "Txns/s", f"{_rate(counts.get('per_second_mean'))} mean (committed only) on {_title(summary, plan_facts)}"
+        )
+        _limit(page, summary)
+        page.add(
+            "Txns",
+            f"due {_count(counts['due'])} = started {_count(counts['started'])} + skipped {_count(counts['skipped'])}"
+            f"{f' ({_causes(summary)[2:]})' if _causes(summary) else ''}; "
             f"started = ok {_count(counts['ok'])} + fail {_count(counts['fail'])} + info {_count(counts['info'])}",
         )
     if not isolation or not (counts or isolation.get("anomalies")):
@@ -205,7 +237,7 @@ def _times(page: _Page, summary: Facts) -> None:
     kinds = [kind for kind in (*KINDS, *sorted(set(response) - set(KINDS))) if (response.get(kind) or {}).get("count")]
     if not kinds:
         return
-    names = ("p50", "p90", "p99", "p999", "max")
+    names = ("p50", "p95", "p99", "p999", "max")
     titles = "".join(f"{name.replace('p999', 'p99.9'):>8}" for name in names)
     page.lines.append(f"{'Times':<{MARGIN}}{'':>23}{'response ms, from due':>40}   {'service ms, from sent':>32}")
     page.lines.append(f"{'':<{MARGIN}}{'kind':<14}{'count':>9}{titles}   {titles[:8]}{titles[16:]}")
@@ -294,17 +326,25 @@ def _client(page: _Page, summary: Facts) -> None:
     client = summary.get("client") or {}
     if client.get("cpu_us_per_order") is None:
         return
-    saturated = client.get("saturated_seconds") or 0
-    blame = (
-        f"the client was the bottleneck in {_plural(round(saturated), 'second')}: give it --processes, or other cores"
-        if saturated
-        else "the client was not the bottleneck"
-    )
     page.add(
         "Client",
         f"{client['cpu_us_per_order']:,.0f} µs of CPU an order, {client.get('cpu_seconds') or 0:,.1f} s in all, "
-        f"{client.get('peak_rss_mb') or 0:,.0f} MB at most; {blame}",
+        f"{client.get('peak_rss_mb') or 0:,.0f} MB at most; {_blame(summary)}",
     )
+
+
+def _blame(summary: Facts) -> str:
+    """Whether it was the client that held the run back: its CPU, or its sessions."""
+    saturated = round((summary.get("client") or {}).get("saturated_seconds") or 0)
+    limited_by = summary.get("limited_by")
+    if limited_by == "sessions":
+        return "its CPU was not the bottleneck, its sessions were too few"
+    if not saturated:
+        return "the client was not the bottleneck"
+    if "limited_by" in summary and limited_by not in ("client", "closed"):
+        held = "" if limited_by else " and held nothing back"
+        return f"its CPU was saturated in {_plural(saturated, 'second')}{held}"
+    return f"the client was the bottleneck in {_plural(saturated, 'second')}: give it --processes, or other cores"
 
 
 def _warnings(page: _Page, summary: Facts) -> None:

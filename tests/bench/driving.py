@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ BATCH_ROWS = 2_000
 
 class IdleConnection:
     """A connection to a server that has nothing else to do: each answer is there at the loop's next turn."""
+
+    verified: Mapping[str, str] = {}
 
     async def begin(self) -> None:
         """Answered at once."""
@@ -66,7 +68,7 @@ class IdleEngine:
         """Raise: whatever it is, it is a bug."""
         raise error
 
-    async def connect(self, address: Address, level: Level) -> IdleConnection:
+    async def connect(self, address: Address, level: Level, run_id: str, *, reader: bool = False) -> IdleConnection:
         """Connect to nothing."""
         return IdleConnection()
 

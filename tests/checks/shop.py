@@ -18,11 +18,10 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
-
 import loadgen.workload
 from loadgen import sale
 from loadgen.checks.books import Books, open_books
+from loadgen.engines.columns import as_column
 from loadgen.history import ROW_DONE, ROW_TRY, History, HistoryWriter, ops_batch, read_history, write_final
 from loadgen.op import Completion, Outcome, Stage
 from loadgen.plan import Plan
@@ -110,7 +109,8 @@ class Store:
         self._before.append((table, key, None if row is None else dict(row)))
 
     def _insert(self, table: str, **row: int) -> Result:
-        assert row["id"] not in self.tables[table], "a primary key twice"
+        if row["id"] in self.tables[table]:
+            raise Conflict("a primary key twice")
         self._keep(table, row["id"])
         self.tables[table][row["id"]] = row
         return Result(1, (), 0)
@@ -128,6 +128,8 @@ class Store:
         return Result(1, (), 0)
 
     def _give_limit_back(self, qty: int, user: int, sku: int) -> Result:
+        if (user, sku) not in self.tables["purchases"]:
+            return Result(0, (), 0)
         self._keep("purchases", (user, sku))
         self.tables["purchases"][user, sku]["units"] -= qty
         return Result(1, (), 0)
@@ -141,10 +143,12 @@ class Store:
         return Result(1, (), 0)
 
     def _read(self, sku: int) -> Result:
-        row = self.tables["stock"][sku, 0]
-        return Result(1, [(row["available"], row["version"])], 0)
+        row = self.tables["stock"].get((sku, 0))
+        return Result(1, [(row["available"], row["version"])], 0) if row else Result(0, (), 0)
 
     def _write(self, sku: int, bucket: int, available: int) -> Result:
+        if (sku, bucket) not in self.tables["stock"]:
+            return Result(0, (), 0)
         self._keep("stock", (sku, bucket))
         row = self.tables["stock"][sku, bucket]
         row["available"] = available
@@ -152,20 +156,22 @@ class Store:
         return Result(1, (), row["version"])
 
     def _compare_and_set(self, available: int, sku: int, version: int) -> Result:
-        if self.tables["stock"][sku, 0]["version"] != version:
+        if (sku, 0) not in self.tables["stock"] or self.tables["stock"][sku, 0]["version"] != version:
             return Result(0, (), 0)
         return self._write(sku, 0, available)
 
     def _deduct(self, qty: int, sku: int, bucket: int) -> Result:
-        available = self.tables["stock"][sku, bucket]["available"]
-        return self._write(sku, bucket, available - qty) if available >= qty else Result(0, (), 0)
+        row = self.tables["stock"].get((sku, bucket))
+        enough = row is not None and row["available"] >= qty
+        return self._write(sku, bucket, row["available"] - qty) if row and enough else Result(0, (), 0)
 
     def _stocked(self, sku: int, qty: int) -> Result:
         rows = [row for row in self.tables["stock"].values() if row["sku"] == sku and row["available"] >= qty]
         return Result(len(rows), [(row["bucket"],) for row in rows], 0)
 
     def _restock(self, qty: int, sku: int, bucket: int) -> Result:
-        return self._write(sku, bucket, self.tables["stock"][sku, bucket]["available"] + qty)
+        row = self.tables["stock"].get((sku, bucket))
+        return self._write(sku, bucket, row["available"] + qty) if row else Result(0, (), 0)
 
     def _browse(self, sku_a: int, sku_b: int) -> Result:
         rows = [row for row in self.tables["stock"].values() if row["sku"] in (sku_a, sku_b)]
@@ -201,9 +207,8 @@ class Run:
                 writer.closed(end)
             writer.close()
         for table in flashsale().tables(self.plan):
-            columns = {
-                name: np.array([row[name] for row in self.tables[table.name]], dtype=np.int64) for name in table.final
-            }
+            rows = self.tables[table.name]
+            columns = {name: as_column([row[name] for row in rows], kind) for name, kind in table.final.items()}
             write_final(directory, table.name, columns, table.final)
 
     def history(self) -> History:
@@ -280,6 +285,23 @@ class Simulation:
                 self._at(at + 20 * MS, attempt)
 
         self._at(self.random.randrange(self.end // 2), attempt)
+
+    def held(self) -> Run:
+        """The run as it is now, its tables as rows to spoil; see ``put``."""
+        tables = {name: [dict(row) for row in rows.values()] for name, rows in self.store.tables.items()}
+        return Run(self.plan, rows=self.result.rows, tables=tables)
+
+    def put(self, tables: dict[str, list[Row]]) -> bool:
+        """Let the tables hold these rows from now on; false, and nothing is changed, if two have one primary key."""
+        pairs = {"stock": ("sku", "bucket"), "purchases": ("user_id", "sku")}
+        put: dict[str, dict[Any, Row]] = {}
+        for name, rows in tables.items():
+            pair = pairs.get(name)
+            put[name] = {row["id"] if pair is None else (row[pair[0]], row[pair[1]]): row for row in rows}
+        if any(len(put[name]) != len(rows) for name, rows in tables.items()):
+            return False
+        self.store.tables.update(put)
+        return True
 
     def acknowledged(self, answer: Answer) -> list[int]:
         """The numbers of the ops that were acknowledged with ``answer`` until now."""
@@ -400,6 +422,8 @@ class Simulation:
 
     def _older(self, result: Result, sku: int, began: int, at: int) -> tuple[Result, bool]:
         """The row as it was at some instant since ``began``, and whether it has changed since."""
+        if not result.rows:
+            return result, False
         instant = self.random.randrange(began, at + 1)
         known = [(0, sale.bucket_stock(self.plan, 0), 0), *self.past.get(sku, [])]
         _, available, version = [entry for entry in known if entry[0] <= instant][-1]

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -19,7 +19,18 @@ import uvloop
 
 from loadgen import sale
 from loadgen.engines.address import joined
-from loadgen.engines.engine import LOCK_TIMEOUT_S, Address, Connection, Control, Engine, Failure, level_of
+from loadgen.engines.engine import (
+    LOCK_TABLE,
+    LOCK_TIMEOUT_S,
+    META_TABLE,
+    Address,
+    Connection,
+    Control,
+    Engine,
+    Failure,
+    level_of,
+)
+from loadgen.engines.heartbeat import Heartbeat
 from loadgen.engines.session import Session, Try
 from loadgen.errors import ClusterError
 from loadgen.op import Outcome, Stage
@@ -76,6 +87,8 @@ class EngineContract:
         control = server.engine.control(server.address, "contract")
         control.prepare(tables)
         yield control
+        with suppress(ClusterError):
+            control.unlock()
         control.close()
 
     # Control
@@ -90,16 +103,20 @@ class EngineContract:
         assert facts["connections_free"] > 0
         assert isinstance(facts["warnings"], list)
 
-    def test_second_run_is_refused_until_the_first_lets_go(self, server: Server, control: Control) -> None:
-        """The lock is the server's own, and it goes with the connection."""
+    def test_second_run_is_refused_while_the_first_one_lives(self, server: Server, control: Control) -> None:
+        """The lock is kept by its beat, whatever becomes of a connection, until it is given back."""
         control.lock()
-        second = server.engine.control(server.address, "second")
-        with pytest.raises(ClusterError, match="another run"):
-            second.lock()
+        heartbeat = Heartbeat(lambda: server.engine.control(server.address, "contract"), lambda _: None)
+        with closing(server.engine.control(server.address, "second")) as second:
+            with pytest.raises(ClusterError, match="another run"):
+                second.lock()
+            assert not heartbeat.lost
+            heartbeat.stop()
 
-        control.close()
-        second.lock()
-        second.close()
+            control.beat()
+            control.unlock()
+            second.lock()
+            second.unlock()
 
     def test_host_that_is_gone_is_passed_over(
         self, server: Server, control: Control, tables: tuple[Table, ...]
@@ -114,7 +131,6 @@ class EngineContract:
             assert other.final_reads(tables)["releases"]["id"].size == 0
         with sessions_in_steps(Server(server.engine, address), 2, self.level) as (_, sessions):
             assert all(session.connected for session in sessions)
-            assert control.sessions() == 2
 
     def test_prepare_makes_our_tables_anew(self, control: Control, tables: tuple[Table, ...]) -> None:
         """Nothing of an earlier run is left."""
@@ -139,7 +155,8 @@ class EngineContract:
 
     def test_tables_without_the_mark_refuse_the_run(self, control: Control, tables: tuple[Table, ...]) -> None:
         """Without the mark nothing is ours, whatever its name."""
-        control.query("DROP TABLE loadgen_meta")
+        for name in (META_TABLE, LOCK_TABLE):
+            control.query(f"DROP TABLE IF EXISTS {name}")
         try:
             with pytest.raises(ClusterError, match="loadgen_meta"):
                 control.prepare(tables)
@@ -158,6 +175,45 @@ class EngineContract:
         assert read["stock"]["sku"].dtype == np.int32
         assert read["orders"]["token"].dtype == np.int64
         assert read["orders"]["token"].size == 0
+
+    def test_final_reads_name_a_table_that_is_gone_and_read_the_others(
+        self, control: Control, tables: tuple[Table, ...]
+    ) -> None:
+        """Also one that lost a column; a view in a table's place is read."""
+        control.query("DROP TABLE releases")
+        control.query("ALTER TABLE payments DROP COLUMN amount")
+        control.query("ALTER TABLE orders RENAME TO others")
+        control.query("CREATE VIEW orders AS SELECT * FROM others")
+        try:
+            read = control.final_reads(tables)
+        finally:
+            control.query("DROP VIEW orders")
+            control.query("ALTER TABLE others RENAME TO orders")
+            control.query(next(table.create for table in tables if table.name == "releases"))
+
+        assert set(read) == {"stock", "orders", "purchases"} and len(read["stock"]["sku"]) == 3
+        assert set(read.gone) == {"releases"} and set(read.unread) == {"payments"}
+        assert "releases" in read.gone["releases"] and "amount" in read.unread["payments"]
+
+    def test_final_reads_keep_what_is_no_number_of_ours_apart(
+        self, server: Server, control: Control, tables: tuple[Table, ...]
+    ) -> None:
+        """A NULL, a fraction and a text are no number, and are not rounded to one."""
+        change = "MODIFY {} {} NULL" if server.engine.wire == "mysql" else "ALTER {} TYPE {}"
+        if server.engine.wire == "postgres":
+            control.query("ALTER TABLE payments ALTER order_id DROP NOT NULL")
+        control.query(f"ALTER TABLE payments {change.format('amount', 'DECIMAL(10,2)')}")
+        control.query(f"ALTER TABLE payments {change.format('order_id', 'VARCHAR(20)')}")
+        control.query(
+            "INSERT INTO payments (id, order_id, amount) VALUES (1, '7', 5.00), (2, 'seven', 5.50), (3, NULL, 5.00)"
+        )
+        table = next(table for table in tables if table.name == "payments")
+
+        read = control.final_reads(tables)["payments"]
+
+        rows = sorted(zip(*(read[name].tolist() for name in table.final), strict=True))
+        least = -(2**63)
+        assert rows == [(1, 7, 5), (2, least, least), (3, least, 5)]
 
     def test_final_reads_return_many_rows(self, control: Control) -> None:
         """More than one piece of the stream, with both ends of the types' ranges, and text."""
@@ -179,12 +235,16 @@ class EngineContract:
         assert read["texts"]["text"][by_id].tolist() == [row[2] for row in rows[:30_000]]
 
     def test_sessions_counts_the_load_and_nothing_else(self, server: Server, control: Control) -> None:
-        """The control connection is not the load, and a closed session is gone soon."""
+        """The control connection is not the load, and a session whose client is gone ends soon."""
+
+        async def use(connections: list[Connection]) -> int:
+            for number, connection in enumerate(connections):
+                await connection.begin()
+                await connection.execute(NOTE(number, number))
+            return await asyncio.to_thread(control.sessions)
 
         assert control.sessions() == 0
-        with sessions_in_steps(server, 3, self.level) as (_, sessions):
-            assert len(sessions) == 3
-            assert control.sessions() == 3
+        assert self.with_connections(server, 3, use) == 3
         self.wait_until(lambda: control.sessions() == 0)
 
     # Transactions
@@ -567,7 +627,7 @@ async def _connections(server: Server, count: int, level: str) -> AsyncIterator[
     connections: list[Connection] = []
     try:
         connections += [
-            await server.engine.connect(server.address, level_of(server.engine, level)) for _ in range(count)
+            await server.engine.connect(server.address, level_of(server.engine, level), "") for _ in range(count)
         ]
         yield connections
     finally:

@@ -107,7 +107,7 @@ class TestTidbOptimistic(TestTidb):
 
         async def use(sessions: list[Session]) -> Try:
             (session,) = sessions
-            holder = await server.engine.connect(server.address, level_of(server.engine, "repeatable read"))
+            holder = await server.engine.connect(server.address, level_of(server.engine, "repeatable read"), "")
             await holder.begin()
             await holder.execute(TAKE(1, 0))
             waiting = asyncio.create_task(session.run(take_and_note(7)))

@@ -12,6 +12,7 @@ from loadgen.clusters.cluster import Cluster
 from loadgen.engines.engine import Address, Control, Engine, Level, level_of
 from loadgen.engines.postgres import ENGINE, Postgres
 from loadgen.engines.postgres_driver import LOAD_NAME, PublicConnection, open_connection
+from loadgen.engines.postgres_session import load_settings, set_up
 from loadgen.engines.postgres_wire import ServerError, WireConnection
 from loadgen.engines.session import Session, Try
 from loadgen.errors import ClusterError
@@ -28,15 +29,10 @@ pytestmark = pytest.mark.server("postgres")
 class PublicPostgres(Postgres):
     """The engine as it is with an asyncpg that lacks what the wire needs."""
 
-    async def connect(self, address: Address, level: Level) -> Any:
+    async def connect(self, address: Address, level: Level, run_id: str, *, reader: bool = False) -> Any:
         """A connection by public calls alone."""
-        settings = {
-            "search_path": "loadgen",
-            "default_transaction_isolation": level.name,
-            "lock_timeout": "2s",
-            "statement_timeout": "5s",
-        }
-        return PublicConnection(await open_connection(address, LOAD_NAME, settings))
+        connection = await open_connection(address, LOAD_NAME)
+        return PublicConnection(connection, await set_up(connection, load_settings(level), run_id, reader=reader))
 
 
 ENGINES: dict[str, Engine] = {
@@ -169,7 +165,7 @@ def test_merged_round_trips_are_two_for_four_statements(postgres_cluster: Cluste
     """BEGIN travels with the first statement, a blind last one with COMMIT."""
 
     async def writes(engine: Postgres) -> list[int]:
-        connection: Any = await engine.connect(postgres_cluster.address, level_of(engine, ""))
+        connection: Any = await engine.connect(postgres_cluster.address, level_of(engine, ""), "")
         session = Session(engine, postgres_cluster.address, level_of(engine, ""))
         session._connection = connection
         counts = []
@@ -219,7 +215,7 @@ def test_cancelled_session_never_gives_its_answer_to_another_statement(
     """Whoever is cancelled while it waits loses the connection: the next call fails instead of reading on."""
 
     async def use() -> Any:
-        connection: Any = await ENGINE.connect(postgres_cluster.address, level_of(ENGINE, ""))
+        connection: Any = await ENGINE.connect(postgres_cluster.address, level_of(ENGINE, ""), "")
         await connection.execute(TAKE(1, 0))
         waiting = asyncio.ensure_future(connection.execute(SLEEP(1)))
         await asyncio.wait({waiting}, timeout=0.05)

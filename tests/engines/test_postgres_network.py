@@ -224,7 +224,7 @@ def test_network_that_breaks_before_commit_is_a_fail(postgres_cluster: Cluster, 
 
     async def use() -> None:
         async with behind(postgres_cluster, ENGINE) as (network, session):
-            connection = await ENGINE.connect(session._address, level_of(ENGINE, ""))
+            connection = await ENGINE.connect(session._address, level_of(ENGINE, ""), "")
             await connection.begin()
             await connection.execute(TAKE(1, 0))
             network.cut()

@@ -48,6 +48,8 @@ class FakeServer:
 class FakeConnection:
     """One session. Its number counts from 0, the watcher's."""
 
+    verified: Mapping[str, str] = {}
+
     def __init__(self, server: FakeServer) -> None:
         self.server = server
         self.number = server.connections
@@ -136,7 +138,7 @@ class FakeEngine:
         outcome = Outcome.INFO if unknown else Outcome.FAIL
         return Failure(outcome, kind, kind, retry=not unknown, drop=kind == LOST)
 
-    async def connect(self, address: Address, level: Level) -> FakeConnection:
+    async def connect(self, address: Address, level: Level, run_id: str, *, reader: bool = False) -> FakeConnection:
         """Another session."""
         return FakeConnection(self.server)
 

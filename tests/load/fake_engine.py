@@ -189,6 +189,8 @@ STATEMENTS: Mapping[Statement, Callable[..., Result]] = {
 class FakeConnection:
     """One connection. Other sessions run between any two of its steps."""
 
+    verified: Mapping[str, str] = {}
+
     def __init__(self, server: FakeServer) -> None:
         self._server = server
         self._in_transaction = False
@@ -271,7 +273,7 @@ class FakeEngine:
         retry = outcome is Outcome.FAIL and error_class in ("conflict", "connection")
         return Failure(outcome, error.code, error_class, retry=retry, drop=drop, sample=f"injected: {error.code}")
 
-    async def connect(self, address: Address, level: Level) -> FakeConnection:
+    async def connect(self, address: Address, level: Level, run_id: str, *, reader: bool = False) -> FakeConnection:
         """Connect, unless that goes wrong."""
         await asyncio.sleep(0)
         fault = self.server.goes_wrong("connect")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.clock import NS_PER_MS, NS_PER_S, now_ns
-from loadgen.load.arrivals import CHUNK, Timer, arrival_profile, arrivals, plan_arrivals
+from loadgen.load.arrivals import Timer, plan_arrivals
+from loadgen.schedule import CHUNK, arrival_profile, arrivals
 from loadgen.shapes import profile
 from tests.load.fake_engine import sale_plan
 from workloads.flashsale import SALE
@@ -18,7 +19,8 @@ from workloads.flashsale import SALE
 
 def offsets(shape: str, rate: float, duration_s: float, seed: int = 1, index: int = 0, count: int = 1) -> list[int]:
     """All arrivals of one load process."""
-    return list(itertools.chain.from_iterable(arrivals(profile(shape, duration_s, rate), seed, index, count)))
+    chunks = arrivals(profile(shape, duration_s, rate), seed, index, count)
+    return list(itertools.chain.from_iterable(chunk.tolist() for chunk in chunks))
 
 
 @given(
@@ -75,8 +77,8 @@ def test_arrivals_come_in_small_chunks_however_long_the_run() -> None:
 
 def test_arrival_profile_gives_the_first_kind_the_plans_rate() -> None:
     """Orders arrive at the plan's rate, and browsing comes on top by its weight."""
-    both = arrival_profile(sale_plan(peak_rate=1000, kind_weights=(("order", 10), ("browse", 2))), SALE)
-    only_browse = arrival_profile(sale_plan(peak_rate=1000, kind_weights=(("browse", 2),)), SALE)
+    both = arrival_profile(sale_plan(peak_rate=1000, kind_weights=(("order", 10), ("browse", 2))), SALE.arrivals)
+    only_browse = arrival_profile(sale_plan(peak_rate=1000, kind_weights=(("browse", 2),)), SALE.arrivals)
 
     assert both.peak_rate == pytest.approx(1200)
     assert only_browse.peak_rate == pytest.approx(1000)

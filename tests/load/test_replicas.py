@@ -27,7 +27,7 @@ class FakeCluster(FakeEngine):
             for row in member.stock.values():
                 row[1] = number * MARK
 
-    async def connect(self, address: Address, level: Level) -> FakeConnection:
+    async def connect(self, address: Address, level: Level, run_id: str, *, reader: bool = False) -> FakeConnection:
         """Connect to one server, unless that goes wrong."""
         server = self.members[address.port]
         await asyncio.sleep(0)

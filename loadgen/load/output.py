@@ -1,0 +1,90 @@
+"""What a run prints, on streams for which it never waits: they may be closed, full, or read by nobody.
+
+A write to a terminal that is halted, or to a pipe whose reader sleeps, blocks the process, and with it the load; a
+write to a pipe whose reader is gone, or to a full disk, raises in whatever printed. The run goes on in all of them.
+"""
+
+import os
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TextIO
+
+import gevent
+from gevent import monkey
+
+CHUNK = 512
+"""Bytes written at a time: a stream that is ready takes as many at once."""
+MOST_WAITING = 2_000
+"""Texts kept for a stream that takes none: the oldest are dropped."""
+FLUSH_WITHIN_S = 5.0
+POLL_S = 0.02
+
+
+class Output:
+    """One of the process's two streams."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
+        self._broken = False
+
+    def use(self, name: str) -> None:
+        """Print on the other stream from now on."""
+        self._name = name
+
+    def say(self, text: str) -> None:
+        """Print ``text`` as a line, now or as soon as the stream takes it."""
+        stream: TextIO | None = getattr(sys, self._name)
+        if stream is None or self._broken:
+            return
+        try:
+            descriptor = stream.fileno()
+            stream.flush()
+            self._waiting.append(f"{text}\n".encode(stream.encoding or "utf-8", "replace"))
+            self._write(descriptor)
+        except OSError:
+            self._give_up()
+        except ValueError:  # no stream of the operating system's, or one that is closed
+            with suppress(OSError, ValueError):
+                stream.write(f"{text}\n")
+
+    def flush(self, within_s: float = FLUSH_WITHIN_S) -> None:
+        """Return once all is printed, or after ``within_s`` seconds."""
+        deadline = time.monotonic() + within_s
+        while self._waiting and not self._broken and time.monotonic() < deadline:
+            gevent.sleep(POLL_S)
+            try:
+                self._write(getattr(sys, self._name).fileno())
+            except (OSError, ValueError, AttributeError):
+                self._give_up()
+
+    def _write(self, descriptor: int) -> None:
+        ready = monkey.get_original("select", "select")
+        while self._waiting and ready([], [descriptor], [], 0)[1]:
+            text = self._waiting.popleft()
+            written = os.write(descriptor, text[:CHUNK])
+            if written < len(text):
+                self._waiting.appendleft(text[written:])
+
+    def _give_up(self) -> None:
+        """Nobody reads it: what else is printed there, by whomever, has to go somewhere."""
+        self._waiting.clear()
+        self._broken = True
+        with suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, getattr(sys, self._name).fileno())
+            os.close(nowhere)
+
+
+OUT = Output("stdout")
+"""Progress and report."""
+ERRORS = Output("stderr")
+"""What went wrong, a line each."""
+
+
+def complain(message: str) -> None:
+    """Say on standard error, in one line, what went wrong."""
+    ERRORS.say(f"loadgen: {message}")
+    ERRORS.flush(1.0)

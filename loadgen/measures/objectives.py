@@ -1,0 +1,71 @@
+"""Service level objectives: which of them a run can measure, and what it measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from loadgen.measures.latency import LEAST_FOR_P999
+from loadgen.plan import SLO_RATES, SLO_SHARES, Plan, Slo
+from loadgen.schedule import arrival_profile
+from loadgen.shapes import is_closed
+
+_RATES = dict(zip(SLO_RATES, ("per_second_mean", "per_second_peak"), strict=True))
+_KIND_OF = {"order_refused": "order"}
+"""Times that are told apart by the answer, and the kind of op that they are of."""
+
+
+def unmeasurable(plan: Plan, arriving: Sequence[str], duration_s: float) -> str:
+    """What of the plan's objectives its run can't measure, in one line; empty if it can measure all of them.
+
+    ``arriving`` are the kinds that arrive by themselves, ``duration_s`` is how long they do.
+    """
+    for slo in plan.slo:
+        if reason := _unmeasurable(slo, plan, arriving, duration_s):
+            return f"--slo {slo.text!r} can't be measured: {reason}"
+    return ""
+
+
+def measured(slo: Slo, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """An objective with the value that a sale's ``figures`` have for it: ``{text, value, met}``."""
+    value = _value(slo.metric, figures)
+    return {"text": slo.text, "value": value, "met": slo.met_by(value)}
+
+
+def _unmeasurable(slo: Slo, plan: Plan, arriving: Sequence[str], duration_s: float) -> str:
+    if "order" not in arriving:
+        return f"{plan.workload} takes no orders; objectives are for the sale"
+    weights = dict(plan.kind_weights)
+    kind = "order" if "." not in slo.metric else slo.metric.partition(".")[0]
+    kind = _KIND_OF.get(kind, kind)
+    if not weights.get(kind):
+        return f"no {kind} is in this run's mix (--tags, --exclude-tags)"
+    if kind not in arriving and not weights.get("order"):
+        return f"a {kind} follows an order, and no order is in this run's mix (--tags, --exclude-tags)"
+    if slo.metric.endswith(".p999") and not is_closed(plan.shape):
+        most = _most(kind if kind in arriving else "order", plan, arriving, duration_s)
+        if most < LEAST_FOR_P999:
+            return f"p99.9 needs {LEAST_FOR_P999:,} samples, and this run has {most:,} at most"
+    return ""
+
+
+def _most(kind: str, plan: Plan, arriving: Sequence[str], duration_s: float) -> int:
+    """How many ops of a kind will arrive at most, but for one run in a million."""
+    weights = dict(plan.kind_weights)
+    share = weights[kind] / sum(weights.get(name, 0) for name in arriving)
+    schedule = arrival_profile(plan, arriving)
+    mean = float(schedule.cumulative(np.array(duration_s))) * share
+    return math.ceil(mean + 5 * math.sqrt(mean))
+
+
+def _value(metric: str, figures: Mapping[str, Any]) -> float | None:
+    orders = figures["orders"]
+    if metric in SLO_SHARES:
+        return round(100 * orders[metric] / orders["due"], 4) if orders["due"] else None
+    if "." not in metric:
+        figure = orders[_RATES[metric]]
+        return None if figure is None else float(figure)
+    kind, *service, percentile = metric.split(".")
+    figure = figures["service_time_ms" if service else "response_time_ms"][kind][percentile]
+    return None if figure is None else float(figure)
