@@ -17,7 +17,7 @@ from loadgen.engines.engine import (
     Address,
     FinalReads,
 )
-from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
+from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, error_facts, open_connection
 from loadgen.engines.postgres_session import (
     POOL_WAIT_S,
     control_settings,
@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 CONTROL_LIMIT_S = 60.0
 """How long one step of the control plane may take."""
+PROTOCOL_VIOLATION, UNKNOWN_SETTING = "08P01", "42704"
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
 ASK_LIMIT_S = 5.0
@@ -201,11 +202,16 @@ class PostgresControl:
 
     async def _open(self) -> None:
         self._connection = connection = await open_connection(self._address, CONTROL_NAME)
-        if await pooled(connection):
+        try:
+            between = await pooled(connection)
+        except DRIVER_ERRORS as error:
+            if error_facts(error).sqlstate != PROTOCOL_VIOLATION:
+                raise
+            # PgBouncer's answer to BEGIN where it pools statements: it closes the connection.
+            raise ClusterError(pools_transactions(_place(self._address))) from None
+        if between:
             await self._refuse_pool()
-        self._verified = await asyncio.wait_for(
-            set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
-        )
+        self._verified = await asyncio.wait_for(set_up(connection, control_settings(), reader=True), CONNECT_TIMEOUT_S)
 
     async def _facts(self) -> dict[str, Any]:
         fetch = self._connection.fetchval
@@ -235,19 +241,16 @@ class PostgresControl:
         except DRIVER_ERRORS as error:
             raise ClusterError(f"no second connection could be opened: {_refusal(self._address, error)}") from None
         try:
-            pooler = await _pgpool(other, place)
-            if not pooler:
-                await refuse_transaction_pool(self._connection, other, place)
-            return pooler
+            if pooler := await _pgpool(other, place):
+                return pooler
+            if other.is_closed():  # as a session that ends with its first error
+                other = await open_connection(self._address, CONTROL_NAME)
+            await refuse_transaction_pool(self._connection, other, place)
         except TimeoutError:
             raise ClusterError(pool_too_small(place)) from None
-        except DRIVER_ERRORS as error:
-            if error_facts(error).sqlstate not in ("", LOST, "08P01"):
-                raise
-            # PgBouncer's answer to BEGIN where it pools statements: it closes the connection.
-            raise ClusterError(pools_transactions(place)) from None
         finally:
             other.terminate()
+        return {}
 
     async def _closed(self, connection: Any) -> None:
         if self._verified.get("pooled") == "true":
@@ -261,9 +264,9 @@ async def _pgpool(connection: Any, place: str) -> dict[str, str]:
     try:
         await asyncio.wait_for(connection.execute("SHOW pool_version"), POOL_WAIT_S)
     except DRIVER_ERRORS as error:
-        if error_facts(error).lost:
+        if error_facts(error).sqlstate != UNKNOWN_SETTING:
             raise
-        return {}  # PostgreSQL does not know it
+        return {}
     wire = WireConnection(connection, {})
     names = ("load_balance_mode", "backend_clustering_mode", "memory_cache_enabled")
     try:
