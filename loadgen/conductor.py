@@ -1,6 +1,5 @@
 """The conductor's part of a run: everything that is not the load itself. ``loadgen.run`` is the process it lives in."""
 
-import re
 import signal
 import threading
 import time
@@ -8,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote
 
 from loadgen import clusters, engines
 from loadgen.clock import clock_origin
@@ -29,11 +27,9 @@ from loadgen.host import hardware, versions
 from loadgen.plan import Plan, plan_from_json
 from loadgen.run_directory import RunDirectory, discard, make_run_directory, new_run_id, point_latest, utc_text
 from loadgen.verdict import Verdict
-from loadgen.verification import await_replica, verified_session
+from loadgen.verification import await_replica, check_server, verified_session
 from loadgen.workload import Table
 
-SPARE_CONNECTIONS = 2
-"""Connections that must stay free beside the sessions: for the lock's beat, and for a person who looks on."""
 QUIESCE_S = 20.0
 """How long the run's sessions may take to end."""
 RECONNECT_S = 5.0
@@ -51,8 +47,6 @@ REPLICATED_S = 30.0
 END_AFTER_S, END_CUT_SHORT_AFTER_S = 5.0, 1.0
 """When sessions of the load that are still in a transaction are ended by the server: nobody is there any more."""
 POLL_S = 0.1
-SHORTEST_SECRET = 3
-"""A shorter password is not looked for in texts: it would be found everywhere. It is never written there by itself."""
 
 
 class Conductor:
@@ -60,7 +54,6 @@ class Conductor:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._tell = say
-        self._secrets: tuple[str, ...] = ()
         self._log: IO[str] | None = None
         self._engine: Engine
         self._level: Level
@@ -78,7 +71,6 @@ class Conductor:
     def start(self, message: dict[str, Any]) -> dict[str, Any]:
         """Bring up and prepare what the load will go to; the ``ready`` message."""
         self._plan = plan = plan_from_json(message["plan"])
-        self._secrets = _passwords(plan.dsn)
         self._engine = engines.engine_of(plan.engine)
         self._level = level_of(self._engine, plan.isolation)
         self._tables = tuple(_table(table) for table in message["workload"]["tables"])
@@ -125,7 +117,7 @@ class Conductor:
         conclusion.stopped(lambda: self._stop(keep=keep))
         done = conclusion.done()
         self.log(f"verdict {done['verdict']}, exit code {done['exit_code']}")
-        return {"done": {**done, "report": self.masked(done["report"])}}
+        return {"done": done}
 
     def close(self) -> None:
         """Stop whatever is up. Idempotent. A server that will not stop dies with this process.
@@ -148,21 +140,15 @@ class Conductor:
     def say(self, text: str) -> None:
         """Tell the person in front of the run how far it is."""
         self.log(text)
-        self._tell(self.masked(text))
+        self._tell(text)
 
     def log(self, text: str) -> None:
         """Append to ``logs/conductor.log``; a disk that is full loses this line and nothing else."""
         if self._log is not None and not self._log.closed:
             try:
-                self._log.write(f"{utc_text(time.time())} {self.masked(text)}\n")
+                self._log.write(f"{utc_text(time.time())} {text}\n")
             except OSError:
                 self._log = None
-
-    def masked(self, text: str) -> str:
-        """``text`` without the passwords of this run."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
 
     def stop_servers(self) -> None:
         """Stop the servers and nothing else: the one method for another thread. Idempotent."""
@@ -176,12 +162,10 @@ class Conductor:
         assert self._run is not None
         plan, engine = self._plan, self._engine
         self._cluster = cluster = clusters.start(plan, Place(logs=self._run.logs, say=self.say))
-        if len(cluster.address.password) >= SHORTEST_SECRET:
-            self._secrets += (cluster.address.password,)
         self._replicas = replicas = self._read_from()
         self._control = control = engine.control(cluster.address, self._run_id)
         facts = control.facts()
-        _check_connections(plan, facts)
+        check_server(facts, plan, engine.title)
         control.lock()
         self._heartbeat = Heartbeat(lambda: engine.control(cluster.address, self._run_id), self.log)
         self.say(f"preparing {sum(len(table.rows) for table in self._tables):,} rows in {engine.title}")
@@ -237,6 +221,7 @@ class Conductor:
                 "title": self._engine.title,
                 "version": facts.get("version", ""),
                 "edition": facts.get("edition", ""),
+                "fork": facts.get("fork", ""),
                 "level": self._level.name,
                 "means": self._level.means,
                 "level_sql": self._level.set_sql,
@@ -377,22 +362,5 @@ class Conductor:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _check_connections(plan: Plan, facts: dict[str, Any]) -> None:
-    free = facts.get("connections_free")
-    if free is not None and free < plan.sessions + SPARE_CONNECTIONS:
-        raise ClusterError(
-            f"the server has {free} connections free, and this run needs {plan.sessions + SPARE_CONNECTIONS} "
-            f"({plan.sessions} sessions and {SPARE_CONNECTIONS} to spare): use a smaller -u, or let it take more"
-        )
-
-
 def _table(values: dict[str, Any]) -> Table:
     return Table(values["name"], values["create"], values["final"], [tuple(row) for row in values["rows"]])
-
-
-def _passwords(dsn: str) -> tuple[str, ...]:
-    """The passwords in a DSN, as written and as meant: nothing that we print or store may hold them."""
-    found = set(re.findall(r"://[^:@/?#]*:(.*)@", dsn))
-    found |= set(re.findall(r"(?i)[?&](?:password|passwd|sslpassword)=([^&#]*)", dsn))
-    found |= {unquote(password) for password in found}
-    return tuple(password for password in found if len(password) >= SHORTEST_SECRET)

@@ -14,9 +14,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loadgen.clusters.binaries import SERVER_BINARIES, cache_folder, deploy_folder, find_binary
+from loadgen.clusters.binaries import (
+    SERVER_BINARIES,
+    cache_folder,
+    deploy_folder,
+    described,
+    find_binary,
+    passed_over,
+)
 from loadgen.errors import ClusterError
-from loadgen.install import KEYRINGS, tell, version_of
+from loadgen.install import KEYRINGS, tell
 from loadgen.plan import ENGINES
 
 COMPOSE_LEAST = (2, 24)
@@ -119,9 +126,12 @@ def _embedded(engine: str) -> Finding:
     remedy = f"loadgen install {engine} (by {means}; or put {server.program} on PATH, or name it by {server.variable})"
     try:
         path = find_binary(server)
+        passed = passed_over(server)
         if path is None:
-            return Finding(about, False, f"no {server.program} here", remedy)
-        return Finding(about, True, f"{version_of(server, path)}, {path}")
+            return Finding(about, False, passed or f"no {server.program} here", remedy)
+        return Finding(
+            about, True, f"{described(server, path)[0]}, {path}" + (f" (passed over: {passed})" * bool(passed))
+        )
     except ClusterError as error:
         return Finding(about, False, str(error), remedy)
 

@@ -19,7 +19,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from loadgen.clusters.binaries import SERVER_BINARIES, TEMPLATE, ServerBinary, cached_binary, deploy_folder
+from loadgen.clusters.binaries import SERVER_BINARIES, TEMPLATE, cached_binary, deploy_folder, described
 from loadgen.errors import ClusterError
 
 Say = Callable[[str], None]
@@ -79,23 +79,8 @@ def install(name: str, say: Say) -> Path:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     path = cached_binary(server)
-    say(f"{version_of(server, path)} is in {path} ({time.monotonic() - started_s:.0f} s)")
+    say(f"{described(server, path)[0]} is in {path} ({time.monotonic() - started_s:.0f} s)")
     return path
-
-
-def version_of(server: ServerBinary, path: Path) -> str:
-    """What the program says of its version, on one line. Raises ClusterError if it cannot be run."""
-    try:
-        answer = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ClusterError(f"{path} cannot be run: {error}") from error
-    if answer.returncode:
-        raise ClusterError(f"{path} cannot be run: {_last_lines(answer.stdout + answer.stderr)}")
-    if server.name == "tidb":
-        fields = dict(re.findall(r"^(.+?): (.*)$", answer.stdout, re.MULTILINE))
-        return f"TiDB {fields.get('Release Version', '')} ({fields.get('Store', 'unistore')})"
-    found = re.search(r"Ver (\S+)", answer.stdout)
-    return f"{server.title} {found.group(1) if found else answer.stdout.strip()}"
 
 
 def add_install_arguments(parser: ArgumentParser) -> None:
@@ -285,7 +270,3 @@ def _lines(
 def _step_back() -> None:
     with contextlib.suppress(OSError):
         os.nice(10)
-
-
-def _last_lines(text: str) -> str:
-    return " | ".join(text.strip().splitlines()[-LAST_LINES:])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from loadgen.dsn import masked_dsn, read_dsn
 from loadgen.errors import PlanError
 
 ENGINES = ("postgres", "mysql", "tidb", "oceanbase")
@@ -97,6 +98,7 @@ class Plan:
     sessions: int = 32
     run_dir: str = ""
     keep: bool = False
+    allow_unknown_engine: bool = False
     kind_weights: tuple[tuple[str, int], ...] = ()
 
     def with_(self, **changes: Any) -> "Plan":
@@ -120,7 +122,7 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
     """The plan that ``to_json`` wrote (with its DSN still masked). Raises PlanError on anything else."""
     try:
         # A run of an older version read from the primary, and its plan does not say so.
-        values = {"read_from": DEFAULTS.read_from, **values}
+        values = {"read_from": DEFAULTS.read_from, "allow_unknown_engine": False, **values}
         known = {name: values[name] for name in Plan.__dataclass_fields__}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
@@ -167,9 +169,11 @@ def parse_plan(options: Mapping[str, Any]) -> Plan:
         )
     if cluster == "existing" and not dsn:
         raise PlanError("--cluster existing needs --dsn (or LOADGEN_DSN), for example postgres://user@host:5432/db")
-    engine = _choice(given, "engine", ENGINES, _engine_of(dsn))
-    if dsn and _scheme(dsn) != _wire_of(engine):
-        raise PlanError(f"--engine {engine} is reached by a {_wire_of(engine)}:// DSN, this one is {_scheme(dsn)}://")
+    engine = _choice(given, "engine", ENGINES, engine_of_dsn(dsn))
+    if dsn and read_dsn(dsn).wire != _wire_of(engine):
+        raise PlanError(
+            f"--engine {engine} is reached by a {_wire_of(engine)}:// DSN, this one is {read_dsn(dsn).wire}://"
+        )
     buckets = _integer(given, "buckets", 8 if strategy == "bucketed" else 1, 1, MAX_BUCKETS)
     if strategy != "bucketed" and buckets != 1:
         raise PlanError(f"--buckets {buckets} splits each SKU into rows, which only --strategy bucketed can sell from")
@@ -196,6 +200,7 @@ def parse_plan(options: Mapping[str, Any]) -> Plan:
         sessions=_integer(given, "sessions", DEFAULTS.sessions, 1, MAX_SESSIONS),
         run_dir=str(given.get("run_dir", "")),
         keep=_boolean(given, "keep"),
+        allow_unknown_engine=_boolean(given, "allow_unknown_engine"),
     )
     if plan.buckets > plan.stock:
         raise PlanError(f"--buckets {plan.buckets} leaves a bucket empty with --stock {plan.stock}: use fewer")
@@ -246,13 +251,6 @@ def parse_skew(text: str) -> str:
 def parse_slos(text: str) -> tuple[Slo, ...]:
     """The objectives of ``order.p99<=200ms,placed_per_second>=500,skipped<=1%``."""
     return tuple(_slo(part.strip()) for part in text.split(",") if part.strip())
-
-
-def masked_dsn(dsn: str) -> str:
-    """The DSN with its passwords replaced by ``***``, in the user part and in the parameters."""
-    # Up to the last @, so that a password with unescaped separators is hidden whole.
-    masked = re.sub(r"(://[^:@/?#]*):.*@", r"\1:***@", dsn)
-    return re.sub(r"(?i)([?&](?:password|passwd|sslpassword)=)[^&#]*", r"\1***", masked)
 
 
 def _slo(text: str) -> Slo:
@@ -308,17 +306,10 @@ def _flag(name: str) -> str:
     return "-u" if name == "sessions" else "--" + name.replace("_", "-")
 
 
-def _scheme(dsn: str) -> str:
-    scheme = dsn.split("://", 1)[0].lower() if "://" in dsn else ""
-    scheme = {"postgresql": "postgres", "mysql": "mysql", "postgres": "postgres"}.get(scheme, "")
-    if not scheme:
-        raise PlanError("--dsn must begin with postgres:// or mysql://, for example mysql://user@host:3306/")
-    return scheme
-
-
 def _wire_of(engine: str) -> str:
     return "postgres" if engine == "postgres" else "mysql"
 
 
-def _engine_of(dsn: str) -> str:
-    return "postgres" if not dsn or _scheme(dsn) == "postgres" else "mysql"
+def engine_of_dsn(dsn: str) -> str:
+    """The engine that a DSN stands for where none is named: the one whose name its scheme has."""
+    return read_dsn(dsn).wire if dsn else DEFAULTS.engine

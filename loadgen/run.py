@@ -74,11 +74,11 @@ def converse(line: "Line", conductor: Conductor) -> dict[str, Any]:
             elif "finish" in message:
                 return conductor.finish(message["finish"])
     except LoadgenError as error:
-        return {"error": _one_line(conductor.masked(str(error))), "exit_code": EXIT_SET_UP}
+        return {"error": _one_line(str(error)), "exit_code": EXIT_SET_UP}
     except Exception as error:  # noqa: BLE001 - our own mistake: told in one line, its traceback in the log
         conductor.log(traceback.format_exc())
         text = f"loadgen's own error, {type(error).__name__}: {error}{conductor.where()}"
-        return {"error": _one_line(conductor.masked(text)), "exit_code": EXIT_OWN_ERROR}
+        return {"error": _one_line(text), "exit_code": EXIT_OWN_ERROR}
 
 
 class Line:

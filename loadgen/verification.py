@@ -2,17 +2,33 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, SCHEMA, Address, Engine, Level
+from loadgen.engines.identity import refuse_unknown
 from loadgen.errors import ClusterError, LoadgenError
 from loadgen.op import Stage
+from loadgen.plan import Plan
 from loadgen.workload import Table
 
+SPARE_CONNECTIONS = 2
+"""Connections that must stay free beside the sessions: for the lock's beat, and for a person who looks on."""
 REPLICATED_S = 30.0
 """How long a replica may take to have the tables as they were prepared."""
 POLL_S = 0.1
+
+
+def check_server(facts: Mapping[str, Any], plan: Plan, title: str) -> None:
+    """Raise ClusterError for a server that is not the engine called ``title``, or has too few connections free."""
+    refuse_unknown(facts, title, allowed=plan.allow_unknown_engine)
+    free, needed = facts.get("connections_free"), plan.sessions + SPARE_CONNECTIONS
+    if free is not None and free < needed:
+        raise ClusterError(
+            f"the server has {free} connections free, and this run needs {needed} ({plan.sessions} sessions and "
+            f"{SPARE_CONNECTIONS} to spare): use a smaller -u, or let it take more"
+        )
 
 
 def verified_session(

@@ -45,6 +45,21 @@ def test_what_can_run_without_anything_is_said(tmp_path: Path) -> None:
     assert "install Go" not in result.stdout
 
 
+def test_fork_on_path_is_named_and_no_engine(tmp_path: Path) -> None:
+    """MariaDB has a ``mysqld`` too."""
+    (tmp_path / "empty").mkdir()
+    other = tmp_path / "empty" / "mysqld"
+    other.write_text(
+        "#!/bin/sh\necho 'mysqld  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian)'\n"
+    )
+    other.chmod(0o755)
+
+    result = doctor(tmp_path)
+
+    assert "no  mysql, embedded" in result.stdout and f"{other} is MariaDB 10.11.19" in result.stdout
+    assert "--engine mysql" not in result.stdout and "loadgen install mysql" in result.stdout
+
+
 def test_folder_that_cannot_be_written_to_is_a_finding(tmp_path: Path) -> None:
     """The folder of installed servers, when it is no folder."""
     (tmp_path / "cache").write_text("")

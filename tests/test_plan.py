@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadgen.dsn import masked_dsn
 from loadgen.errors import PlanError
-from loadgen.plan import Slo, masked_dsn, parse_duration, parse_plan, parse_slos, plan_from_json
+from loadgen.plan import Slo, parse_duration, parse_plan, parse_slos, plan_from_json
 
 
 @pytest.mark.parametrize(
@@ -108,8 +109,11 @@ def test_plan_survives_json_without_its_secret() -> None:
     [
         ("postgres://u:p@h/d", "postgres://u:***@h/d"),
         ("postgres://u:p@ss@h/d", "postgres://u:***@h/d"),
-        ("postgres://u:p/w#x@h/d", "postgres://u:***@h/d"),
-        ("mysql://u@h/d?password=x&a=b", "mysql://u@h/d?password=***&a=b"),
+        ("postgres://u:p/w#x@h/d", "***"),
+        ("mysql://u@h/d?password=x#y&a=b", "mysql://u:***@h/d?a=***"),
+        ("mysql://root@tenant#cluster:x@h/", "mysql://root%40tenant%23cluster:***@h"),
+        ("host=h user=u password='x y' sslmode=require", "postgres://u:***@h?sslmode=require"),
+        ("postgres://u:h@h/h", "postgres://u:***@h/h"),
         ("postgres://u@h:5432/d", "postgres://u@h:5432/d"),
         ("postgres://h:5432/d", "postgres://h:5432/d"),
     ],

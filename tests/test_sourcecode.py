@@ -19,6 +19,7 @@ VALUES = {
     "arrays",
     "clock",
     "draws",
+    "dsn",
     "errors",
     "history",
     "op",

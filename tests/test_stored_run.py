@@ -208,6 +208,15 @@ def test_rows_that_were_made_and_not_written_are_unknown(tmp_path: Path) -> None
     assert "made 205 rows, and 200 were written" in judge(directory)["unknown"]
 
 
+@pytest.mark.parametrize(("died", "verdict"), [(["0"], "valid"), ([], "unknown")])
+def test_only_a_dead_process_need_not_say_how_many_rows_it_made(tmp_path: Path, died: list[str], verdict: str) -> None:
+    """It had no time to; one that ended in order had."""
+    directory = closed(store(tmp_path, a_run()))
+    rewrite_load(directory, processes={"0": {"lost": "it died", "made": None, "written": 200}}, died=died)
+
+    assert judge(directory)["verdict"] == verdict
+
+
 @pytest.mark.parametrize("field", ["stock", "user_limit", "skus", "seed"])
 def test_a_plan_that_is_not_the_one_that_was_run_proves_nothing(tmp_path: Path, field: str) -> None:
     """One figure of it would make violations of a sale that was right."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loadgen.checks.asked import Asked
 from loadgen.checks.counting import total
-from loadgen.checks.final import Final, Orders, lines_of
+from loadgen.checks.final import Final, lines_of
 from loadgen.sale import Kind
 
 _USER = 2**32
@@ -41,25 +41,25 @@ def claim_account(asked: Asked, final: Final) -> Claims | None:
         return None
     position, skus, units = lines_of(orders, orders.live)
     held = claim_key(orders.user_id[position], skus)
+    position, skus, _ = lines_of(orders, ~orders.live)
+    dead = claim_key(orders.user_id[position], skus)
     rows = np.empty(0, np.int64) if purchases is None else claim_key(purchases.user_id, purchases.sku)
-    key, place = np.unique(np.concatenate((held, rows)), return_inverse=True)
-    holds, claim = total(place[: len(held)], units, len(key)), place[len(held) :]
+    key, place = np.unique(np.concatenate((held, dead, rows)), return_inverse=True)
+    of_held, of_dead, of_row = np.split(place, (len(held), len(held) + len(dead)))
+    holds = total(of_held, units, len(key))
     if purchases is None:
         return Claims(key, holds, holds, rows, rows)
-    there = np.zeros(len(key), dtype=bool)
-    there[claim] = True
-    dead, given_back = _given_back(orders, ~orders.live), _given_back(orders, orders.genuine & ~orders.live)
-    known = _among(given_back, key)
-    known[known] = there[np.searchsorted(key, given_back[known])]
+    there, explained = np.zeros(len(key), dtype=bool), np.zeros(len(key), dtype=bool)
+    there[of_row] = True
+    explained[of_held] = explained[of_dead] = True
+    genuine = of_dead[orders.genuine[position]]
+    strange = _unasked(asked, rows, np.flatnonzero(~explained[of_row]))
     return Claims(
         key=key,
         holds=holds,
-        claimed=total(claim, purchases.units, len(key)),
-        unclaimed=np.unique(given_back[~known]),
-        ghosts=np.union1d(
-            _ghosts(asked, rows, np.flatnonzero(holds[claim] == 0), dead),
-            _second(rows) if np.count_nonzero(there) < len(rows) else rows[:0],
-        ),
+        claimed=total(of_row, purchases.units, len(key)),
+        unclaimed=key[np.unique(genuine[~there[genuine]])],
+        ghosts=strange if np.count_nonzero(there) == len(rows) else np.union1d(strange, _second(rows)),
     )
 
 
@@ -79,36 +79,19 @@ def user_and_sku(key: int) -> tuple[int, int]:
     return (key - sku) // _USER, sku
 
 
-def _given_back(orders: Orders, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The keys of the orders ``chosen``, which hold their units no longer."""
-    position, skus, _ = lines_of(orders, chosen)
-    return claim_key(orders.user_id[position], skus)
+def _unasked(asked: Asked, rows: NDArray[np.int64], strange: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the ``strange`` positions of ``rows`` that no order which may have been placed asked for either.
 
-
-def _ghosts(
-    asked: Asked, rows: NDArray[np.int64], idle: NDArray[np.int64], dead: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The positions of ``rows`` that no order explains: none in the tables, and none that may have been placed.
-
-    ``idle`` are the positions of ``rows`` whose key no live order has, ``dead`` the keys of the other orders.
+    Somebody may have changed an order's row: then what it asked for explains the claim.
     """
-    strange = idle[~_among(rows[idle], np.unique(dead))]
-    if len(strange):
-        # Somebody may have changed the order's row instead: what it asked for explains the claim.
-        wanted = np.flatnonzero(asked.may_have_happened(Kind.ORDER))
-        keys = [claims_of(asked, wanted[sku[wanted] >= 0], sku) for sku in (asked.sku_a, asked.sku_b)]
-        strange = strange[~np.isin(rows[strange], np.concatenate(keys))]
-    return strange
+    if not len(strange):
+        return strange
+    wanted = np.flatnonzero(asked.may_have_happened(Kind.ORDER))
+    keys = [claims_of(asked, wanted[sku[wanted] >= 0], sku) for sku in (asked.sku_a, asked.sku_b)]
+    return np.asarray(strange[~np.isin(rows[strange], np.concatenate(keys))])
 
 
 def _second(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The positions of keys that an earlier row has."""
     order = np.argsort(rows, kind="stable")
     return np.asarray(order[1:][rows[order[1:]] == rows[order[:-1]]])
-
-
-def _among(values: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
-    if not len(ascending):
-        return np.zeros(len(values), dtype=bool)
-    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    return np.asarray(ascending[at] == values)

@@ -22,8 +22,8 @@ from loadgen.verdict import Finding
 
 NAME = "false-refusal"
 EVER, NEVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-_SIEVE = 2**22
-"""Places of the sieve that tells most orders of other shoppers and SKUs from those that matter."""
+_SIEVE = 2**20
+"""Places of the sieve that tells most other shoppers from those that were refused."""
 
 Numbers = NDArray[np.int64]
 
@@ -36,9 +36,10 @@ def false_refusal(books: Books) -> Finding:
     denials = books.denials
     if not len(denials.who):
         return Finding(NAME)
-    write_of = _order_writes(books)
     orders = np.flatnonzero(denials.kind == Kind.ORDER)
-    limits, most = _within_limit(books, write_of, orders)
+    near = _of_refused_shoppers(books, denials.who[orders])
+    write_of = _order_writes(books, near)
+    limits, most = _within_limit(books, write_of, orders, near)
     finding = found(
         NAME,
         (_still_reserved(books, write_of), lambda index: _why_reserved(books, write_of, index)),
@@ -53,10 +54,20 @@ def false_refusal(books: Books) -> Finding:
     return Finding(NAME, 0, (promise, *finding.witnesses))
 
 
-def _order_writes(books: Books) -> Numbers:
-    """By number asked: a write of its order, or -1."""
-    write_of = np.full(len(books.asked.number), -1, dtype=np.int64)
+def _of_refused_shoppers(books: Books, refused: Numbers) -> NDArray[np.bool_]:
+    """By number asked: whether it may be of a shopper of one of the numbers ``refused``."""
+    sieve = np.zeros(_SIEVE, dtype=bool)
+    sieve[books.asked.user[refused] % _SIEVE] = True
+    return sieve[books.asked.user % _SIEVE] if len(refused) else np.zeros(len(books.asked.number), dtype=bool)
+
+
+def _order_writes(books: Books, near: NDArray[np.bool_]) -> Numbers:
+    """By number asked: a write of its order, or -1; only of those that are ``near``, or of which an op was refused."""
+    wanted = near.copy()
+    wanted[books.denials.who] = True
     orders = np.flatnonzero(books.writes.kind == Kind.ORDER)
+    orders = orders[wanted[books.writes.who[orders]]]
+    write_of = np.full(len(books.asked.number), -1, dtype=np.int64)
     write_of[books.writes.who[orders]] = orders
     return write_of
 
@@ -161,7 +172,9 @@ class _Events:
         return sums[len(self.key) :]
 
 
-def _within_limit(books: Books, write_of: Numbers, chosen: Numbers) -> tuple[NDArray[np.bool_], dict[int, int]]:
+def _within_limit(
+    books: Books, write_of: Numbers, chosen: Numbers, near: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], dict[int, int]]:
     """Which of the refused orders ``chosen`` had room; and for each of those the most units held of any of its SKUs."""
     denials, asked = books.denials, books.asked
     who, clock = denials.who[chosen], _clocks(books, denials.process[chosen])
@@ -171,10 +184,7 @@ def _within_limit(books: Books, write_of: Numbers, chosen: Numbers) -> tuple[NDA
     for sku, qty in ((asked.sku_a, asked.qty_a), (asked.sku_b, asked.qty_b)):
         line = np.flatnonzero(sku[who] >= 0)
         lines.append((line, claims_of(asked, who[line], sku), qty[who[line]].astype(np.int64)))
-    sieve = np.zeros(_SIEVE, dtype=bool)
-    for _, key, _ in lines:
-        sieve[_place(key)] = True
-    claims, returns = _claims(books, write_of, sieve), _returns(books, sieve)
+    claims, returns = _claims(books, write_of, near), _returns(books, near)
     for this in np.unique(clock).tolist():
         added = _Events(claims.key, np.where(claims.clock == this, claims.time, EVER), claims.clock, claims.units)
         back = _Events(returns.key, np.where(returns.clock == this, returns.time, NEVER), returns.clock, returns.units)
@@ -188,23 +198,17 @@ def _within_limit(books: Books, write_of: Numbers, chosen: Numbers) -> tuple[NDA
     return room, dict(zip(chosen[room].tolist(), held[room].tolist(), strict=True))
 
 
-def _place(key: Numbers) -> Numbers:
-    return np.asarray((key ^ (key >> 32) * 0x9E3779B1) % _SIEVE)
-
-
-def _claims(books: Books, write_of: Numbers, sieve: NDArray[np.bool_]) -> _Events:
+def _claims(books: Books, write_of: Numbers, near: NDArray[np.bool_]) -> _Events:
     """What orders that may have happened claimed, from when they were sent; a row that is no op's, all the time."""
     asked, writes, orders = books.asked, books.writes, books.final.orders
     happened = asked.may_have_happened(Kind.ORDER)
     if orders is not None:
         happened |= orders.row_of >= 0
-    placed = np.flatnonzero(happened)
+    placed = np.flatnonzero(happened & near)
     parts = []
     for sku, qty in ((asked.sku_a, asked.qty_a), (asked.sku_b, asked.qty_b)):
         who = placed[sku[placed] >= 0]
         key = claims_of(asked, who, sku)
-        near = sieve[_place(key)]
-        who, key = who[near], key[near]
         write = write_of[who]
         known = write >= 0
         sent = np.where(known, writes.sent[write] if len(writes.sent) else 0, EVER)
@@ -217,18 +221,16 @@ def _claims(books: Books, write_of: Numbers, sieve: NDArray[np.bool_]) -> _Event
     return _Events(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _returns(books: Books, sieve: NDArray[np.bool_]) -> _Events:
+def _returns(books: Books, near: NDArray[np.bool_]) -> _Events:
     """What was given back for certain, from when that was acknowledged."""
     asked, writes, versions = books.asked, books.writes, books.versions
     given = (writes.kind == Kind.CANCEL) | (writes.kind == Kind.RELEASE)
     back = np.flatnonzero(given if versions is None else given & versions.stands)
-    sku = writes.row[back] // books.plan.buckets
-    who = writes.who[back]
+    back = back[near[writes.who[back]]]
+    sku, who = writes.row[back] // books.plan.buckets, writes.who[back]
     key = claim_key(asked.user[who].astype(np.int64), sku)
-    near = sieve[_place(key)]
-    back, sku, who = back[near], sku[near], who[near]
     units = np.where(asked.sku_a[who] == sku, asked.qty_a[who], asked.qty_b[who]).astype(np.int64)
-    return _Events(key[near], writes.done[back], _clocks(books, writes.process[back]), units)
+    return _Events(key, writes.done[back], _clocks(books, writes.process[back]), units)
 
 
 def _always(count: int) -> tuple[Numbers, Numbers]:

@@ -68,15 +68,15 @@ def _why_order(books: Books, orders: Orders, row: int) -> str:
 
 def _altered_states(books: Books, orders: Orders) -> NDArray[np.int64]:
     """Numbers asked whose order is not in the state that an acknowledged op gave it."""
-    fates = books.asked.fates
-    done = {kind: np.flatnonzero(fates[kind] == Fate.DONE) for kind in FOLLOW_UPS}
-    told = np.unique(np.concatenate(list(done.values())))
-    told = told[orders.row_of[told] >= 0]
-    state = orders.state[orders.row_of[told]]
-    right = np.zeros(len(told), dtype=bool)
+    state = np.full(len(orders.row_of), -1, dtype=np.int8)
+    rows = np.flatnonzero(orders.genuine)
+    state[orders.at[rows]] = orders.state[rows].clip(-1, len(State))
+    told, right = np.zeros(len(state), dtype=bool), np.zeros(len(state), dtype=bool)
     for kind in FOLLOW_UPS:
-        right |= (fates[kind][told] == Fate.DONE) & (state == STATE_AFTER[kind])
-    return np.asarray(told[~right])
+        done = books.asked.fates[kind] == Fate.DONE
+        told |= done
+        right |= done & (state == STATE_AFTER[kind])
+    return np.flatnonzero(told & ~right & (orders.row_of >= 0))
 
 
 def _why_state(books: Books, orders: Orders, at: int) -> str:

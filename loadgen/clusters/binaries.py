@@ -1,12 +1,22 @@
-"""Where server programs and deployment files are found: an environment variable, PATH, then our cache folder."""
+"""Where server programs and deployment files are found: an environment variable, our cache folder, then PATH.
+
+A program is taken by what it says it is, not by its file's name: MariaDB has a ``mysqld`` too.
+"""
 
 import os
-import shutil
+import re
+import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from loadgen.engines.identity import ALLOW, on_mysql_wire
 from loadgen.errors import ClusterError
+
+ANSWERS_WITHIN_S = 15.0
+"""How long a program may take to say its version."""
+LAST_LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +69,112 @@ def cached_binary(server: ServerBinary) -> Path:
     return cache_folder() / server.name / server.program
 
 
-def find_binary(server: ServerBinary) -> Path | None:
-    """The program's path, None if it is nowhere. Raises ClusterError if the variable names something else."""
+def find_binary(server: ServerBinary, *, forks: bool = False) -> Path | None:
+    """The program's path, None if it is nowhere: the variable's, the installed one, the first on PATH that is it.
+
+    Raises ClusterError if the variable names something else; ``forks``: a fork will do there, since a person chose it.
+    """
     if named := os.environ.get(server.variable):
         path = Path(named).expanduser()
-        if not (is_file(path) and os.access(path, os.X_OK)):
+        if not _can_run(path):
             raise ClusterError(f"{server.variable}={named} is not a program that can be run")
+        what, is_it = described(server, path)
+        if not is_it and not forks:
+            raise ClusterError(
+                f"{server.variable}={named} is {what}, not {server.title}: name a {server.program} of {server.title}, "
+                f"or add {ALLOW}"
+            )
         return path.absolute()
-    if found := shutil.which(server.program):
-        return Path(found)
-    cached = cached_binary(server)
-    return cached if is_file(cached) else None
+    if is_file(cached := cached_binary(server)):
+        return cached
+    return next((path for path in _on_path(server) if _is(server, path)), None)
 
 
-def need_binary(server: ServerBinary) -> Path:
+def need_binary(server: ServerBinary, *, forks: bool = False) -> Path:
     """The program's path. Raises ClusterError that says how to get it."""
-    path = find_binary(server)
+    path = find_binary(server, forks=forks)
     if path is None:
+        passed = passed_over(server)
         raise ClusterError(
-            f"no {server.program} on this machine: run `loadgen install {server.name}`, or put it on PATH, or set "
-            f"{server.variable}, or use --cluster container"
+            f"no {server.program} of {server.title} on this machine{f' ({passed})' if passed else ''}: run `loadgen "
+            f"install {server.name}`, or put it on PATH, or set {server.variable}, or use --cluster container"
         )
     return path
+
+
+def passed_over(server: ServerBinary) -> str:
+    """The programs on PATH that have the name and are something else, with what they say; often an empty text."""
+    found = []
+    for path in _on_path(server):
+        with suppress(ClusterError):
+            what, is_it = described(server, path)
+            found += [] if is_it else [f"{path} is {what}"]
+    return "; ".join(found)
+
+
+def described(server: ServerBinary, path: Path) -> tuple[str, bool]:
+    """What the program at ``path`` says it is, on one line, and whether that is ``server``.
+
+    Raises ClusterError if it cannot be run.
+    """
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise ClusterError(f"{path} cannot be run: {error.strerror}") from error
+    return _described(server, path, facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=64)
+def _described(server: ServerBinary, path: Path, _changed_ns: int, _size: int) -> tuple[str, bool]:
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    try:
+        answer = subprocess.run(
+            [path, "-V"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            timeout=ANSWERS_WITHIN_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ClusterError(f"{path} cannot be run: {error}") from error
+    said, errors = (text.decode(errors="replace") for text in (answer.stdout, answer.stderr))
+    if answer.returncode:
+        raise ClusterError(f"{path} cannot be run: {' | '.join((said + errors).strip().splitlines()[-LAST_LINES:])}")
+    return _tidb(said) if server.name == "tidb" else _mysqld(said)
+
+
+def _tidb(said: str) -> tuple[str, bool]:
+    fields = dict(re.findall(r"^(.+?): (.*)$", said, re.MULTILINE))
+    if "Release Version" in fields:
+        return f"TiDB {fields['Release Version']} ({fields.get('Store', 'unistore')})", True
+    return _something(said), False
+
+
+def _mysqld(said: str) -> tuple[str, bool]:
+    match = re.search(r"\bVer (\S+)(?: for \S+ on \S+)?[ \t]*(?:\((.*)\))?", said)
+    if match is None:
+        return _something(said), False
+    identity = on_mysql_wire(match[1], match[2] or "")
+    is_it = identity.engine == "mysql" and not identity.fork
+    return f"{'MySQL' if is_it else identity.fork or identity.engine} {identity.version}", is_it
+
+
+def _something(said: str) -> str:
+    first = " ".join("".join(letter if letter.isprintable() else " " for letter in said[:200]).split())[:60]
+    return f"something that says {first!r}" if first else "something that says nothing of itself"
+
+
+def _is(server: ServerBinary, path: Path) -> bool:
+    with suppress(ClusterError):
+        return described(server, path)[1]
+    return False
+
+
+def _on_path(server: ServerBinary) -> list[Path]:
+    folders = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder]
+    return [path for folder in dict.fromkeys(folders) if _can_run(path := Path(folder, server.program).absolute())]
+
+
+def _can_run(path: Path) -> bool:
+    return is_file(path) and os.access(path, os.X_OK)

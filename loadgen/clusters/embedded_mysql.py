@@ -57,7 +57,7 @@ class EmbeddedMysql:
         self._log = place.logs / "mysql.log"
         self._stopped = False
         self._kept = ""
-        self._program = need_binary(SERVER_BINARIES["mysql"])
+        self._program = need_binary(SERVER_BINARIES["mysql"], forks=plan.allow_unknown_engine)
         self._account = _account(self._program)
         self._directory = fresh_directory(PREFIX, self._account, most_bytes=MOST_SOCKET_BYTES)
         self._process: ServerProcess | None = None

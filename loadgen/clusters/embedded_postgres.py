@@ -263,6 +263,7 @@ class EmbeddedPostgres:
             # Nothing of ours reaches it: PGDATA, PGPORT and their like would change what it does.
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": str(self._directory.path)},
             death_signal=signal.SIGQUIT,
+            alone_in=member.data,
         )
 
     def _answers(self, member: Member) -> bool:

@@ -1,7 +1,6 @@
 """TiDB as a process of ours: a ``tidb-server`` found on this machine (clusters/binaries.py), on a private socket.
 
-SQL goes through the socket only, with a random password. TiDB asks itself for its sessions by its status port, which
-is a free one on 127.0.0.1.
+SQL goes through the socket only, with a random password; it opens no port.
 
 unistore stands in for TiKV in the same process: no Raft, no second copy. It shows what TiDB's SQL layer and its
 transactions do, and is no measure of a TiDB cluster.
@@ -11,7 +10,6 @@ import os
 import secrets
 import shlex
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +37,9 @@ class EmbeddedTidb:
         self._plan = plan
         self._stopped = False
         self._kept = ""
-        self._program = need_binary(SERVER_BINARIES["tidb"])
+        self._program = need_binary(SERVER_BINARIES["tidb"], forks=plan.allow_unknown_engine)
         self._directory = fresh_directory(PREFIX, most_bytes=MOST_SOCKET_BYTES)
         self._process: ServerProcess | None = None
-        self._status_port = _free_port()
         path = self._directory.path
         self.address = Address(host="", user="root", password=secrets.token_hex(24), socket=str(path / SOCKET))
         try:
@@ -53,8 +50,15 @@ class EmbeddedTidb:
                 title="TiDB",
                 log=place.logs / "tidb.log",
                 cwd=path,
-                # Its temporary files would lie in one place for all servers without a port, and lock each other out.
-                environment={**os.environ, "TZ": "UTC", "TMPDIR": str(path)},
+                # Nothing of ours reaches it, secrets in variables least of all. Its temporary files would lie in one
+                # place for all servers without a port, and lock each other out.
+                environment={
+                    "PATH": os.environ.get("PATH", os.defpath),
+                    "LC_ALL": "C",
+                    "TZ": "UTC",
+                    "HOME": str(path),
+                    "TMPDIR": str(path),
+                },
             )
             self._process.wait_until(lambda: self._answers(engine), within_s=READY_WITHIN_S)
             (path / "initial.sql").unlink()
@@ -109,8 +113,7 @@ class EmbeddedTidb:
             f"--socket={self.address.socket}",
             "-P",
             "0",  # no port for SQL, only the socket
-            "--status-host=127.0.0.1",
-            f"--status={self._status_port}",
+            "--report-status=false",  # no port for anything else: it would let in everybody on this machine
             "--advertise-address=127.0.0.1",
             "-L",
             "warn",
@@ -131,11 +134,3 @@ def start(plan: Plan, place: Place) -> EmbeddedTidb:
     from loadgen.engines import engine_of
 
     return EmbeddedTidb(plan, place, engine_of("tidb"))
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-    assert isinstance(port, int)
-    return port

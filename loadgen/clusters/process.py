@@ -75,10 +75,16 @@ class ServerProcess:
         account: Account | None = None,
         environment: Mapping[str, str] | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
+        alone_in: Path | None = None,
     ) -> None:
-        """Start ``command``, its output appended to ``log``. Raises ClusterError if it cannot be started."""
+        """Start ``command``, its output appended to ``log``. Raises ClusterError if it cannot be started.
+
+        ``alone_in`` is a directory that this server's processes work in, and no others of its program.
+        """
         self.title = title
         self._log = log
+        self._program = Path(command[0])
+        self._alone_in = alone_in
         self._stopped = False
         try:
             with log.open("ab") as output:
@@ -131,37 +137,40 @@ class ServerProcess:
             raise ClusterError(f"{self.title} failed: {last_words(self._log)}")
 
     def stop(self, escalation: Iterable[tuple[signal.Signals, float]] = ()) -> None:
-        """Send each signal and wait as many seconds; at last kill the whole group and reap. Idempotent."""
+        """Send each signal and wait as many seconds; at last kill its whole family and reap. Idempotent.
+
+        The family is more than the group: each of PostgreSQL's processes has a session of its own. One that somebody
+        stopped (SIGSTOP) is let go on first, for it could not end in order.
+        """
         if self._stopped:
             return
-        family = self._family()
-        # One that is frozen answers no signal but the last.
-        if not any(process.pid == self.pid and _is_frozen(process) for process in family):
-            for signal_number, grace_s in escalation:
-                if not self.alive():
-                    break
-                os.kill(self.pid, signal_number)
-                self._gone(grace_s)
+        family, escalation = self._family(), tuple(escalation)
+        for process in family if escalation else ():
+            with suppress(psutil.Error):
+                process.send_signal(signal.SIGCONT)
+        for signal_number, grace_s in escalation:
+            if not self.alive():
+                break
+            os.kill(self.pid, signal_number)
+            self._gone(grace_s)
+        family |= self._family()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        # PostgreSQL's backends are in sessions of their own, and a frozen one does not see its postmaster go.
-        for process in family:
-            if process.pid != self.pid:
-                with suppress(psutil.Error):
-                    process.kill()
-        if not self._gone(KILLED_WITHIN_S):
+        _kill(family)
+        gone = self._gone(KILLED_WITHIN_S)
+        _kill(self._family())  # what was forked in between
+        if not gone:
             raise ClusterError(f"{self.title} (process {self.pid}) does not end, not even by SIGKILL")
         self._stopped = True
         self._process.wait()
 
-    def _family(self) -> list[psutil.Process]:
-        """The process and all that descend from it."""
-        if not self.alive():
-            return []
+    def _family(self) -> set[psutil.Process]:
+        """It and its descendants, and what it left in its directory if it has died."""
+        found: set[psutil.Process] = set()
         with suppress(psutil.Error):
             process = psutil.Process(self.pid)
-            return [process, *process.children(recursive=True)]
-        return []
+            found = {process, *process.children(recursive=True)}
+        return found | (_running(self._program, self._alone_in) if self._alone_in is not None else set())
 
     def _gone(self, within_s: float) -> bool:
         deadline = time.monotonic() + within_s
@@ -263,6 +272,24 @@ def filesystem_of(path: Path) -> str:
     return "unknown"
 
 
+def _running(program: Path, directory: Path) -> set[psutil.Process]:
+    """The processes that run ``program`` and work in ``directory`` or below it."""
+    found: set[psutil.Process] = set()
+    with suppress(OSError):
+        file, below = program.resolve(strict=True), directory.resolve(strict=True)
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if Path(process.exe()).samefile(file) and Path(process.cwd()).is_relative_to(below):
+                    found.add(process)
+    return found
+
+
+def _kill(family: Iterable[psutil.Process]) -> None:
+    for process in family:
+        with suppress(psutil.Error):
+            process.kill()
+
+
 def _dies_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
     # Runs in the child after it has changed its user: a change of user would clear the signal again.
     def arrange() -> None:
@@ -271,12 +298,6 @@ def _dies_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
             os._exit(1)
 
     return arrange
-
-
-def _is_frozen(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return bool(process.status() == psutil.STATUS_STOPPED)
-    return False
 
 
 def _allowed(path: Path, account: Account, bits: int) -> bool:

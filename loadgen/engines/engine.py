@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from loadgen.dsn import MASK, masked_parameters
 from loadgen.errors import PlanError
 from loadgen.op import Outcome, Stage
 from loadgen.workload import Call, Result, Table
@@ -42,7 +43,7 @@ class Address:
     ``host`` may name several, each with its port (``db1:5432,db2:5432``; a path is a socket): members of one cluster,
     of which a connection takes the first that takes writes.
 
-    ``parameters`` are the DSN's others (TLS and so on), passed on to the driver as they are.
+    ``parameters`` are the others (TLS and so on), each understood (see postgres_parameters and mysql_parameters).
     """
 
     host: str = "127.0.0.1"
@@ -51,7 +52,7 @@ class Address:
     password: str = field(default="", repr=False)
     database: str = ""
     socket: str = ""
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, password included: for handing to a load process, never for a file."""
@@ -59,8 +60,8 @@ class Address:
 
     def masked(self) -> dict[str, Any]:
         """All of it but secrets, for files and messages."""
-        parameters = {key: "***" if "passw" in key.lower() else value for key, value in self.parameters.items()}
-        return {**self.to_json(), "password": "***" if self.password else "", "parameters": parameters}
+        parameters = masked_parameters(self.parameters)
+        return {**self.to_json(), "password": MASK if self.password else "", "parameters": parameters}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Address, Control, Failure, Level
 from loadgen.engines.mysql_outcomes import COMMON, ELSEWHERE, OTHER, Rule, Rules
+from loadgen.engines.mysql_settings import OF_MYSQL, Profile
 from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
 from loadgen.engines.mysql_writable import ASK_MYSQL
 from loadgen.op import Stage
@@ -60,12 +61,12 @@ class Mysql:
         self,
         address: Address,
         level: Level,
-        run_id: str,  # noqa: ARG002
+        run_id: str,
         *,
-        reader: bool = False,  # noqa: ARG002
+        reader: bool = False,  # noqa: ARG002 - a replica's session is set and asked in the same way
     ) -> MysqlConnection:
-        """Open one load connection in our database, at ``level``, with explicit timeouts."""
-        return await connect(address, (timeouts_sql(), level.set_sql), ASK_MYSQL)
+        """Open one load connection in our database, at ``level``, with explicit timeouts, and verify it."""
+        return await connect(address, LOAD, self.name, level, run_id, ASK_MYSQL)
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection."""
@@ -75,12 +76,28 @@ class Mysql:
         return MysqlControl(address, run_id, MYSQL)
 
 
-def timeouts_sql() -> str:
-    """The timeouts of a load connection. ``max_execution_time`` (milliseconds) holds for SELECT only."""
+def _refused(answers: Mapping[str, str], level: Level | None) -> str:
+    """InnoDB refuses every write below repeatable read where the binary log is to hold statements."""
+    if level is None or level.name not in ("read uncommitted", "read committed"):
+        return ""
+    if answers.get("log_bin") != "1" or answers.get("binlog_format") != "statement":
+        return ""
     return (
-        f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, lock_wait_timeout = {LOCK_TIMEOUT_S}, "
-        f"max_execution_time = {STATEMENT_TIMEOUT_S * 1000}"
+        f"binlog_format is STATEMENT, at which MySQL refuses every write at {level.name}: SET GLOBAL binlog_format = "
+        "ROW, or use --isolation 'repeatable read'"
     )
 
 
+LOAD = Profile(
+    {
+        **OF_MYSQL,
+        "innodb_lock_wait_timeout": LOCK_TIMEOUT_S,
+        "lock_wait_timeout": LOCK_TIMEOUT_S,
+        # It holds for SELECT only.
+        "max_execution_time": STATEMENT_TIMEOUT_S * 1000,
+    },
+    _refused,
+    asked=("binlog_format", "log_bin"),
+)
+"""A load session."""
 ENGINE = Mysql()

@@ -11,40 +11,31 @@ from typing import Any
 
 import pymysql
 import uvloop
-from pymysql.constants import CR, ER
 
 from loadgen.engines.address import in_turn
-from loadgen.engines.engine import META_TABLE, PROOF_LIMIT_S, SCHEMA, Address, FinalReads
+from loadgen.engines.engine import LOCK_TABLE, META_TABLE, PROOF_LIMIT_S, SCHEMA, Address, FinalReads
+from loadgen.engines.identity import on_mysql_wire
+from loadgen.engines.mysql_accounts import Query, connections_free
+from loadgen.engines.mysql_lock import LOCK_COLUMNS, beat, give_back, take
+from loadgen.engines.mysql_refusals import LOST, errno_of, refusal
+from loadgen.engines.mysql_settings import Profile, Steps
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
-from loadgen.errors import ClusterError
+from loadgen.engines.network import explained
+from loadgen.errors import ClusterError, SessionRefused
 from loadgen.workload import Table
 
 PROGRAM = "loadgen-control"
 """The connection attribute ``program_name`` of the control plane."""
 READ_TIMEOUT_S = 120
 """How long the server may be silent while it works on one of our statements (a CREATE TABLE, a filling INSERT)."""
-LOCK_WAIT_S = 2
-"""How long a run waits for the lock of one that has just ended."""
-LEFTOVER_WAIT_S = 3
-"""How long sessions of an earlier run may take to go before they refuse this one."""
+BEAT_LIMIT_S = 5
+"""How long one beat may take; the next one tries again, on another connection."""
 FILL_ROWS = 1000
-"""Rows in one filling INSERT: some 50 kB, far below any server's ``max_allowed_packet``."""
-UNLIMITED = 1_000_000
-"""The number of connections that stands for no limit."""
-
-_LOST = {CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, 0}
-_NO_RIGHT = {
-    ER.DBACCESS_DENIED_ERROR,
-    ER.TABLEACCESS_DENIED_ERROR,
-    ER.COLUMNACCESS_DENIED_ERROR,
-    ER.SPECIFIC_ACCESS_DENIED_ERROR,
-}
-_LOCKED = {ER.LOCK_WAIT_TIMEOUT, 3572}
-_TLS_DEMANDED = 3159
+"""Rows in one filling INSERT: some 50 kB."""
+PACKET_LEAST = 1 << 18
+"""What ``max_allowed_packet`` must allow: our largest statements, and a row of any workload, several times over."""
 _META = f"{SCHEMA}.{META_TABLE}"
-
-Query = Callable[[str], list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +46,8 @@ class Server:
     edition: str
     durability: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    fork: str = ""
+    """Its name where it is not the engine itself (see identity)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +57,14 @@ class Dialect:
     title: str
     look: Callable[[Query], Server]
     """Looks at the server. Raises ClusterError if it is another engine's."""
-    set_up: tuple[str, ...]
+    profile: Profile
     """Settings of the control connection: nothing that it does may run into a limit meant for the load."""
     snapshot: tuple[str, ...]
     """The statements that begin a transaction whose reads all see one snapshot."""
     ask_writable: str
     """What tells which of several hosts takes writes (see mysql_writable)."""
-    processlist: str = "information_schema.processlist"
-    """The table of the sessions of every node that takes part."""
+    open_sessions: Callable[[Query, Sequence[str]], list[int]]
+    """The sessions that hold a transaction open on the tables named, other than the one that asks."""
 
 
 class MysqlControl:
@@ -84,7 +77,9 @@ class MysqlControl:
         """The one of its hosts that the connection is to."""
         self._run_id = run_id
         self._dialect = dialect
-        self._holder: pymysql.Connection[Any] | None = None
+        self._in_schema = False
+        """Whether statements name tables of ours without the database, so that a new connection must be in it too."""
+        self._verified: dict[str, str] = {}
         self._connection = self._connected()
         try:
             self._server = dialect.look(self.query)
@@ -93,79 +88,72 @@ class MysqlControl:
             raise
 
     def facts(self) -> dict[str, Any]:
-        """``version``, ``edition``, ``durability``, ``connections_free`` and ``warnings``."""
+        """As Control has them; ``fork`` is the server's name where it is not the engine itself."""
         server = self._server
         return {
             "version": server.version,
             "edition": server.edition,
+            "fork": server.fork,
             "durability": dict(server.durability),
-            "connections_free": self._connections_free(),
+            "connections_free": connections_free(self.query, self._where),
             "warnings": list(server.warnings),
+            "verified": dict(self._verified),
         }
 
     def lock(self) -> None:
-        """Take the server-side lock that refuses a second run, until this connection closes. Raises ClusterError.
-
-        It is the lock of a row in a transaction that stays open: the server gives it back with the connection,
-        however that ends. (OceanBase keeps a GET_LOCK of a session that is gone.)
-        """
+        """Write this run's row. Raises ClusterError if another run is alive, or our database holds what is not ours."""
         self._make_database()
-        self._holder = self._connected()
+        take(self.query, self._run_id, self._where, self.sessions)
+
+    def beat(self) -> None:
+        """Renew this run's row."""
+        _limit_reads(self._connection, BEAT_LIMIT_S)
         try:
-            for _ in range(LOCK_WAIT_S * 5):
-                if self._try_lock(self._holder):
-                    return
-                self.query("SELECT SLEEP(0.2)")
-        except (pymysql.MySQLError, OSError) as error:
-            raise self._refusal(error) from error
-        raise ClusterError(
-            f"another run is using {self._where} at this time (it holds the lock in {SCHEMA}.{META_TABLE}): "
-            "wait for its end, or end it"
-        )
+            beat(self.query, self._run_id)
+        finally:
+            _limit_reads(self._connection, READ_TIMEOUT_S)
+
+    def unlock(self) -> None:
+        """Remove this run's row, if there is one."""
+        give_back(self.query, self._run_id)
 
     def prepare(self, tables: Sequence[Table]) -> None:
         """Make our database anew: what an earlier run made is dropped; anything else in it refuses the run, untouched.
 
         Each table is marked before it is made, so that a crash in between leaves no unmarked one of ours.
         """
+        most_bytes = self._packet()
         marked = self._make_database()
         self.query(f"USE {SCHEMA}")
-        self._refuse_leftover_sessions()
+        self._in_schema = True
         for name in marked:
             self.query(f"DROP TABLE IF EXISTS `{name}`")
-            self.query(f"DELETE FROM {META_TABLE} WHERE name = {self._literal(name)}")
+        # Marks of tables that somebody dropped meanwhile go too.
+        self.query(f"DELETE FROM {_META} WHERE name NOT IN ('{META_TABLE}', '{LOCK_TABLE}')")
         for table in tables:
             marks = f"{self._literal(table.name)}, {self._literal(self._run_id)}"
             self.query(f"INSERT INTO {META_TABLE} (name, run) VALUES ({marks})")
             self.query(table.create)
             for start in range(0, len(table.rows), FILL_ROWS):
-                rows = ", ".join(map(self._row, table.rows[start : start + FILL_ROWS]))
-                self.query(f"INSERT INTO {table.name} VALUES {rows}")
+                self._fill(table.name, [self._row(row) for row in table.rows[start : start + FILL_ROWS]], most_bytes)
+        self._check_transactional(tables)
 
     def sessions(self) -> int:
-        """How many sessions in our database, other than this one, the server still knows."""
-        return len(self._sessions())
-
-    def beat(self) -> None:
-        """Ask whether the server is there: the lock is held by a connection of its own."""
-        self.query("SELECT 1")
-
-    def unlock(self) -> None:
-        """Give the lock back."""
-        holder, self._holder = self._holder, None
-        if holder is not None:
-            with suppress(pymysql.MySQLError, OSError):
-                holder.close()
+        """How many sessions hold a transaction open on our tables, or are in our database and in one."""
+        return len(self._open())
 
     def end_sessions(self) -> None:
-        """Let the server end what sessions of our load still have open there."""
+        """Let the server end what sessions in our database hold a transaction open. Those of others may stay."""
+        for session in filter(None, self._open()):
+            with suppress(ClusterError):
+                self.query(f"KILL {session}")
 
     def read_only(self) -> bool:
         """Whether it refuses writes, by its answer or by its refusal to answer (see mysql_writable)."""
         try:
             return not takes_writes(self._once(self._dialect.ask_writable))
         except pymysql.MySQLError as error:
-            if _errno(error) in _LOST:
+            if errno_of(error) in LOST:
                 raise self._refusal(error) from error
             return True
 
@@ -180,9 +168,11 @@ class MysqlControl:
         # Here rather than above: the load's driver is not needed before, and not at all where no run is made.
         from loadgen.engines.mysql_wire import ERRORS, read_tables
 
-        set_up = (*self._dialect.set_up, *self._dialect.snapshot)
+        dialect = self._dialect
         try:
-            return uvloop.run(read_tables(self._member, PROGRAM, set_up, tables, silence_s=READ_TIMEOUT_S))
+            return uvloop.run(
+                read_tables(self._member, PROGRAM, dialect.profile, dialect.snapshot, tables, run_id=self._run_id)
+            )
         except ERRORS as error:
             raise self._refusal(error) from error
 
@@ -191,7 +181,7 @@ class MysqlControl:
         try:
             return self._once(sql)
         except (pymysql.MySQLError, OSError) as error:
-            if not isinstance(error, OSError) and _errno(error) not in _LOST:
+            if not isinstance(error, OSError) and errno_of(error) not in LOST:
                 raise self._refusal(error) from error
         self._connection = self._connected()
         try:
@@ -200,11 +190,9 @@ class MysqlControl:
             raise self._refusal(error) from error
 
     def close(self) -> None:
-        """Close; gives the lock back."""
-        for connection in (self._connection, self._holder):
-            with suppress(pymysql.MySQLError, OSError):
-                if connection is not None:
-                    connection.close()
+        """Close."""
+        with suppress(pymysql.MySQLError, OSError):
+            self._connection.close()
 
     @property
     def _where(self) -> str:
@@ -214,12 +202,14 @@ class MysqlControl:
 
     def _connected(self) -> "pymysql.Connection[Any]":
         """A connection; of several hosts to the first that takes writes."""
-        problem: Exception | None = None
+        problem: BaseException | None = None
         for member, within_s in in_turn(self._address):
             try:
                 connection = self._opened(member, within_s)
-            except (pymysql.MySQLError, OSError, RuntimeError) as error:
-                problem = error
+            except SessionRefused as refused:
+                raise SessionRefused(f"{self._where}: {refused}") from refused
+            except (pymysql.MySQLError, OSError, RuntimeError, UnicodeError) as error:
+                problem = explained(error, member)
             else:
                 self._member = member
                 return connection
@@ -250,8 +240,15 @@ class MysqlControl:
                     cursor.execute(self._dialect.ask_writable)
                     if not takes_writes(cursor.fetchall()):
                         raise pymysql.OperationalError(READ_ONLY, "none of these hosts takes writes")
-                for sql in self._dialect.set_up:
-                    cursor.execute(sql)
+                version = str(connection.server_version)  # type: ignore[attr-defined]
+                steps = self._dialect.profile.steps(version, "", None, "", in_schema=False)
+                try:
+                    self._verified = _stepped(cursor, steps)
+                except (pymysql.MySQLError, SessionRefused) as error:
+                    _name_fork(cursor, self._dialect.title, error)
+                    raise
+                if self._in_schema:
+                    cursor.execute(f"USE {SCHEMA}")
             _limit_reads(connection, READ_TIMEOUT_S)
         except BaseException:
             connection.close()
@@ -264,66 +261,77 @@ class MysqlControl:
             return list(cursor.fetchall()) if cursor.description else []
 
     def _make_database(self) -> list[str]:
-        """Our database and its table of marks, made if they are not there; the tables that earlier runs left in it.
+        """Our database, its marks and its lock, made if they are not there; the tables that earlier runs left in it.
 
         Raises ClusterError if there is anything in it that no run made.
         """
-        if not self.query(f"SELECT schema_name FROM information_schema.schemata WHERE schema_name = '{SCHEMA}'"):
-            self.query(f"CREATE DATABASE IF NOT EXISTS {SCHEMA}")
-        listed = self.query(f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{SCHEMA}'")
-        found = sorted(str(name) for (name,) in listed)
+        characters = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        of_schema = f"FROM information_schema.schemata WHERE schema_name = '{SCHEMA}'"
+        if not (made := self.query(f"SELECT default_collation_name {of_schema}")):
+            self.query(f"CREATE DATABASE IF NOT EXISTS {SCHEMA} {characters}")
+        elif str(made[0][0]).lower() != "utf8mb4_bin":
+            self.query(f"ALTER DATABASE {SCHEMA} {characters}")
+        listed = self.query(
+            f"SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = '{SCHEMA}'"
+        )
+        found = {str(name): str(kind).upper() == "BASE TABLE" for name, kind in listed}
         marked: set[str] = set()
         if META_TABLE in found:
             # One of that name that is not of our making has other columns, and marks nothing.
             with suppress(ClusterError):
                 marked = {META_TABLE} | {str(name) for name, _ in self.query(f"SELECT name, run FROM {_META}")}
-        foreign = [name for name in found if name not in marked]
+        foreign = sorted(name for name, is_table in found.items() if name not in marked or not is_table)
         if foreign:
             names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
             raise ClusterError(
                 f"the database {SCHEMA!r} of {self._where} holds tables that {META_TABLE} does not mark ({names}): "
                 "they stay untouched; move them, or use another server"
             )
-        self.query(f"CREATE TABLE IF NOT EXISTS {_META} (name VARCHAR(64) NOT NULL PRIMARY KEY, run VARCHAR(128))")
-        return [name for name in found if name != META_TABLE]
+        mark = "name VARCHAR(64) NOT NULL PRIMARY KEY, run VARCHAR(128)"
+        self.query(f"CREATE TABLE IF NOT EXISTS {_META} ({mark})")
+        self.query(f"INSERT IGNORE INTO {_META} (name, run) VALUES ('{META_TABLE}', ''), ('{LOCK_TABLE}', '')")
+        self.query(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.{LOCK_TABLE} ({LOCK_COLUMNS})")
+        return [name for name in found if name not in (META_TABLE, LOCK_TABLE)]
 
-    def _try_lock(self, connection: "pymysql.Connection[Any]") -> bool:
-        try:
-            with connection.cursor() as cursor:
-                if not cursor.execute(f"SELECT name FROM {_META} WHERE name = ''"):
-                    cursor.execute(f"INSERT IGNORE INTO {_META} (name, run) VALUES ('', '')")
-                cursor.execute("BEGIN")
-                cursor.execute(f"SELECT name FROM {_META} WHERE name = '' FOR UPDATE NOWAIT")
-        except pymysql.MySQLError as error:
-            if _errno(error) not in _LOCKED:
-                raise
-            connection.rollback()
-            return False
-        return True
+    def _open(self) -> list[int]:
+        tables = [name for (name,) in self.query(f"SELECT name FROM {_META}")] if self._has_marks() else []
+        there = self.query(f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{SCHEMA}'")
+        names = {str(name) for (name,) in there} & set(map(str, tables)) - {META_TABLE, LOCK_TABLE}
+        return self._dialect.open_sessions(self.query, sorted(names))
 
-    def _refuse_leftover_sessions(self) -> None:
-        sessions = self._sessions()
-        for _ in range(LEFTOVER_WAIT_S * 5):
-            if not sessions:
-                return
-            self.query("SELECT SLEEP(0.2)")
-            sessions = self._sessions()
-        raise ClusterError(
-            f"{len(sessions)} other sessions use the database {SCHEMA!r} of {self._where} "
-            f"(ids {', '.join(map(str, sessions[:5]))}): an earlier run may still write; close them"
-        )
+    def _has_marks(self) -> bool:
+        of_marks = f"table_schema = '{SCHEMA}' AND table_name = '{META_TABLE}'"
+        return bool(self.query(f"SELECT 1 FROM information_schema.tables WHERE {of_marks}"))
 
-    def _sessions(self) -> list[int]:
-        rows = self.query(f"SELECT id FROM {self._dialect.processlist} WHERE db = '{SCHEMA}' AND id <> CONNECTION_ID()")
-        return [int(row[0]) for row in rows]
+    def _fill(self, table: str, rows: list[str], most_bytes: int) -> None:
+        """Insert ``rows`` by as few statements as the server's packets allow."""
+        text = f"INSERT INTO {table} VALUES {', '.join(rows)}"
+        if len(rows) > 1 and len(text) * 4 > most_bytes:
+            half = len(rows) // 2
+            self._fill(table, rows[:half], most_bytes)
+            self._fill(table, rows[half:], most_bytes)
+        else:
+            self.query(text)
 
-    def _connections_free(self) -> int:
-        # 0 is TiDB's way to say that there is no limit.
-        limit = int(self.query("SELECT @@GLOBAL.max_connections")[0][0]) or UNLIMITED
-        of_user = int(self.query("SELECT @@GLOBAL.max_user_connections")[0][0])
-        used = self.query("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
-        free = limit - (int(used[0][1]) if used else 1)
-        return max(0, min(free, of_user - 1) if of_user else free)
+    def _packet(self) -> int:
+        most_bytes = int(self.query("SELECT @@max_allowed_packet")[0][0])
+        if most_bytes < PACKET_LEAST:
+            raise ClusterError(
+                f"{self._where} allows packets of {most_bytes} bytes only: SET GLOBAL max_allowed_packet = "
+                f"{PACKET_LEAST} or more"
+            )
+        return most_bytes
+
+    def _check_transactional(self, tables: Sequence[Table]) -> None:
+        """Raise ClusterError unless every table was made in an engine that has transactions."""
+        rows = self.query(f"SELECT table_name, engine FROM information_schema.tables WHERE table_schema = '{SCHEMA}'")
+        engines = {str(name): str(engine) for name, engine in rows}
+        for table in tables:
+            if engines.get(table.name, "").lower() != "innodb":
+                raise ClusterError(
+                    f"{self._where} made the table {table.name} in the storage engine {engines.get(table.name)}, not "
+                    "in InnoDB: a run needs transactions; see its setting disabled_storage_engines"
+                )
 
     def _row(self, values: Sequence[int | str]) -> str:
         return f"({', '.join(map(self._literal, values))})"
@@ -332,35 +340,35 @@ class MysqlControl:
         return str(int(value)) if isinstance(value, int) else str(self._connection.escape(str(value)))
 
     def _refusal(self, error: BaseException) -> ClusterError:
-        """The operator's one line for an error: what is wrong and what to do, and never the password."""
-        address, errno = self._address, _errno(error)
-        user = f"the user {address.user!r}" if address.user else "the user"
-        text = str(error.args[1] if len(error.args) > 1 else error).splitlines()
-        what = text[0] if text else type(error).__name__
-        if address.password:
-            what = what.replace(address.password, "***")
-        if errno == ER.ACCESS_DENIED_ERROR:
-            advice = f"refuses {user}: check the name and the password in the DSN"
-        elif errno == ER.BAD_DB_ERROR or (errno == ER.DBACCESS_DENIED_ERROR and f"'{address.database}'" in what):
-            advice = f"has no database {address.database!r} that {user} may use: name another in the DSN, or none"
-        elif errno in _NO_RIGHT:
-            grantee = f"'{address.user or 'USER'}'@'%'"
-            advice = f"does not let {user} do this ({what}): GRANT ALL PRIVILEGES ON {SCHEMA}.* TO {grantee}"
-        elif errno == _TLS_DEMANDED:
-            advice = "demands TLS: add ?ssl-mode=REQUIRED to the DSN"
-        elif errno in (CR.CR_CONN_HOST_ERROR, CR.CR_CONNECTION_ERROR) or isinstance(error, OSError):
-            advice = f"cannot be reached ({what}): check that it runs, and the host and port in the DSN"
-        elif errno in _LOST:
-            advice = f"closed the connection ({what})"
-        else:
-            advice = f"answered {errno or type(error).__name__}: {what}"
-        return ClusterError(f"{self._where} {advice}")
+        return refusal(self._address, self._where, error)
+
+
+def _stepped(cursor: Any, steps: Steps) -> dict[str, str]:
+    """Run ``steps`` to their end; what they verified."""
+    try:
+        sql = next(steps)
+        while True:
+            try:
+                cursor.execute(sql)
+                rows = list(cursor.fetchall()) if cursor.description else []
+            except pymysql.MySQLError as error:
+                sql = steps.throw(error)
+            else:
+                sql = steps.send(rows)
+    except StopIteration as end:
+        verified: dict[str, str] = end.value
+        return verified
+
+
+def _name_fork(cursor: Any, title: str, error: Exception) -> None:
+    """Raise SessionRefused if the server is a fork, which is why it answered with ``error``."""
+    with suppress(pymysql.MySQLError, ValueError):
+        cursor.execute("SELECT VERSION(), @@version_comment")
+        ((version, comment),) = cursor.fetchall()
+        if fork := on_mysql_wire(str(version), str(comment)).fork:
+            raise SessionRefused(f"the server says that it is {fork}, not {title}, and can't be used: {error}")
 
 
 def _limit_reads(connection: "pymysql.Connection[Any]", within_s: float) -> None:
     # There is no public way to change it once the login is done.
     connection._read_timeout = within_s  # type: ignore[attr-defined]
-
-
-def _errno(error: BaseException) -> int:
-    return error.args[0] if error.args and isinstance(error.args[0], int) else -1

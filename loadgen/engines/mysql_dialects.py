@@ -1,14 +1,24 @@
 """What the control plane asks each engine of the MySQL wire: who it is, how durable it is, how to read at one time."""
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from loadgen.engines.mysql_control import Dialect, Query, Server
+from loadgen.engines.engine import SCHEMA
+from loadgen.engines.identity import ALLOW, ASK_MYSQL_MARKERS, on_mysql_wire, untried
+from loadgen.engines.mysql_accounts import Query
+from loadgen.engines.mysql_control import Dialect, Server
+from loadgen.engines.mysql_refusals import errno_of
+from loadgen.engines.mysql_settings import FOREVER_S, OF_MYSQL, OF_OCEANBASE, OF_TIDB, Profile
 from loadgen.engines.mysql_writable import ASK_MYSQL, ASK_OCEANBASE, ASK_TIDB
 from loadgen.errors import ClusterError
 
-_FOREVER_S = 7 * 24 * 3600
-"""Longer than any run may take: the control connection is idle while the load runs."""
+LOCK_WAIT_S = 10
+"""How long a statement of ours waits for a lock."""
+ASK_LIMIT_MS = 2000
+"""How long a server may take to ask the others of its cluster."""
+_HERE = f"db = '{SCHEMA}' AND id <> CONNECTION_ID()"
 _SEEKDB_WARNING = "seekdb is OceanBase's single-node edition: one copy of the data, and no figure of a cluster"
 _UNISTORE_WARNING = "unistore is TiDB's one-process stand-in for TiKV: no Raft, no durability, and no figure of TiDB's"
 _READ_AT_ONCE = (
@@ -17,18 +27,9 @@ _READ_AT_ONCE = (
 )
 
 
-def kind_of(version: str, comment: str) -> str:
-    """Which engine of the MySQL wire a server is, by its version and version comment."""
-    both = f"{version} {comment}".lower()
-    for mark, kind in (("oceanbase", "oceanbase"), ("seekdb", "oceanbase"), ("tidb", "tidb"), ("mariadb", "mariadb")):
-        if mark in both:
-            return kind
-    return "mysql"
-
-
 def look_at_oceanbase(query: Query) -> Server:
     """An OceanBase server: the edition and version out of ``5.7.25-OceanBase_CE-v4.2.5.3`` and its like."""
-    version, _ = _version(query, "oceanbase")
+    version = _version(query, "oceanbase")[0]
     number = match[1] if (match := re.search(r"-v(\d[\d.]*)", version)) else version
     parameters = _parameters(query, ("log_disk_size", "memory_limit", "memory_budget", "cpu_count", "datafile_size"))
     if "seekdb" in version.lower():
@@ -40,7 +41,7 @@ def look_at_oceanbase(query: Query) -> Server:
 
 def look_at_mysql(query: Query) -> Server:
     """A MySQL server, with the settings that decide what an acknowledged commit is worth."""
-    version, comment = _version(query, "mysql")
+    version, comment, fork = _version(query, "mysql")
     names = (
         "innodb_flush_log_at_trx_commit",
         "sync_binlog",
@@ -53,18 +54,18 @@ def look_at_mysql(query: Query) -> Server:
         "super_read_only",
     )
     durability = _variables(query, names)
-    warnings = []
+    warnings = [untried(fork, "MySQL")] * bool(fork)
     if durability.get("innodb_flush_log_at_trx_commit") != "1":
         warnings.append("innodb_flush_log_at_trx_commit is not 1: an acknowledged order can be lost in a crash")
     if durability.get("log_bin") == "ON" and durability.get("sync_binlog") != "1":
         warnings.append("sync_binlog is not 1: an acknowledged order can be lost to the replicas in a crash")
     edition = "enterprise" if "enterprise" in comment.lower() else "community"
-    return Server(version, edition, durability, tuple(warnings))
+    return Server(version, fork or edition, durability, tuple(warnings), fork)
 
 
 def look_at_tidb(query: Query) -> Server:
     """A TiDB server, with its store: ``tikv``, or ``unistore``, the one-process stand-in."""
-    version, _ = _version(query, "tidb")
+    version = _version(query, "tidb")[0]
     number = match[1] if (match := re.search(r"TiDB-v?([\w.\-]+)", version)) else version
     about = str(query("SELECT tidb_version()")[0][0])
     store = match[1].lower() if (match := re.search(r"Store:\s*(\w+)", about)) else "unknown"
@@ -73,14 +74,91 @@ def look_at_tidb(query: Query) -> Server:
     return Server(number, store, {"store": store, **_variables(query, names)}, warnings)
 
 
-def _version(query: Query, expected: str) -> tuple[str, str]:
+def open_in_mysql(query: Query, tables: Sequence[str]) -> list[int]:
+    """Sessions that hold a transaction open on ``tables``; [0] for one that this user may not see.
+
+    A transaction keeps the tables that it has touched from being locked, whoever asks, and wherever its session is.
+    """
+    if not tables:
+        return []
+    locks = ", ".join(f"{SCHEMA}.`{name}` WRITE" for name in tables)
+    query("SET @@SESSION.lock_wait_timeout = 1")
+    try:
+        query(f"LOCK TABLES {locks}")
+        return []
+    except ClusterError as error:
+        if errno_of(error.__cause__) not in (_LOCK_WAIT, *_DENIED):
+            raise
+        seen: list[int] = []
+        with suppress(ClusterError):
+            of_ours = f"p.{_HERE.replace(' id', ' p.id')}"
+            trx = (
+                "information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id"
+            )
+            seen = _ids(query(f"SELECT p.id FROM {trx} WHERE {of_ours}"))
+        return seen or ([0] if errno_of(error.__cause__) == _LOCK_WAIT else _busy(query))
+    finally:
+        query("UNLOCK TABLES")
+        query(f"SET @@SESSION.lock_wait_timeout = {LOCK_WAIT_S}")
+
+
+def open_in_tidb(query: Query, tables: Sequence[str]) -> list[int]:
+    """Sessions that hold a transaction open in our database or on ``tables``: of every server, or of this one.
+
+    A server that has no status port (report-status = false) can't be asked by the others, and they wait long for it.
+    """
+    names = ", ".join(f"'{name}'" for name in tables) or "''"
+    of_ours = f"table_schema = '{SCHEMA}' AND table_name IN ({names})"
+    listed = query(f"SELECT tidb_table_id FROM information_schema.tables WHERE {of_ours}")
+    touched = "".join(f" OR FIND_IN_SET('{number}', related_table_ids)" for (number,) in listed)
+    where = f"WHERE session_id <> CONNECTION_ID() AND (db = '{SCHEMA}'{touched})"
+    columns = f"SELECT /*+ MAX_EXECUTION_TIME({ASK_LIMIT_MS}) */ session_id FROM information_schema"
+    if _tidb_is_several(query):
+        with suppress(ClusterError):
+            if query(f"{columns}.cluster_processlist WHERE id = CONNECTION_ID()".replace("session_id", "id", 1)):
+                return _ids(query(f"{columns}.cluster_tidb_trx {where}"))
+    return _ids(query(f"{columns}.tidb_trx {where}"))
+
+
+def open_in_oceanbase(query: Query, tables: Sequence[str]) -> list[int]:  # noqa: ARG001
+    """Sessions in our database that hold a transaction open; the busy ones for a user who may not see that."""
+    for view in ("GV$OB_PROCESSLIST", "V$OB_PROCESSLIST"):
+        with suppress(ClusterError):
+            return _ids(query(f"SELECT id FROM oceanbase.{view} WHERE {_HERE} AND (trans_id <> 0 OR {_BUSY})"))
+    return _busy(query)
+
+
+_BUSY = "command NOT IN ('Sleep', 'Daemon')"
+_LOCK_WAIT, _DENIED = 1205, (1044, 1142, 1227)
+
+
+def _busy(query: Query) -> list[int]:
+    return _ids(query(f"SELECT id FROM information_schema.processlist WHERE {_HERE} AND {_BUSY}"))
+
+
+def _ids(rows: Sequence[Sequence[Any]]) -> list[int]:
+    return [int(row[0]) for row in rows]
+
+
+def _tidb_is_several(query: Query) -> bool:
+    """Whether there are other servers, as far as this user may know: only some may."""
+    with suppress(ClusterError):
+        return int(query("SELECT COUNT(*) FROM information_schema.cluster_info WHERE type = 'tidb'")[0][0]) > 1
+    return True
+
+
+def _version(query: Query, expected: str) -> tuple[str, str, str]:
+    """The server's version, its comment, and its name where it is a fork. Raises ClusterError for another engine."""
     version, comment = map(str, query("SELECT VERSION(), @@version_comment")[0])
-    kind = kind_of(version, comment)
-    if kind != expected:
-        known = {"oceanbase", "tidb", "mysql"}
-        advice = f"use --engine {kind}" if kind in known else "it is not one of the engines that can be tested"
-        raise ClusterError(f"--engine {expected}: the server says that it is {kind} ({version}): {advice}")
-    return version, comment
+    markers: set[str] = set()
+    with suppress(ClusterError):
+        markers = {str(name).lower() for name, _ in query(ASK_MYSQL_MARKERS)}
+    identity = on_mysql_wire(version, comment, markers)
+    if identity.engine == expected:
+        return identity.version, comment, identity.fork
+    name = identity.fork or identity.engine
+    as_what = f"--engine {identity.engine}" + (f" {ALLOW}" if identity.fork else "")
+    raise ClusterError(f"--engine {expected}: the server says that it is {name} ({version}): use {as_what}")
 
 
 def _variables(query: Query, names: tuple[str, ...]) -> dict[str, Any]:
@@ -106,24 +184,46 @@ OCEANBASE = Dialect(
     ask_writable=ASK_OCEANBASE,
     title="OceanBase",
     look=look_at_oceanbase,
-    set_up=(
-        f"SET ob_query_timeout = {_FOREVER_S * 1_000_000}, ob_trx_timeout = {_FOREVER_S * 1_000_000}, "
-        f"ob_trx_idle_timeout = {_FOREVER_S * 1_000_000}, wait_timeout = {_FOREVER_S}",
+    profile=Profile(
+        {
+            **OF_OCEANBASE,
+            "ob_query_timeout": FOREVER_S * 1_000_000,
+            "ob_trx_timeout": FOREVER_S * 1_000_000,
+            "ob_trx_idle_timeout": FOREVER_S * 1_000_000,
+            "ob_trx_lock_timeout": LOCK_WAIT_S * 1_000_000,
+            "max_execution_time": 0,
+        }
     ),
     snapshot=_READ_AT_ONCE,
+    open_sessions=open_in_oceanbase,
 )
 MYSQL = Dialect(
     ask_writable=ASK_MYSQL,
     title="MySQL",
     look=look_at_mysql,
-    set_up=(f"SET SESSION wait_timeout = {_FOREVER_S}, net_write_timeout = 600, lock_wait_timeout = 30",),
+    profile=Profile(
+        {
+            **OF_MYSQL,
+            "innodb_lock_wait_timeout": LOCK_WAIT_S,
+            "lock_wait_timeout": LOCK_WAIT_S,
+            "max_execution_time": 0,
+        }
+    ),
     snapshot=_READ_AT_ONCE,
+    open_sessions=open_in_mysql,
 )
 TIDB = Dialect(
     ask_writable=ASK_TIDB,
     title="TiDB",
     look=look_at_tidb,
-    set_up=(f"SET SESSION wait_timeout = {_FOREVER_S}, max_execution_time = 0",),
+    profile=Profile(
+        {
+            **OF_TIDB,
+            "tidb_txn_mode": "pessimistic",
+            "innodb_lock_wait_timeout": LOCK_WAIT_S,
+            "max_execution_time": 0,
+        }
+    ),
     snapshot=_READ_AT_ONCE,
-    processlist="information_schema.cluster_processlist",
+    open_sessions=open_in_tidb,
 )

@@ -1,44 +1,51 @@
-"""TLS on the MySQL wire: what a DSN's parameters say about it, spelled as the mysql client spells its options."""
+"""TLS on the MySQL wire: what a DSN's parameters say about it, in the words of the mysql client."""
 
 import ssl
 from collections.abc import Mapping
 
+from loadgen.engines.network import TlsFile, load_authorities, load_own
 from loadgen.errors import ClusterError
 
-MODES = ("disabled", "required", "verify_ca", "verify_identity")
-FILES = ("ssl-ca", "ssl-cert", "ssl-key")
+_VERSIONS = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def tls_context(parameters: Mapping[str, str]) -> ssl.SSLContext | None:
-    """The TLS that ``parameters`` ask for: ``ssl-mode`` (default: disabled, or verify_ca beside an ``ssl-ca``),
-    ``ssl-ca``, ``ssl-cert``, ``ssl-key``. None for none.
+    """The TLS that ``parameters`` (those of mysql_parameters) ask for: None for none.
 
-    Raises ClusterError on any other parameter, a mode that is not one of MODES, or a file that can't be used.
+    ``ssl-mode`` is disabled if it is not given, or verify_ca beside an ``ssl-ca``. Raises ClusterError for a file that
+    can't be used.
     """
-    given = {name.lower().replace("_", "-"): value for name, value in parameters.items()}
-    unknown = sorted(set(given) - {"ssl-mode", *FILES})
-    if unknown:
-        raise ClusterError(
-            f"the DSN's parameter {unknown[0]!r} is not known on the MySQL wire: there are ssl-mode, {', '.join(FILES)}"
-        )
-    files = [given.get(name) or None for name in FILES]
-    ca, certificate, key = files
-    mode = given.get("ssl-mode", "verify_ca" if ca else "required" if any(files) else "disabled")
-    mode = mode.lower().replace("-", "_")
-    if mode not in MODES:
-        raise ClusterError(f"the DSN's ssl-mode {mode!r} is not one of {', '.join(MODES)}")
+    files = {name: TlsFile(name, parameters.get(name, "")) for name in ("ssl-ca", "ssl-cert", "ssl-key")}
+    folder = parameters.get("ssl-capath", "")
+    named = [file for file in files.values() if file.path]
+    mode = "verify_ca" if files["ssl-ca"].path or folder else "required" if named else "disabled"
+    mode = parameters.get("ssl-mode", mode)
     if mode == "disabled":
         return None
-    if mode == "verify_ca" and not ca:
-        raise ClusterError("the DSN's ssl-mode=verify_ca needs an ssl-ca: the file with the authority's certificate")
-    try:
-        context = ssl.create_default_context(cafile=ca)
-        # The certificates that a MySQL server makes for itself don't keep the strict rules.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.check_hostname = mode == "verify_identity"
-        context.verify_mode = ssl.CERT_NONE if mode == "required" else ssl.CERT_REQUIRED
-        if certificate:
-            context.load_cert_chain(certificate, keyfile=key)
-    except (OSError, ssl.SSLError) as error:
-        raise ClusterError(f"the DSN's TLS files can't be used ({', '.join(filter(None, files))}): {error}") from error
+    if mode == "verify_ca" and not files["ssl-ca"].path and not folder:
+        raise ClusterError("ssl-mode=verify_ca needs an ssl-ca: the file with the authority's certificate")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = mode == "verify_identity"
+    context.verify_mode = ssl.CERT_NONE if mode == "required" else ssl.CERT_REQUIRED
+    if files["ssl-ca"].path:
+        load_authorities(context, files["ssl-ca"])
+    elif folder:
+        context.load_verify_locations(capath=folder)
+    else:
+        context.load_default_certs()
+    if files["ssl-cert"].path:
+        load_own(context, files["ssl-cert"], files["ssl-key"], "", "")
+    elif files["ssl-key"].path:
+        raise ClusterError("ssl-key needs an ssl-cert: the certificate that belongs to it")
+    _limit_versions(context, parameters.get("tls-version", ""))
     return context
+
+
+def _limit_versions(context: ssl.SSLContext, text: str) -> None:
+    """Allow the versions of a list by comma."""
+    if not text:
+        return
+    chosen = sorted(_VERSIONS[name] for name in map(str.strip, text.lower().split(",")) if name in _VERSIONS)
+    if not chosen:
+        raise ClusterError("tls-version names none of TLSv1.2 and TLSv1.3")
+    context.minimum_version, context.maximum_version = chosen[0], chosen[-1]

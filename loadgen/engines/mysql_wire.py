@@ -21,16 +21,21 @@ from numpy.typing import NDArray
 
 from loadgen.engines.address import in_turn
 from loadgen.engines.columns import as_column
-from loadgen.engines.engine import CONNECT_TIMEOUT_S, SCHEMA, Address, Failure, FinalReads
+from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, SCHEMA, Address, Failure, FinalReads, Level
 from loadgen.engines.mysql_outcomes import Rules, broken, outcome_of
+from loadgen.engines.mysql_settings import Profile, Steps
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
+from loadgen.engines.network import explained
 from loadgen.engines.watchdog import watchdog
+from loadgen.errors import ClusterError
 from loadgen.op import Stage
 from loadgen.workload import Call, Result, Statement, Table
 
 PROGRAM = "loadgen"
 """The connection attribute ``program_name`` of every load connection."""
+READ_TIMEOUT_S = 120
+"""How long the server may be silent in a final read."""
 READ_ROWS = 20_000
 """Rows of a final read that are in memory as Python values at one time."""
 ERRORS = (MySQLError, OSError, TimeoutError)
@@ -64,9 +69,9 @@ class MysqlConnection(asyncio.Protocol):
 
     __slots__ = ("_driver", "_future", "_protocol", "_transport", "_waiter", "steps", "verified")
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, verified: Mapping[str, str]) -> None:
         self.steps = 0
-        self.verified: Mapping[str, str] = {}
+        self.verified = verified
         self._driver = driver
         self._protocol = driver._proto
         self._future = driver._loop.create_future
@@ -186,51 +191,87 @@ class MysqlConnection(asyncio.Protocol):
         return (statement.mysql % tuple(literals[index] for index in statement.mysql_order)).encode()
 
 
-async def connect(address: Address, set_up: Sequence[str], ask_writable: str) -> MysqlConnection:
-    """Open a load connection in our database, and run the statements ``set_up`` on it, all within the connect limit.
+async def connect(
+    address: Address, profile: Profile, engine: str, level: Level, run_id: str, ask_writable: str
+) -> MysqlConnection:
+    """Open a load connection in our database, set and verified by ``profile``, all within the connect limit.
 
     Of several hosts it is the first that takes writes, by its answer to ``ask_writable`` (see mysql_writable). Raises
-    the driver's errors and TimeoutError: those of the last host.
+    SessionRefused, the driver's errors and TimeoutError: those of the last host.
     """
-    problem: Exception | None = None
+
+    def steps(version: str) -> Steps:
+        return profile.steps(version, engine, level, run_id, in_schema=True)
+
+    problem: BaseException | None = None
     for member, within_s in in_turn(address):
         question = "" if member is address else ask_writable
         try:
-            return MysqlConnection(await asyncio.wait_for(_opened(member, PROGRAM, set_up, question), within_s))
+            driver, verified = await asyncio.wait_for(_opened(member, PROGRAM, steps, question), within_s)
+            return MysqlConnection(driver, verified)
         except Exception as error:  # noqa: BLE001 - the next host may take it
-            problem = error
+            problem = explained(error, member)
     assert problem is not None
     raise problem
 
 
 async def read_tables(
-    address: Address, program: str, set_up: Sequence[str], tables: Sequence[Table], *, silence_s: float
+    address: Address, program: str, profile: Profile, begin: Sequence[str], tables: Sequence[Table], *, run_id: str
 ) -> FinalReads:
-    """Read ``tables`` whole, on a connection of their own on which ``set_up`` has begun a snapshot transaction.
+    """Read ``tables`` whole, in one snapshot that ``begin`` begins on a connection of their own.
 
-    PyMySQL takes nine times as long for it. Raises ERRORS, also where the server is silent for ``silence_s``.
+    PyMySQL takes nine times as long for it. Raises ERRORS, also where the server is silent for READ_TIMEOUT_S, and
+    ClusterError unless that snapshot says that the tables are those of the run ``run_id``.
     """
     found = FinalReads()
+
+    def steps(version: str) -> Steps:
+        return profile.steps(version, "", None, "", in_schema=False)
+
+    driver, _ = await asyncio.wait_for(_opened(address, program, steps, silence_s=READ_TIMEOUT_S), CONNECT_TIMEOUT_S)
     try:
-        driver = await asyncio.wait_for(_opened(address, program, set_up, silence_s=silence_s), CONNECT_TIMEOUT_S)
-    except MySQLError as error:
-        if not error.args or error.args[0] != ER.BAD_DB_ERROR:
-            raise
-        found.gone = {table.name: str(error.args[1]) for table in tables}
-        return found
-    try:
+        if not await _asked(driver, f"SHOW DATABASES LIKE '{SCHEMA}'"):
+            found.gone = {table.name: f"there is no database {SCHEMA!r}" for table in tables}
+            return found
+        for sql in (f"USE {SCHEMA}", *begin):
+            await driver.query(sql)
+        runs = {str(row[0]): str(row[1]) for row in await _asked(driver, f"SELECT name, run FROM {META_TABLE}")}
         for table in tables:
-            try:
-                found[table.name] = await _columns(driver, table)
-            except MySQLError as error:
-                code, *text = error.args or (0,)
-                if code not in (ER.NO_SUCH_TABLE, *_OF_THE_TABLE):
-                    raise
-                reasons = found.gone if code == ER.NO_SUCH_TABLE else found.unread
-                reasons[table.name] = str(text[0]) if text else str(code)
+            run = runs.get(table.name, "")
+            if run != run_id:
+                raise ClusterError(
+                    f"the table {table.name} is {f'of another run, {run}' if run else 'of no run'}: somebody else used "
+                    "the server in mid-run"
+                )
+            await _final_read(driver, table, found)
     finally:
         driver.close()
     return found
+
+
+async def _final_read(driver: Driver, table: Table, found: FinalReads) -> None:
+    """Read ``table`` into ``found``, with as many rows as the server counts."""
+    try:
+        columns = await _columns(driver, table)
+        ((count,),) = await _asked(driver, f"SELECT COUNT(*) FROM {table.name}")
+    except MySQLError as error:
+        code, *text = error.args or (0,)
+        if code not in (ER.NO_SUCH_TABLE, *_OF_THE_TABLE):
+            raise
+        reasons = found.gone if code == ER.NO_SUCH_TABLE else found.unread
+        reasons[table.name] = str(text[0]) if text else str(code)
+        return
+    read = len(next(iter(columns.values())))
+    if read == count:
+        found[table.name] = columns
+    else:
+        found.unread[table.name] = f"the server gave {read} of the {count} rows that it counts"
+
+
+async def _asked(driver: Driver, sql: str) -> Sequence[Sequence[Any]]:
+    """The rows of one statement. By no cursor, which would print the server's warnings."""
+    await driver.query(sql)
+    return driver._result.rows or ()
 
 
 def classify(rules: Rules, error: BaseException, stage: Stage) -> Failure:
@@ -242,8 +283,12 @@ def classify(rules: Rules, error: BaseException, stage: Stage) -> Failure:
 
 
 async def _opened(
-    address: Address, program: str, set_up: Sequence[str], ask_writable: str = "", silence_s: float | None = None
-) -> Driver:
+    address: Address,
+    program: str,
+    steps_for: Callable[[str], Steps],
+    ask_writable: str = "",
+    silence_s: float | None = None,
+) -> tuple[Driver, dict[str, str]]:
     options: dict[str, Any] = {"unix_socket": address.socket} if address.socket else {"host": address.host}
     driver: Driver = await asyncmy.connect(
         **options,
@@ -251,7 +296,6 @@ async def _opened(
         user=address.user or None,
         # As bytes: the driver would take text for Latin-1.
         password=address.password.encode(),
-        database=SCHEMA,
         autocommit=True,
         program_name=program,
         read_timeout=silence_s,
@@ -259,17 +303,28 @@ async def _opened(
         ssl=None if address.socket else tls_context(address.parameters),
     )
     try:
-        if ask_writable:
-            async with driver.cursor() as cursor:
-                await cursor.execute(ask_writable)
-                if not takes_writes(await cursor.fetchall()):
-                    raise OperationalError(READ_ONLY, "this node is read-only")
-        for sql in set_up:
-            await driver.query(sql)
+        if ask_writable and not takes_writes(await _asked(driver, ask_writable)):
+            raise OperationalError(READ_ONLY, "this node is read-only")
+        return driver, await _stepped(driver, steps_for(str(driver.get_server_info())))
     except BaseException:
         driver.close()
         raise
-    return driver
+
+
+async def _stepped(driver: Driver, steps: Steps) -> dict[str, str]:
+    """Run ``steps`` to their end; what they verified."""
+    try:
+        sql = next(steps)
+        while True:
+            try:
+                rows = await _asked(driver, sql)
+            except MySQLError as error:
+                sql = steps.throw(error)
+            else:
+                sql = steps.send(rows)
+    except StopIteration as end:
+        verified: dict[str, str] = end.value
+        return verified
 
 
 async def _columns(driver: Driver, table: Table) -> dict[str, NDArray[Any]]:

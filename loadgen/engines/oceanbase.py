@@ -16,6 +16,7 @@ from loadgen.engines.mysql_outcomes import (
     Rule,
     Rules,
 )
+from loadgen.engines.mysql_settings import OF_OCEANBASE, Profile
 from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
 from loadgen.engines.mysql_writable import ASK_OCEANBASE
 from loadgen.op import Stage
@@ -95,12 +96,12 @@ class OceanBase:
         self,
         address: Address,
         level: Level,
-        run_id: str,  # noqa: ARG002
+        run_id: str,
         *,
-        reader: bool = False,  # noqa: ARG002
+        reader: bool = False,  # noqa: ARG002 - a replica's session is set and asked in the same way
     ) -> MysqlConnection:
-        """Open one load connection in our database, at ``level``, with explicit timeouts."""
-        return await connect(address, (timeouts_sql(), level.set_sql), ASK_OCEANBASE)
+        """Open one load connection in our database, at ``level``, with explicit timeouts, and verify it."""
+        return await connect(address, LOAD, self.name, level, run_id, ASK_OCEANBASE)
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection."""
@@ -110,12 +111,16 @@ class OceanBase:
         return MysqlControl(address, run_id, OCEANBASE)
 
 
-def timeouts_sql() -> str:
-    """The timeouts of a load connection, in the engine's microseconds."""
-    return (
-        f"SET ob_query_timeout = {STATEMENT_TIMEOUT_S * _US}, ob_trx_lock_timeout = {LOCK_TIMEOUT_S * _US}, "
-        f"ob_trx_timeout = {TRANSACTION_TIMEOUT_S * _US}, ob_trx_idle_timeout = {TRANSACTION_TIMEOUT_S * _US}"
-    )
-
-
+LOAD = Profile(
+    {
+        **OF_OCEANBASE,
+        # In the engine's microseconds.
+        "ob_query_timeout": STATEMENT_TIMEOUT_S * _US,
+        "ob_trx_lock_timeout": LOCK_TIMEOUT_S * _US,
+        "ob_trx_timeout": TRANSACTION_TIMEOUT_S * _US,
+        "ob_trx_idle_timeout": TRANSACTION_TIMEOUT_S * _US,
+        "max_execution_time": 0,
+    }
+)
+"""A load session."""
 ENGINE = OceanBase()

@@ -17,6 +17,8 @@ from loadgen.engines.engine import (
     Address,
     FinalReads,
 )
+from loadgen.engines.identity import ASK_POSTGRES_MARKERS, Identity, on_postgres_wire, untried
+from loadgen.engines.network import NameLookupError, TlsError
 from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, error_facts, open_connection
 from loadgen.engines.postgres_session import (
     POOL_WAIT_S,
@@ -36,6 +38,8 @@ T = TypeVar("T")
 
 CONTROL_LIMIT_S = 60.0
 """How long one step of the control plane may take."""
+NAME_LIMIT_S = 2.0
+"""How long a server that could not be used may take to say what it is."""
 PROTOCOL_VIOLATION, UNKNOWN_SETTING = "08P01", "42704"
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
@@ -203,21 +207,52 @@ class PostgresControl:
     async def _open(self) -> None:
         self._connection = connection = await open_connection(self._address, CONTROL_NAME)
         try:
-            between = await pooled(connection)
+            if await self._pooled():
+                await self._refuse_pool()
+            self._verified = await asyncio.wait_for(
+                set_up(connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
+            )
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _pooled(self) -> bool:
+        try:
+            return await pooled(self._connection)
         except DRIVER_ERRORS as error:
             if error_facts(error).sqlstate != PROTOCOL_VIOLATION:
                 raise
             # PgBouncer's answer to BEGIN where it pools statements: it closes the connection.
             raise ClusterError(pools_transactions(_place(self._address))) from None
-        if between:
-            await self._refuse_pool()
-        self._verified = await asyncio.wait_for(set_up(connection, control_settings(), reader=True), CONNECT_TIMEOUT_S)
+
+    async def _identity(self) -> Identity:
+        fetch, markers = self._connection.fetch, []
+        banner = str((await fetch("SELECT version()"))[0][0])
+        with suppress(*DRIVER_ERRORS):
+            markers = [str(row[0]) for row in await fetch(ASK_POSTGRES_MARKERS)]
+        return on_postgres_wire(banner, markers)
+
+    async def _name_fork(self, error: BaseException) -> None:
+        """Raise ClusterError if the server is no PostgreSQL, which is why it answered with ``error``."""
+        with suppress(*DRIVER_ERRORS):
+            if fork := (await asyncio.wait_for(self._identity(), NAME_LIMIT_S)).fork:
+                reason = str(error) or type(error).__name__
+                raise ClusterError(f"the server says that it is {fork}, not PostgreSQL, and can't be used: {reason}")
 
     async def _facts(self) -> dict[str, Any]:
+        fork = (await self._identity()).fork
+        if not fork:
+            return await self._looked_at("")
+        try:
+            return await self._looked_at(fork)
+        except (ClusterError, *DRIVER_ERRORS) as error:
+            await self._name_fork(error)
+            raise
+
+    async def _looked_at(self, fork: str) -> dict[str, Any]:
         fetch = self._connection.fetchval
         free = int(await fetch(_CONNECTIONS_FREE))  # before another one is opened, and lingers for a moment
         pooler = await self._refuse_pool()
-        banner = str(await fetch("SELECT version()"))
         if await fetch("SELECT pg_is_in_recovery()"):
             raise ClusterError(f"PostgreSQL at {_place(self._address)} is a standby: name the primary in the DSN")
         rows = await self._connection.fetch(
@@ -226,11 +261,12 @@ class PostgresControl:
         durability = dict(map(tuple, rows))
         return {
             "version": str(await fetch("SELECT current_setting('server_version')")),
-            "edition": "postgresql" if banner.startswith("PostgreSQL") and "-YB-" not in banner else banner.split()[0],
+            "edition": fork or "postgresql",
+            "fork": fork,
             "durability": durability,
             "verified": {**self._verified, **pooler},
             "connections_free": free,
-            "warnings": _warnings(durability),
+            "warnings": _warnings(durability) + [untried(fork, "PostgreSQL")] * bool(fork),
         }
 
     async def _refuse_pool(self) -> dict[str, str]:
@@ -304,10 +340,10 @@ def _refusal(address: Address, error: BaseException) -> str:
         return known[facts.sqlstate]
     if isinstance(error, TimeoutError):
         return f"PostgreSQL at {place} did not answer within {CONNECT_TIMEOUT_S} s: check host, port and firewall"
+    if isinstance(error, NameLookupError | TlsError):
+        return f"cannot connect to PostgreSQL at {place}: {said}"
     if isinstance(error, OSError):
         return f"cannot reach PostgreSQL at {place}: {said}; check that it runs there, and the DSN's host and port"
-    if address.password and address.password in said:
-        said = type(error).__name__
     return f"cannot connect to PostgreSQL at {place}: {said}; check the DSN and its parameters"
 
 

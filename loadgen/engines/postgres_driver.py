@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import socket
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
@@ -13,7 +14,9 @@ import asyncpg
 
 from loadgen.engines.address import in_turn
 from loadgen.engines.engine import CONNECT_TIMEOUT_S, Address, Connection, Level
+from loadgen.engines.network import NameLookupError, TlsError, explained
 from loadgen.engines.postgres_session import load_settings, pools_transactions, refusal_of, set_up
+from loadgen.engines.postgres_tls import file_parameters, tls_of
 from loadgen.engines.postgres_wire import (
     ConnectionLostError,
     RolledBackAtCommitError,
@@ -40,25 +43,6 @@ READ_ONLY = "25006"
 """The code of a server that takes no writes."""
 UNCONFIRMED = "01000"
 """The code of a COMMIT that came with a warning: a wait for a synchronous standby that was cut short ends in one."""
-
-# What libpq knows and asyncpg would hand to the server as a setting. None of it weakens what the user asked for.
-_LIBPQ_ONLY = frozenset(
-    {
-        "application_name",
-        "connect_timeout",
-        "fallback_application_name",
-        "gssencmode",
-        "keepalives",
-        "keepalives_count",
-        "keepalives_idle",
-        "keepalives_interval",
-        "load_balance_hosts",
-        "sslcompression",
-        "sslsni",
-        "tcp_user_timeout",
-    }
-)
-
 
 _sessions: "WeakValueDictionary[tuple[str, str], WireConnection | PublicConnection]" = WeakValueDictionary()
 """The load's sessions of this process, by the server's process that each one said it has."""
@@ -88,28 +72,60 @@ async def open_connection(address: Address, name: str) -> Any:
     Nothing is kept prepared on the server by itself: a pool may keep it longer than this connection. Raises asyncpg's
     errors, OSError or TimeoutError: the last host's.
     """
-    parameters = {key: value for key, value in address.parameters.items() if key not in _LIBPQ_ONLY}
-    dsn = "postgres://?" + urlencode(parameters) if parameters else None
-    wanted = None if "," not in address.host or "target_session_attrs" in parameters else "read-write"
-    problem: Exception | None = None
+    parameters = address.parameters
+    settings = {"application_name": name}
+    if "options" in parameters:
+        settings["options"] = parameters["options"]
+    wanted = parameters.get("target_session_attrs", "read-write" if "," in address.host else "any")
+    problem: BaseException | None = None
     for member, within_s in in_turn(address):
+        tls = False if member.socket else tls_of(parameters)
+        files = file_parameters(parameters) if isinstance(tls, str) else {}
         try:
-            return await asyncpg.connect(
-                dsn,
+            connection = await asyncpg.connect(
+                "postgres://?" + urlencode(files) if files else None,
+                # Nothing is left out that asyncpg would take from the environment instead.
                 host=member.socket or member.host,
                 port=member.port or 5432,
-                user=address.user or None,
-                password=address.password or None,
-                database=address.database or None,
+                user=address.user,
+                password=address.password,
+                database=address.database or address.user,
                 timeout=within_s,
+                ssl=tls,
+                direct_tls=parameters.get("sslnegotiation") == "direct",
                 target_session_attrs=wanted,
-                server_settings={"application_name": name},
+                krbsrvname=parameters.get("krbsrvname", "postgres"),
+                gsslib=parameters.get("gsslib", "gssapi"),
+                server_settings=settings,
                 statement_cache_size=0,
             )
         except Exception as error:  # noqa: BLE001 - the next host may answer; the last host's error is raised
-            problem = error
+            problem = explained(error, member)
+        else:
+            _keep_alive(connection, parameters)
+            return connection
     assert problem is not None
     raise problem
+
+
+def _keep_alive(connection: Any, parameters: Mapping[str, str]) -> None:
+    """Ask the kernel for the keep-alives that the parameters name; a unix socket has none."""
+    wanted = {option: int(parameters[name]) for name, option in _KEEPALIVES.items() if name in parameters}
+    if not wanted or parameters.get("keepalives") == "0":
+        return
+    opened = connection._transport.get_extra_info("socket")
+    with suppress(OSError):
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in wanted.items():
+            opened.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+_KEEPALIVES = {
+    "keepalives_idle": socket.TCP_KEEPIDLE,
+    "keepalives_interval": socket.TCP_KEEPINTVL,
+    "keepalives_count": socket.TCP_KEEPCNT,
+    "tcp_user_timeout": socket.TCP_USER_TIMEOUT,
+}
 
 
 async def open_load(
@@ -254,6 +270,8 @@ def error_facts(error: BaseException) -> ErrorFacts:
         return ErrorFacts(UNCONFIRMED, UNCONFIRMED, "COMMIT was answered with a warning")
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return ErrorFacts(READ_ONLY, READ_ONLY, "the server is read-only: not, or no longer, the primary", lost=True)
+    if isinstance(error, NameLookupError | TlsError):
+        return ErrorFacts("", type(error).__name__, str(error), lost=True)
     if isinstance(error, OSError) and not isinstance(error, TimeoutError) and error.errno:
         return ErrorFacts("", errno.errorcode.get(error.errno, "OSError"), os.strerror(error.errno), lost=True)
     # A value that does not fit its parameter was never sent; after all others nobody knows what was.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Address, Control, Failure, Level
 from loadgen.engines.mysql_outcomes import COMMON, LOST, RESOURCE, TIMEOUT, UNAVAILABLE, Rule, Rules
+from loadgen.engines.mysql_settings import OF_TIDB, Profile
 from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
 from loadgen.engines.mysql_writable import ASK_TIDB
 from loadgen.op import Stage
@@ -74,12 +75,12 @@ class Tidb:
         self,
         address: Address,
         level: Level,
-        run_id: str,  # noqa: ARG002
+        run_id: str,
         *,
-        reader: bool = False,  # noqa: ARG002
+        reader: bool = False,  # noqa: ARG002 - a replica's session is set and asked in the same way
     ) -> MysqlConnection:
-        """Open one load connection in our database, at ``level``, with explicit timeouts."""
-        return await connect(address, (settings_sql(), level.set_sql), ASK_TIDB)
+        """Open one load connection in our database, at ``level``, with explicit timeouts, and verify it."""
+        return await connect(address, LOAD, self.name, level, run_id, ASK_TIDB)
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection."""
@@ -89,17 +90,21 @@ class Tidb:
         return MysqlControl(address, run_id, TIDB)
 
 
-def settings_sql() -> str:
-    """The timeouts and settings of a load connection, at whatever level.
-
-    A server that retried a transaction by itself would run it on values that the client has not seen, so that its
-    version witness would be of another transaction.
-    """
-    return (
-        f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, "
-        f"max_execution_time = {STATEMENT_TIMEOUT_S * 1000}, "
-        "tidb_disable_txn_auto_retry = ON"
-    )
+def _refused(answers: Mapping[str, str], level: Level | None) -> str:
+    mode = "optimistic" if level is not None and level.name.endswith(" optimistic") else "pessimistic"
+    if level is not None and answers.get("tidb_txn_mode") != mode:
+        return f"tidb_txn_mode is {answers.get('tidb_txn_mode', 'unknown')!r} in a session of this server, not {mode!r}"
+    return ""
 
 
+LOAD = Profile(
+    {
+        **OF_TIDB,
+        "innodb_lock_wait_timeout": LOCK_TIMEOUT_S,
+        "max_execution_time": STATEMENT_TIMEOUT_S * 1000,
+    },
+    _refused,
+    asked=("tidb_txn_mode",),
+)
+"""A load session."""
 ENGINE = Tidb()

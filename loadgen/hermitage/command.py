@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loadgen.engines.identity import ALLOW
 from loadgen.errors import ClusterError, PlanError
 from loadgen.plan import ENGINES, Plan, parse_isolation
 from loadgen.run_directory import RUNS, store_matrix, utc_text
@@ -42,6 +43,7 @@ def add_hermitage_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (all)")
     sub.add_argument("--dsn", default="", help="a server of --engine that is there already (one is started)")
     sub.add_argument("--isolation", default="", metavar="LEVEL", help="only this level (all that the engine has)")
+    sub.add_argument(ALLOW, action="store_true", help="play on a fork of the engine that was never tried, and say so")
     sub.add_argument(
         "--case", action="append", metavar="CASE", help="only this anomaly or case, and its transcript; may be repeated"
     )
@@ -63,7 +65,7 @@ def hermitage(options: argparse.Namespace) -> int:
     matrices: list[Matrix] = []
     for name in dict.fromkeys(engines):
         try:
-            matrices.append(_matrix(name, options.dsn, isolation, cases, wall_s))
+            matrices.append(_matrix(name, options.dsn, isolation, cases, wall_s, forks=options.allow_unknown_engine))
         except (PlanError, ClusterError) as error:
             if options.engine:
                 raise
@@ -105,7 +107,7 @@ def exit_code(matrices: "Sequence[Matrix]") -> int:
     return EXIT_UNKNOWN if any(cell.mark == UNKNOWN for cell in cells) else 0
 
 
-def _matrix(name: str, dsn: str, isolation: str, cases: "Sequence[Case]", wall_s: float) -> "Matrix":
+def _matrix(name: str, dsn: str, isolation: str, cases: "Sequence[Case]", wall_s: float, *, forks: bool) -> "Matrix":
     from loadgen import clusters
     from loadgen.clusters.cluster import Place
     from loadgen.engines import engine_of
@@ -114,11 +116,12 @@ def _matrix(name: str, dsn: str, isolation: str, cases: "Sequence[Case]", wall_s
 
     engine = engine_of(name)
     levels = [level_of(engine, isolation)] if isolation else list(engine.levels.values())
-    plan = Plan(engine=name, cluster="existing" if dsn else "embedded", dsn=dsn)
+    plan = Plan(engine=name, cluster="existing" if dsn else "embedded", dsn=dsn, allow_unknown_engine=forks)
     with tempfile.TemporaryDirectory(prefix="loadgen-hermitage-") as logs:
         cluster = clusters.start(plan, Place(logs=Path(logs), say=_say))
         try:
-            return measure(engine, cluster.address, levels, cases, run_id=f"hermitage-{int(wall_s)}", say=_say)
+            run_id = f"hermitage-{int(wall_s)}"
+            return measure(engine, cluster.address, levels, cases, run_id, _say, forks=forks)
         finally:
             cluster.stop(keep=False)
 

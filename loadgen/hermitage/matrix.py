@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from loadgen.engines.engine import Address, Engine, Level
 from loadgen.engines.heartbeat import Heartbeat
+from loadgen.engines.identity import refuse_unknown
 from loadgen.errors import ClusterError
 from loadgen.hermitage.case import ANOMALIES, TABLES, Case, Kind
 from loadgen.hermitage.cases import CASES
@@ -78,15 +79,21 @@ def measure(
     cases: Sequence[Case],
     run_id: str,
     say: Callable[[str], None],
+    *,
+    forks: bool = False,
 ) -> Matrix:
-    """Play ``cases`` at ``levels`` on the server at ``address``. Raises ClusterError if it can't be used."""
+    """Play ``cases`` at ``levels`` on the server at ``address``; ``forks``: on one that is not the engine itself too.
+
+    Raises ClusterError if it can't be used.
+    """
     control = engine.control(address, run_id)
     heartbeat: Heartbeat | None = None
     try:
+        facts = control.facts()
+        refuse_unknown(facts, engine.title, allowed=forks)
         control.lock()
         heartbeat = Heartbeat(lambda: engine.control(address, run_id), say)
         control.prepare(TABLES)
-        facts = control.facts()
         rows = []
         for level in levels:
             say(f"{engine.title} {facts['version']}, {level.name}: {len(cases)} cases")
@@ -99,9 +106,9 @@ def measure(
         control.close()
     if heartbeat.lost:
         raise ClusterError(heartbeat.lost)
-    return Matrix(
-        engine.name, engine.title, str(facts["version"]), str(facts["edition"]), engine.default_level, tuple(rows)
-    )
+    title = f"{facts['fork']} (as {engine.title}: never tried)" if facts.get("fork") else engine.title
+    version, edition = str(facts["version"]), str(facts["edition"])
+    return Matrix(engine.name, title, version, edition, engine.default_level, tuple(rows))
 
 
 def row_of(engine: str, level: Level, plays: Sequence[Play]) -> Row:

@@ -36,6 +36,8 @@ MOST_TRIES = 5
 CONNECT_LIMIT_S = 30.0
 LATEST_END_S = 2.0
 """How much later than the head's a hand's schedule may end: it began when the word to begin had come."""
+EVENTS_WITHIN_S = 0.5
+"""How long listeners to events may take for what is left at the end."""
 CUT_LIMIT_S = 3.0
 """How much longer than its timeout a drain may take: cutting what is still in flight."""
 
@@ -163,6 +165,7 @@ class Hand:
             "client": self.drive.client_facts(),
             "errors": {code: {"class": known[0], "sample": known[1]} for code, known in self.drive.errors.items()},
         }
+        self._locust.events.settle(EVENTS_WITHIN_S)
         self._link.closed(self._closed)
         self._thread.stop()
 

@@ -20,6 +20,7 @@ from loadgen.errors import LoadgenError
 from loadgen.load.authentication import is_loopback
 from loadgen.load.crew import Crew, LocalCrew, RemoteCrew, lost_early
 from loadgen.load.entries import show_ending
+from loadgen.load.exit_code import ours, set_ours
 from loadgen.load.head import Cause, Head, print_progress, print_report
 from loadgen.load.options import plan_of
 from loadgen.load.output import complain
@@ -103,15 +104,12 @@ class Hosting:
 
     def _prepare(self, changes: dict[str, Any]) -> None:
         self._environment._filter_tasks_by_tags()
-        classes = [known for known in self._environment.user_classes if issubclass(known, SessionUser)]
-        if len(classes) != 1:
-            names = ", ".join(known.__name__ for known in classes)
-            raise LoadgenError(f"a run has one workload: name one of {names} on the command line")
-        workload = classes[0].workload
+        (known,) = self._environment.user_classes
+        workload = known.workload
         options = {**vars(self._environment.parsed_options), **changes, "dsn": self._dsn}
-        plan, self._cut_s = plan_of(options, kind_weights(classes[0]), workload.name)
+        plan, self._cut_s = plan_of(options, kind_weights(known), workload.name)
         _check_mix(plan, workload)
-        _check_reads(plan, classes[0])
+        _check_reads(plan, known)
         if (
             isinstance(self._runner, MasterRunner)
             and plan.cluster != "existing"
@@ -197,7 +195,7 @@ class Hosting:
         if not head.begun:
             reason = reason or "stopped before the first arrival"
         ending = head.end(reason, lambda: self._stop_load(cut_short=bool(reason)), how=how)
-        self._environment.process_exit_code = ending.exit_code
+        self._set_exit_code(ending.exit_code)
         if not self._report:
             self._report = ending.report
             if show_ending(self._runner, ending):
@@ -216,7 +214,7 @@ class Hosting:
     def give_up(self, message: str) -> None:
         """The set-up failed before any load: one line, exit code 2, nothing judged."""
         complain(message)
-        self._environment.process_exit_code = 2
+        self._set_exit_code(2)
         if self.head is not None:
             head, self.head = self.head, None
             self._crew.stop(0.0, serve_queued=False)
@@ -246,6 +244,15 @@ class Hosting:
                 self.head.abandon()
             complain("interrupted again: the run was not judged")
             os._exit(128 + signal.SIGINT)
+
+    def keep_exit_code(self) -> None:
+        """Set the exit code again: a hook may add its own to a run that ends with 0, and to no other."""
+        if code := ours():
+            self._environment.process_exit_code = code
+
+    def _set_exit_code(self, exit_code: int) -> None:
+        self._environment.process_exit_code = exit_code
+        set_ours(exit_code)
 
     def on_quit(self) -> None:
         """The last thing on the terminal is our summary, below Locust's own tables."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from loadgen.arrays import to_numpy
 from loadgen.clock import NS_PER_MS, NS_PER_S, now_ns
 from loadgen.history import ROW_DONE, ROW_TRY
+from loadgen.load.exporting import RequestEvents
 from loadgen.op import Completion, Outcome, Stage
 from loadgen.plan import Plan
 from loadgen.schedule import main_kind
@@ -48,11 +49,13 @@ class LocustView:
         self._stats = stats
         self._followed = workload.kinds.index(workload.arrivals[0])
         self._error_keys: dict[tuple[str, str], str] = {}
+        self.events = RequestEvents(METHOD, self._name)
 
     def record(self, rows: Sequence[Completion], types: Sequence[int]) -> None:
         """Add a batch; at most some thousand rows, or the load's thread waits for the interpreter."""
         if ROW_TRY in types:
             rows = [row for row, kind in zip(rows, types, strict=True) if kind == ROW_DONE]
+        self.events.tell(rows)
         groups: defaultdict[tuple[int, int, int], list[Completion]] = defaultdict(list)
         for key, row in zip(map(_kind_answer_outcome, rows), rows, strict=True):
             groups[key].append(row)

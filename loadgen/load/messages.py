@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from loadgen.engines.address import parse_dsn, shown
+from loadgen.dsn import masked_dsn
+from loadgen.engines.address import parse_dsn
 from loadgen.engines.engine import Address
 from loadgen.errors import PlanError
 from loadgen.history import OPS_SCHEMA
@@ -59,7 +60,7 @@ def servers_of_worker(data: Mapping[str, Any], dsn: str) -> tuple[Address, tuple
         raise PlanError("it has no DSN: give it the master's by LOADGEN_DSN, which is never sent")
     address = parse_dsn(dsn, os.environ)
     if fingerprint(address) != data["fingerprint"]:
-        raise PlanError(f"its DSN leads to another server, database or user than the master's: {shown(dsn)}")
+        raise PlanError(f"its DSN leads to another server, database or user than the master's: {masked_dsn(dsn)}")
     parameters = {name: value for name, value in address.parameters.items() if name != "target_session_attrs"}
     return address, tuple(replace(address, parameters=parameters, **place) for place in data["replicas"])
 

@@ -124,8 +124,13 @@ OPTIONS = (
         on_page=False,
     ),
 )
-OPTION_NAMES = (*(option.name for option in OPTIONS), "keep")
-KEEP_HELP = "keep an embedded server's data after the run (a violated run always keeps it)"
+FLAGS = {
+    "keep": "keep an embedded server's data after the run (a violated run always keeps it)",
+    "allow_unknown_engine": "run on a fork of the engine that was never tried (MariaDB as MySQL, say), and say so "
+    "beside every figure",
+}
+"""Options without a value."""
+OPTION_NAMES = (*(option.name for option in OPTIONS), *FLAGS)
 
 
 class _Offered(list[str]):
@@ -151,7 +156,15 @@ def add_options(parser: Any) -> None:
         )
         if option.choices:
             action.choices = _Offered(option.choices)
-    parser.add_argument("--keep", action="store_true", env_var="LOADGEN_KEEP", default=False, help=KEEP_HELP)
+    for name, help_text in FLAGS.items():
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            action="store_true",
+            env_var="LOADGEN_" + name.upper(),
+            default=False,
+            help=help_text,
+            include_in_web_ui=name == "keep",
+        )
     parser.set_defaults(
         num_users=SESSIONS,
         spawn_rate=SPAWN_RATE,
@@ -182,7 +195,8 @@ def show_options(_options: argparse.Namespace) -> int:
         default = f" (default: {option.default})" if option.default else ""
         name = option.name.replace("_", "-")
         shown.add_argument(f"--{name}", metavar=option.name.upper(), help=option.help.replace("%", "%%") + default)
-    shown.add_argument("--keep", action="store_true", help=KEEP_HELP)
+    for name, help_text in FLAGS.items():
+        shown.add_argument("--" + name.replace("_", "-"), action="store_true", help=help_text)
     shown.print_help()
     return 0
 

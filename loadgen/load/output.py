@@ -30,6 +30,10 @@ class Output:
         self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
         self._broken = False
 
+    def use(self, name: str) -> None:
+        """Print on the other stream from now on."""
+        self._name = name
+
     def say(self, text: str) -> None:
         """Print ``text`` as a line, now or as soon as the stream takes it."""
         stream: TextIO | None = getattr(sys, self._name)

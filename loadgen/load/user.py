@@ -43,8 +43,12 @@ class SessionUser(User):
 
 
 def kind_weights(user_class: type[SessionUser]) -> tuple[tuple[str, int], ...]:
-    """The mix: how often each kind stands among the class's tasks, after Locust's --tags have filtered them."""
-    counts = Counter(getattr(task, "__name__", "") for task in user_class.tasks)
+    """The mix: how often each kind stands among the class's tasks, after Locust's --tags have filtered them.
+
+    Where a derived class has a task of its own for a kind, Locust lists the base's beside it: that one is never run.
+    """
+    names = ((getattr(task, "__name__", ""), task) for task in user_class.tasks)
+    counts = Counter(name for name, task in names if getattr(user_class, name, None) is task)
     return tuple((kind, counts[kind]) for kind in user_class.workload.kinds if counts[kind])
 
 

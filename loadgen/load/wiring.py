@@ -1,10 +1,11 @@
 """Locust's events, its page and its signals, wired to a Hosting (standalone, master) or a Worker."""
 
+import atexit
 import contextlib
 import ctypes
 import os
 import signal
-from typing import Any
+from typing import Any, NoReturn
 
 import gevent
 import psutil
@@ -14,8 +15,11 @@ from locust.runners import WorkerRunner
 from loadgen.errors import LoadgenError
 from loadgen.load.authentication import authenticate
 from loadgen.load.crew import lost_early
+from loadgen.load.exit_code import leave_with_ours
 from loadgen.load.hosting import Hosting
+from loadgen.load.locustfile import session_class
 from loadgen.load.options import add_options
+from loadgen.load.output import OUT
 from loadgen.load.page import guard
 from loadgen.load.refusal import refuse
 from loadgen.load.worker import Worker
@@ -30,11 +34,22 @@ WATCH_S = 0.3
 def wire() -> None:
     """Listen to Locust's events. Nothing is started here: ``--processes`` forks after the locustfile is loaded."""
     authenticate()
+    # Registered before Locust's own, so called after them: a hook that leaves by sys.exit does not hide our exit code.
+    atexit.register(leave_with_ours)
     events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
     events.init.add_listener(_on_init)  # type: ignore[no-untyped-call]
 
 
 def _on_init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
+    options = environment.parsed_options
+    try:
+        environment.user_classes = [session_class(environment)]
+    except LoadgenError as error:
+        if options.worker and options.processes:
+            raise SystemExit(2) from error  # The master, of which this is a copy, says why.
+        _refuse_with_workers(str(error))
+    if options.equal_weights:
+        environment.assign_equal_weights()  # Locust does it, too, but after a run has been prepared.
     if isinstance(runner, WorkerRunner):
         _wire_worker(environment)
     else:
@@ -52,12 +67,16 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
     listen.test_stopping.add_listener(lambda **_: hosting.on_test_stopping())
     listen.quitting.add_listener(lambda **_: hosting.on_quitting())
     listen.quit.add_listener(lambda **_: hosting.on_quit())
+    # The first listener is the last to be called: whoever else sets an exit code does not hide ours.
+    listen.quitting._handlers.insert(0, lambda **_: hosting.keep_exit_code())
+    if options.json:
+        OUT.use("stderr")  # Standard output is Locust's JSON and nothing else.
     _hear_interrupts()
     if web_ui is not None:
         try:
             guard(hosting, web_ui, environment)
         except LoadgenError as error:
-            refuse(str(error))
+            _refuse_with_workers(str(error))
     if options.headless or options.autostart:
         _prepare_or_leave(hosting, {"run_time": run_time})
 
@@ -67,10 +86,14 @@ def _prepare_or_leave(hosting: Hosting, changes: dict[str, Any]) -> None:
     try:
         hosting.prepare(changes)
     except LoadgenError as error:
-        _kill_forked_workers()
-        refuse(str(error))
+        _refuse_with_workers(str(error))
     if hosting.forked_workers:
         gevent.spawn(_watch_forked_workers, hosting)
+
+
+def _refuse_with_workers(message: str) -> NoReturn:
+    _kill_forked_workers()
+    refuse(message)
 
 
 def _watch_forked_workers(hosting: Hosting) -> None:
@@ -103,7 +126,10 @@ def _is_forked_worker(child: Any) -> bool:
 
 
 def _wire_worker(environment: Any) -> None:
-    worker = Worker(environment, str(environment.parsed_options.dsn or ""))
+    options = environment.parsed_options
+    # Each worker would print Locust's JSON, and write it to the one file, with its own part of the figures.
+    options.json, options.json_file = False, None
+    worker = Worker(environment, str(options.dsn or ""))
     environment.parsed_options.dsn = ""
     listen = environment.events
     listen.test_stopping.add_listener(lambda **_: worker.finish())

@@ -10,7 +10,6 @@ from loadgen.clock import NS_PER_S, clock_origin, now_ns
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.load import messages
 from loadgen.load.hand import Hand
-from loadgen.load.user import SessionUser
 from loadgen.plan import Plan, plan_from_json
 from loadgen.workload import Workload
 
@@ -150,10 +149,9 @@ class Worker:
 
 def _workload(environment: Any, plan: Plan) -> Workload:
     """The plan's workload as this worker's locustfile has it. Raises PlanError if it has another."""
-    classes = [known for known in environment.user_classes if issubclass(known, SessionUser)]
-    for workload in (known.workload for known in classes):
-        if workload.name == plan.workload:
-            assert isinstance(workload, Workload)
-            return workload
-    names = ", ".join(known.workload.name for known in classes)
-    raise PlanError(f"its locustfile is of {names or 'no workload of loadgen'}, and the run of {plan.workload}")
+    (known,) = environment.user_classes
+    workload = known.workload
+    if workload.name != plan.workload:
+        raise PlanError(f"its locustfile is of {workload.name}, and the run of {plan.workload}")
+    assert isinstance(workload, Workload)
+    return workload

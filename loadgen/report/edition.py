@@ -11,9 +11,11 @@ NOT_THE_CLUSTER = {
 
 
 def engine_title(engine: Mapping[str, Any]) -> str:
-    """What ``engine`` is called, by its ``title`` (or ``name``), ``version`` and ``edition``; any may be missing."""
+    """Its name, by its ``title`` or ``name``, ``version``, ``edition`` and ``fork``, if it has them."""
     title = str(engine.get("title") or engine.get("name") or "unknown engine")
     edition, version = str(engine.get("edition") or ""), str(engine.get("version") or "")
+    if fork := engine.get("fork"):
+        return f"{fork} {version} (as {title}: never tried)"
     if edition in NOT_THE_CLUSTER:
         return f"{edition} {version} ({title}'s dialect)"
     if edition and edition.lower() not in title.lower():

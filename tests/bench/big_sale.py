@@ -1,7 +1,8 @@
 """A large correct sale, made in numpy rather than run: what the judge's benchmark judges.
 
-Orders arrive evenly, a tenth of them over the limit; the others are placed and then paid, cancelled, released, or paid
-and released at once. Every write has its version by the order of the commits, which lie between sent and done.
+Orders arrive evenly, a tenth of them over the limit, for one shopper holds all that one may have of each SKU. The
+others are placed and then paid, cancelled, released, or paid and released at once. Every write has its version by the
+order of the commits, which lie between sent and done.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,10 @@ OPS_PER_NUMBER = 1.774
 BLOCK, BATCH_ROWS = 512, 2_000
 SPACING_NS = 200_000
 LIMITED_SHARE = 0.1
+HOARDER = sale.SHOPPERS
+"""The shopper whose first order of each SKU takes all that one may have, and whose others are refused."""
+LATER = 200
+"""So many numbers later that order has long been acknowledged."""
 
 Columns = dict[str, NDArray[Any]]
 
@@ -33,7 +38,7 @@ def write_run(run_dir: Path, ops: int, processes: int = 2) -> int:
     (run_dir / "history").mkdir(parents=True)
     random = np.random.default_rng(1)
     asked = sale.invoked(PLAN, 0, int(ops / OPS_PER_NUMBER))
-    rows = _ops(asked, random)
+    rows = _ops(asked, _hoard(asked, random), random)
     lines = _versioned(asked, rows)
     final = _final(asked, rows, lines)
     for table, columns in final.items():
@@ -50,17 +55,33 @@ def write_run(run_dir: Path, ops: int, processes: int = 2) -> int:
     return len(rows["number"])
 
 
-def _ops(asked: Mapping[str, NDArray[Any]], random: np.random.Generator) -> Columns:
+def _hoard(asked: Columns, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Let one shopper have the first order of each SKU, and some later ones; which: those are over the limit."""
+    orders = np.flatnonzero((asked["kind"] == Kind.ORDER) & (asked["sku_b"] < 0))
+    skus, first = np.unique(asked["sku_a"][orders], return_index=True)
+    first = orders[first]
+    began = np.full(PLAN.skus, len(asked["number"]))
+    began[skus] = first
+    later = (asked["kind"] == Kind.ORDER) & (asked["number"] > began[asked["sku_a"]] + LATER)
+    limited = later & (random.random(len(later)) < LIMITED_SHARE)
+    asked["user"][limited] = asked["user"][first] = HOARDER
+    asked["qty_a"][first] = PLAN.user_limit
+    asked["amount"][first] = PLAN.user_limit * sale.price(asked["sku_a"][first])
+    asked["hoarding"] = np.isin(asked["number"], first)
+    return limited
+
+
+def _ops(asked: Mapping[str, NDArray[Any]], limited: NDArray[np.bool_], random: np.random.Generator) -> Columns:
     """Every op by its number and kind, with its times, its answer and the instant of its commit, by the end of it."""
     count = len(asked["number"])
     is_order = asked["kind"] == Kind.ORDER
-    limited = is_order & (random.random(count) < LIMITED_SHARE)
     placed = is_order & ~limited
     due = np.arange(count, dtype=np.int64) * SPACING_NS
     first_done = due + random.integers(200_000, 6_000_000, count)
     answer = np.where(placed, Answer.PLACED, np.where(limited, Answer.LIMITED, Answer.SEEN))
     arrivals = {"number": asked["number"], "kind": asked["kind"].astype(np.int64), "due": due, "answer": answer}
     fate = random.choice([Kind.PAY, Kind.CANCEL, Kind.RELEASE], count, p=[0.8, 0.1, 0.1])
+    fate[asked["hoarding"]] = Kind.PAY
     race = placed & (random.random(count) < 0.03)
     parts = [arrivals]
     for kind, good in ((Kind.PAY, Answer.PAID), (Kind.CANCEL, Answer.CANCELLED), (Kind.RELEASE, Answer.RELEASED)):
@@ -124,10 +145,13 @@ def _final(asked: Mapping[str, NDArray[Any]], rows: Columns, lines: Columns) -> 
     orders = {final: asked[name][there].astype(np.int64) for name, final in names.items()} | {"state": state[there]}
     live = orders["state"] < State.CANCELLED
     basket = live & (orders["sku_b"] >= 0)
-    users = np.concatenate((orders["user_id"][live], orders["user_id"][basket]))
     skus = np.concatenate((orders["sku_a"][live], orders["sku_b"][basket]))
     units = np.concatenate((orders["qty_a"][live], orders["qty_b"][basket]))
-    keys, place = np.unique(users * PLAN.skus + skus, return_inverse=True)
+    # What was given back leaves its claim there, of 0 units.
+    two = orders["sku_b"] >= 0
+    claims = orders["user_id"] * PLAN.skus + orders["sku_a"], (orders["user_id"] * PLAN.skus + orders["sku_b"])[two]
+    claimed = np.concatenate((orders["qty_a"] * live, (orders["qty_b"] * live)[two]))
+    keys, place = np.unique(np.concatenate(claims), return_inverse=True)
     sold = np.bincount(skus, weights=units, minlength=PLAN.skus).astype(np.int64)
     paid = orders["state"] == State.PAID
     back = np.flatnonzero(np.isin(rows["answer"], (Answer.CANCELLED, Answer.RELEASED)))
@@ -144,7 +168,7 @@ def _final(asked: Mapping[str, NDArray[Any]], rows: Columns, lines: Columns) -> 
         "purchases": {
             "user_id": keys // PLAN.skus,
             "sku": keys % PLAN.skus,
-            "units": np.bincount(place, weights=units).astype(np.int64),
+            "units": np.bincount(place, weights=claimed).astype(np.int64),
         },
         "payments": {"id": orders["id"][paid], "order_id": orders["id"][paid], "amount": orders["amount"][paid]},
         "releases": {
@@ -161,7 +185,7 @@ def _write_process(
     own = np.flatnonzero(mine)
     for first in range(0, len(own), BLOCK):
         block = own[first : first + BLOCK]
-        writer.invoked({column: values[block] for column, values in asked.items()})
+        writer.invoked({column: asked[column][block] for column in sale.INVOKED_COLUMNS})
     batch = _batch(rows, lines, mine[rows["number"]])
     for first in range(0, batch.num_rows, BATCH_ROWS):
         writer.batch(batch.slice(first, BATCH_ROWS))

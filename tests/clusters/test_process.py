@@ -99,6 +99,29 @@ def test_process_that_ignores_the_first_signal_is_killed_with_its_group(tmp_path
     assert gone(child)
 
 
+def test_processes_that_somebody_stopped_end_too(tmp_path: Path) -> None:
+    """Those with sessions of their own, as PostgreSQL's have."""
+    child = f"{sys.executable} -c 'import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(1000)'"
+    process = server(tmp_path, f"{child} & {child} & wait")
+    process.wait_until(lambda: (tmp_path / "log").read_text().count("\n") == 2, within_s=10)
+    children = [int(line) for line in (tmp_path / "log").read_text().split()]
+    for pid in children:
+        os.kill(pid, signal.SIGSTOP)
+    process.stop([(signal.SIGTERM, 0.2)])
+
+    assert all(map(gone, children))
+
+
+def test_server_that_is_stopped_itself_ends_in_order(tmp_path: Path) -> None:
+    """It is let go on first, so that it can do what it does at its end."""
+    process = server(tmp_path, "trap 'echo orderly; exit' TERM; echo ready; while :; do sleep 0.1; done")
+    process.wait_until(lambda: said(tmp_path, "ready"), within_s=5)
+    os.kill(process.pid, signal.SIGSTOP)
+    process.stop([(signal.SIGTERM, 5.0)])
+
+    assert said(tmp_path, "orderly")
+
+
 def test_process_that_fails_is_told_from_one_that_ends_well(tmp_path: Path) -> None:
     """For tools that run to their end."""
     good = server(tmp_path, "exit 0")

@@ -1,5 +1,6 @@
 """DSNs as addresses: what they may say, where what they leave out comes from, and that no message shows a password."""
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -7,11 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.engines.address import hosts_of, in_turn, joined, members_of, parse_dsn, shown
+from loadgen.engines.address import hosts_of, in_turn, joined, members_of, parse_dsn
 from loadgen.engines.engine import CONNECT_TIMEOUT_S, Address
 from loadgen.errors import PlanError
 
 ENVIRON = {"USER": "me"}
+
+
+def plain(address: Address) -> Address:
+    """``address`` without the mode that libpq has where none is named."""
+    named = {name: value for name, value in address.parameters.items() if (name, value) != ("sslmode", "prefer")}
+    return replace(address, parameters=named)
+
 
 GOOD = [
     ("postgres://u:p@h:5433/db", Address("h", 5433, "u", "p", "db")),
@@ -30,6 +38,22 @@ GOOD = [
         Address("h", 5432, "u", "", "db", "", {"sslmode": "verify-full", "sslrootcert": "/ca.pem"}),
     ),
     ("postgres://h/?user=a&password=b&dbname=c", Address("h", 5432, "a", "b", "c")),
+    ("postgres://u@h/db?password=a+b%26#c", Address("h", 5432, "u", "a+b&#c", "db")),
+    ("postgres://user@server:p@h/db", Address("h", 5432, "user@server", "p", "db")),
+    ("postgres://u@h/db?host=ignored&hostaddr=10.0.0.1", Address("10.0.0.1", 5432, "u", "", "db")),
+    ("host=h port=7 user=u dbname=db", Address("h", 7, "u", "", "db")),
+    (r"host='h' user = u password='p\'a ss' dbname=d\ b", Address("h", 5432, "u", "p'a ss", "d b")),
+    ("host=a,::1 port=1,2 user=u password=x://y dbname=d", Address("a:1,[::1]:2", 0, "u", "x://y", "d")),
+    ("postgresql+asyncpg://u:p@h/db", Address("h", 5432, "u", "p", "db")),
+    ("postgresql+psycopg2://u:p@h/db", Address("h", 5432, "u", "p", "db")),
+    ("jdbc:postgresql://h:1/db?user=me@server&password=p", Address("h", 1, "me@server", "p", "db")),
+    ("mysql+pymysql://u:p@h/db?charset=utf8mb4", Address("h", 3306, "u", "p", "db")),
+    ("mariadb://u@h/", Address("h", 3306, "u")),
+    ("root@sys#one".join(("mysql://", ":p@w@h/")), Address("h", 3306, "root@sys#one", "p@w")),
+    (
+        "jdbc:mysql://h/db?user=u&password=p&useSSL=false&allowPublicKeyRetrieval=true&serverTimezone=UTC",
+        Address("h", 3306, "u", "p", "db", "", {"ssl-mode": "disabled"}),
+    ),
     ("mysql://u:p@h:3307/db", Address("h", 3307, "u", "p", "db")),
     ("mysql://u@h/", Address("h", 3306, "u")),
     ("mysql://u:p@a:1,b,[::1]:3/db", Address("a:1,b:3306,[::1]:3", 0, "u", "p", "db")),
@@ -41,7 +65,7 @@ GOOD = [
 @pytest.mark.parametrize(("dsn", "address"), GOOD)
 def test_dsn_that_is_right_becomes_its_address(dsn: str, address: Address) -> None:
     """Each form that PostgreSQL's and MySQL's own tools take."""
-    assert parse_dsn(dsn, ENVIRON) == address
+    assert plain(parse_dsn(dsn, ENVIRON)) == address
 
 
 BAD = [
@@ -67,6 +91,20 @@ BAD = [
     "mysql://u:SECRET@a,b/db?unix_socket=/run/s",
     "mysql://u:SECRET@a,b:port/db",
     "mysql://u:SECRET@h:port/db",
+    "postgres://u:1?SECRET=x@h/db",
+    "postgres://u:x@h/db?S%20ECRET=1",
+    "postgres://u:SECRET%ff@h/db",
+    "postgres://u:SECRET\udcff@h/db",
+    "postgres://u:SECRET@h:0/db",
+    "postgres://u@h/db?sslmode=SECRET",
+    "postgres://u@h/db?connect_timeout=SECRET",
+    "postgres+ssh://u:SECRET@h/db",
+    "mysqlx://u:SECRET@h/db",
+    "u:SECRET@tcp(h:3306)/db",
+    "host=h password='SECRET",
+    "host=h password=SECRET user",
+    "host=h user=SECRET =",
+    "host=h port=SECRET",
     "mysql://u:SECRET@[::1/db",
 ]
 
@@ -78,7 +116,7 @@ def test_dsn_that_is_malformed_is_refused_without_its_password(dsn: str) -> None
         parse_dsn(dsn, {})
 
     message = str(raised.value)
-    assert "--dsn" in message
+    assert "dsn" in message.lower()
     assert "SEC" not in message
     assert "RET" not in message
     assert "\n" not in message
@@ -108,7 +146,7 @@ def test_password_comes_from_the_environment_where_the_dsn_has_none() -> None:
     assert parse_dsn("postgres://h/", environ).password == "env"
     assert parse_dsn("postgres://u:dsn@h/", environ).password == "dsn"
     assert parse_dsn("mysql://u@h/", environ).password == "my"
-    assert parse_dsn("postgres://", environ) == Address("", 5432, "pg", "env", "base", "/run/x")
+    assert plain(parse_dsn("postgres://", environ)) == Address("", 5432, "pg", "env", "base", "/run/x")
 
 
 @pytest.fixture
@@ -147,11 +185,6 @@ def test_address_that_is_masked_shows_no_secret() -> None:
     assert "SECRET" not in str(address.masked())
     assert "SECRET" not in repr(parse_dsn("postgres://u:SECRET@h/db", {}))
     assert address.masked()["parameters"]["sslmode"] == "require"
-
-
-def test_shown_dsn_keeps_what_helps() -> None:
-    """The host and the database say which DSN it was."""
-    assert shown("postgres://u:p@h:5432/db?password=x") == "postgres://u:***@h:5432/db?password=***"
 
 
 def test_hosts_of_an_address_are_in_its_order() -> None:

@@ -5,11 +5,12 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+import uvloop
 
 from loadgen.clusters.cluster import Cluster
-from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control
+from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, level_of
 from loadgen.engines.oceanbase import ENGINE
-from loadgen.errors import ClusterError
+from loadgen.errors import ClusterError, LockLost, SessionRefused
 from loadgen.workload import Table
 
 pytestmark = pytest.mark.server("oceanbase")
@@ -110,18 +111,6 @@ def test_rows_come_back_as_they_were_filled(root: Control) -> None:
     assert list(zip(found["id"].tolist(), found["name"].tolist(), strict=True)) == list(TABLE.rows)
 
 
-def test_second_run_is_refused_until_the_first_has_gone(oceanbase_cluster: Cluster, root: Control) -> None:
-    """The lock goes with the connection that took it."""
-    first, second = (ENGINE.control(oceanbase_cluster.address, "run") for _ in range(2))
-    first.lock()
-    with pytest.raises(ClusterError, match="another run"):
-        second.lock()
-
-    first.close()
-    second.lock()
-    second.close()
-
-
 def test_tables_that_no_run_made_refuse_the_run_untouched(root: Control) -> None:
     """Somebody's own tables in a database of our name stay, and nothing is added to them."""
     root.query(f"CREATE DATABASE {SCHEMA}")
@@ -164,14 +153,60 @@ def test_marked_tables_are_made_anew(root: Control) -> None:
         root.query(f"SELECT * FROM {SCHEMA}.other")
 
 
-def test_session_in_our_database_refuses_to_prepare(oceanbase_cluster: Cluster, root: Control) -> None:
-    """A load process that an earlier run left would write into the new tables."""
+def test_open_transaction_of_an_earlier_run_keeps_the_lock_from_being_taken(
+    oceanbase_cluster: Cluster, root: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may still write; an idle session may not, and is none."""
+    monkeypatch.setattr("loadgen.engines.mysql_lock.TAKE_LIMIT_S", 1.0)
     root.prepare([TABLE])
     with closing(ENGINE.control(oceanbase_cluster.address, "left")) as leftover:
         leftover.query(f"USE {SCHEMA}")
+        assert root.sessions() == 0
+        leftover.query("BEGIN")
+        leftover.query("INSERT INTO shelf VALUES (3, 'left')")
         assert root.sessions() == 1
-        with pytest.raises(ClusterError, match="1 other session"):
-            root.prepare([TABLE])
+        with pytest.raises(ClusterError, match="1 transactions are open"):
+            root.lock()
+        root.end_sessions()
+        root.lock()
+
+
+@pytest.mark.parametrize("lost", ["DROP TABLE shelf", "DROP TABLE loadgen_lock", "DROP DATABASE loadgen"])
+def test_what_somebody_dropped_is_made_again(root: Control, lost: str) -> None:
+    """A table of ours, the lock's, or all of it: its mark stays behind, and is no table."""
+    root.prepare([TABLE])
+    root.query(lost)
+
+    root.lock()
+    root.prepare([TABLE])
+
+    assert root.final_reads([TABLE])["shelf"]["id"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "act", ["UPDATE loadgen_lock SET run = 'other'", "DELETE FROM loadgen_lock", "DROP TABLE loadgen_lock"]
+)
+def test_lock_that_is_gone_is_noticed(root: Control, act: str) -> None:
+    """Taken by another, removed, or gone with its table."""
+    root.lock()
+    root.prepare([TABLE])
+    root.beat()
+    root.query(act)
+
+    with pytest.raises(LockLost):
+        root.beat()
+
+
+def test_tables_of_another_run_are_no_final_read(oceanbase_cluster: Cluster, root: Control) -> None:
+    """Nor are they a load session's."""
+    root.prepare([TABLE])
+    with closing(ENGINE.control(oceanbase_cluster.address, "other")) as other:
+        other.prepare([TABLE])
+
+    with pytest.raises(ClusterError, match="of another run, other"):
+        root.final_reads([TABLE])
+    with pytest.raises(SessionRefused, match="of the run other"):
+        uvloop.run(ENGINE.connect(oceanbase_cluster.address, level_of(ENGINE, ""), "test"))
 
 
 def test_control_connection_that_was_killed_is_opened_again(oceanbase_cluster: Cluster, root: Control) -> None:

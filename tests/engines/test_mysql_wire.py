@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from loadgen.clusters.embedded_seekdb import start
 from loadgen.engines import watchdog
 from loadgen.engines.engine import Address, level_of
 from loadgen.engines.mysql_wire import MysqlConnection
-from loadgen.engines.oceanbase import ENGINE
+from loadgen.engines.oceanbase import ENGINE, LOAD
 from loadgen.engines.session import Session, Try
 from loadgen.op import Outcome, Stage
 from loadgen.plan import Plan
@@ -195,7 +196,8 @@ def test_statement_timeout_ends_a_statement_and_keeps_the_connection(
     address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server keeps the timeout: 4012, rolled back, and the same connection goes on."""
-    monkeypatch.setattr("loadgen.engines.oceanbase.timeouts_sql", lambda: "SET ob_query_timeout = 200000")
+    short = replace(LOAD, values={**LOAD.values, "ob_query_timeout": 200_000})
+    monkeypatch.setattr("loadgen.engines.oceanbase.LOAD", short)
 
     async def run() -> list[Try]:
         session = Session(ENGINE, address, level_of(ENGINE, ""))

@@ -5,7 +5,7 @@ from asyncmy.errors import OperationalError
 
 from loadgen.engines import ENGINES, engine_of
 from loadgen.engines.engine import level_of
-from loadgen.engines.tidb import ENGINE, settings_sql
+from loadgen.engines.tidb import ENGINE, LOAD
 from loadgen.errors import PlanError
 from loadgen.op import Outcome, Stage
 
@@ -50,7 +50,7 @@ def test_level_says_the_mode_of_its_transactions() -> None:
     modes = {name: "optimistic" if "optimistic" in name else "pessimistic" for name in ENGINE.levels}
 
     assert all(f"tidb_txn_mode = '{mode}'" in ENGINE.levels[name].set_sql for name, mode in modes.items())
-    assert "txn_mode" not in settings_sql()
+    assert "tidb_txn_mode" not in LOAD.values
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "tidb"])
@@ -69,4 +69,4 @@ def test_key_that_is_there_already_is_a_clear_refusal_of_commit() -> None:
 
 def test_server_retries_nothing_by_itself() -> None:
     """A transaction that the server ran again would have written a version that the client never saw."""
-    assert "tidb_disable_txn_auto_retry = ON" in settings_sql()
+    assert LOAD.values["tidb_disable_txn_auto_retry"] == 1
