@@ -96,7 +96,7 @@ def _engine(run: Stored) -> dict[str, Any]:
     return {
         "name": engine.get("name", run.plan.engine),
         "edition": engine.get("edition", ""),
-        "fork": engine.get("fork", ""),
+        **({"fork": engine["fork"]} if engine.get("fork") else {}),
         "version": engine.get("version", ""),
         "cluster": run.plan.cluster,
         "nodes": mapping(run.facts.get("cluster")).get("nodes", run.plan.nodes),

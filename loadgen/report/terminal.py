@@ -322,8 +322,9 @@ def _blame(summary: Facts) -> str:
         return "its CPU was not the bottleneck, its sessions were too few"
     if not saturated:
         return "the client was not the bottleneck"
-    if limited_by not in (None, "client", "closed"):
-        return f"its CPU was saturated in {_plural(saturated, 'second')}"
+    if "limited_by" in summary and limited_by not in ("client", "closed"):
+        held = "" if limited_by else " and held nothing back"
+        return f"its CPU was saturated in {_plural(saturated, 'second')}{held}"
     return f"the client was the bottleneck in {_plural(saturated, 'second')}: give it --processes, or other cores"
 
 

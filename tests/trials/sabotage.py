@@ -1,20 +1,27 @@
 """Somebody spoils the tables of a run: every field of every table, changed, swapped, moved, deleted, doubled.
 
     python -m tests.trials.sabotage [--runs 5000] [--processes 2] [--only NAME]
+    python -m tests.trials.sabotage --live 5
 
 Each run is of the correct shop, in every strategy, with ops that fail or end unknown, are skipped, and with processes
 that die. One deed (tests/checks/deeds.py) changes what its tables held at the end, or, every other time, what they hold
 at some moment of the run, which then goes on. It must be found under one of its names, and a witness must name the
 place. What can't be found, because a correct run looks the same, is listed in docs/undetectable.md; such cases are told
 apart and counted. Exits with 1 if anything was missed; the last line is JSON.
+
+``--live`` plays tests/test_sabotage.py instead, so often on each of the four engines: real runs on real servers, into
+which somebody writes.
 """
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -77,7 +84,14 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="only the deeds with this in their name")
+    parser.add_argument("--live", type=int, default=0, help="real runs instead, so often on each engine")
     given = parser.parse_args()
+    if given.live:
+        environment = {**os.environ, "LOADGEN_SABOTAGE_TRIES": str(given.live)}
+        chosen = ("-k", given.only) if given.only else ()
+        suite = Path(__file__).parents[1] / "test_sabotage.py"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(suite), *chosen]
+        return subprocess.run(command, env=environment, cwd=suite.parents[1], check=False).returncode
     seeds = range(given.first, given.first + given.runs)
     with ProcessPoolExecutor(given.processes) as pool:
         stories = list(pool.map(spoil, seeds, [given.only] * len(seeds), chunksize=20))
