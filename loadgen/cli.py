@@ -29,6 +29,7 @@ LAZY_COMMANDS = {
     "up": ("loadgen.standing", "add_up_arguments", "start a replicated cluster that stays"),
     "status": ("loadgen.standing", "add_status_arguments", "show the clusters that stay"),
     "down": ("loadgen.standing", "add_down_arguments", "remove them"),
+    "clean": ("loadgen.clean", "add_clean_arguments", "remove what runs left on a server"),
     "hermitage": ("loadgen.hermitage.command", "add_hermitage_arguments", "what each isolation level really prevents"),
     "anomalies": ("loadgen.anomalies.command", "add_anomalies_arguments", "how often each anomaly happens"),
     "export": ("loadgen.interchange.export", "add_export_arguments", "write a run's history as Elle's operation maps"),

@@ -127,6 +127,11 @@ def read_dsn(text: str) -> Dsn:
     return Dsn(wire, scheme, _checked(_from_url(rest, wire, jdbc=scheme.startswith("jdbc:")), wire))
 
 
+def given_dsn(option: str, environ: Mapping[str, str]) -> str:
+    """The DSN of a command: its option, else LOADGEN_DSN; empty for none."""
+    return option or environ.get("LOADGEN_DSN", "")
+
+
 def masked_dsn(text: str) -> str:
     """``text`` for a file or a message: without its secrets, and without any of its parts where it can't be read."""
     try:
