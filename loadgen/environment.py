@@ -13,7 +13,7 @@ KNOWN = (
 """Without the prefix, those that are no option of a run."""
 _OTHERS = re.compile(r"IMAGE_[A-Z]+|PORT_\d+|TRIALS?_\w+|PORT(_\d+_TCP(_\w+)?)?|SERVICE_(HOST|PORT)(_\w+)?")
 """Of images and of compose files, of trials, and what Kubernetes gives to a pod beside a service called loadgen."""
-CLOSE = 0.8
+CLOSE = 0.86
 
 
 def misspelt(environ: Mapping[str, str], options: Iterable[str]) -> list[str]:
@@ -26,7 +26,11 @@ def misspelt(environ: Mapping[str, str], options: Iterable[str]) -> list[str]:
             continue
         if not re.fullmatch(r"(?a)\w{1,60}", name):
             continue
-        close = difflib.get_close_matches(name.upper(), sorted(known), 1, CLOSE)
-        hint = f"did you mean {PREFIX}{close[0]}?" if close else "it changes nothing"
+        # With the prefix, so that a short name with two letters exchanged is close, too.
+        whole = sorted(PREFIX + one for one in known)
+        close = difflib.get_close_matches(variable.upper(), whole, 1, CLOSE)
+        if "://" in environ[variable]:
+            close = [f"{PREFIX}DSN"]
+        hint = f"did you mean {close[0]}?" if close else "it changes nothing"
         lines.append(f"{variable} is no variable of loadgen: {hint}")
     return lines
