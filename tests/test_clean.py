@@ -67,8 +67,9 @@ def test_run_that_is_alive_is_left_alone(
     done = threading.Event()
 
     def beat() -> None:
-        while not done.wait(0.5):
-            control.beat()
+        with closing(engine_of(engine).control(cluster.address, "clean-test")) as other:
+            while not done.wait(0.5):
+                other.beat()
 
     beating = threading.Thread(target=beat)
     beating.start()
