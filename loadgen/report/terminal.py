@@ -126,7 +126,7 @@ def _what_ran(page: Page, summary: Facts, plan_facts: Facts) -> None:
         _sessions(page, summary, plan)
 
 
-def _sessions(page: _Page, summary: Facts, plan: Facts) -> None:
+def _sessions(page: Page, summary: Facts, plan: Facts) -> None:
     """From which second on there were how many sessions, where that was not what was planned, all the time."""
     changes = [change for change in summary.get("sessions") or () if isinstance(change, Sequence) and len(change) == 2]
     if changes and any(count != plan["sessions"] for _, count in changes):
