@@ -104,9 +104,9 @@ def check(options: argparse.Namespace) -> int:
     """Judge a stored history again and print the summary; with a model, or of other tools' files, their isolation."""
     runs = options.paths or [RUNS / LATEST]
     if options.model or options.kind or len(runs) > 1 or (not (runs[0] / "plan.json").exists() and runs[0].is_file()):
-        from loadgen.interchange.check import DEFAULT_MODEL, check_files
+        from loadgen.interchange.check import check_files
 
-        return check_files(runs, options.model or DEFAULT_MODEL, options.kind, options.json, options.time_limit)
+        return check_files(runs, options.model, options.kind, options.json, options.time_limit)
     from loadgen.judge import exit_code, judge
 
     run = find_run(runs[0])

@@ -68,6 +68,8 @@ class Conclusion:
 
     def stopped(self, stop: Callable[[], str]) -> None:
         """Stop the servers by ``stop``, which answers the command that starts them again if their data was kept."""
+        # What they write at their end, their logs say, may fill the disk.
+        self._store(self._run.summary, self._summary)
         kept = self._try("the servers were not stopped in order", stop)
         if kept:
             self._summary["kept"] = kept

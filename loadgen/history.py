@@ -226,7 +226,15 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
     if unlisted:
         told = ", ".join(unlisted[:3]) + (" and others" if len(unlisted) > 3 else "")
         history.warnings.append(f"streams that the run does not say it wrote, judged where they are sound: {told}")
+    _sort(history, directory, streams)
+    return history
+
+
+def _sort(history: History, directory: Path, streams: Mapping[str, Stream]) -> None:
+    """Put each stream where it belongs, by its name."""
     for name, stream in streams.items():
+        if name.startswith("final.") and stream.problem:
+            continue  # A part of a table would look like a database that lost the rest.
         if name.startswith("final."):
             history.final[name.removeprefix("final.")] = stream.columns
             history.final_facts[name.removeprefix("final.")] = stream.facts
@@ -238,7 +246,6 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
             history.problems.append(
                 f"{directory / name}{SUFFIX} has no invoked stream beside it: its ops are not judged"
             )
-    return history
 
 
 def _paths(directory: Path) -> list[Path]:
@@ -261,9 +268,13 @@ def _process_of(name: str) -> str:
 
 
 def _refuse_foreign(stream: Stream, path: Path, run_id: str) -> None:
-    told = stream.facts.get("run_id", "")
-    if run_id and told and told != run_id:
-        stream.problem, stream.torn, stream.columns = f"{path} is of another run, {told}", False, {}
+    """Trust nothing of a stream that says it is another run's, or another stream of this one."""
+    name = path.name.removesuffix(SUFFIX)
+    told, told_name = stream.facts.get("run_id", ""), stream.facts.get("stream", "")
+    foreign = f"of another run, {told}" if run_id and told and told != run_id else ""
+    foreign = foreign or (f"the stream {told_name} in the place of another" if told_name not in ("", name) else "")
+    if foreign:
+        stream.problem, stream.torn, stream.columns = f"{path} is {foreign}", False, {}
 
 
 def _add_process(history: History, directory: Path, name: str, invoked: Stream, ops: Stream | None) -> None:

@@ -103,9 +103,18 @@ def open_run(run_dir: Path) -> StoredRun:
     _weigh_problems(run)
     _weigh_processes(run)
     _weigh_final_reads(run)
-    run.offered = offered(history.processes, plan, mapping(facts.get("workload")), load)
+    run.offered = _offered(run)
     run.warnings += run.offered.notes
     return run
+
+
+def _offered(run: StoredRun) -> Offered:
+    """What was offered, for the figures; where the files say what no run says, what the history tells by itself."""
+    try:
+        return offered(run.history.processes, run.plan, mapping(run.facts.get("workload")), run.load)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        note = f"the schedule was not counted again: {type(error).__name__}: {error}"
+        return Offered(list(run.history.processes), [note])
 
 
 def plan_checksum(path: Path) -> str:
@@ -141,6 +150,8 @@ def _compare_streams(run: StoredRun, listed: Any) -> None:
         else:
             continue
         run.doubts.append(fault)
+        run.history.damaged.add(name)
+        run.history.final.pop(name.removeprefix("final."), None)
         _distrust(run, name)
     for process, told in mapping(run.load.get("processes")).items():
         made, written = mapping(told).get("made"), mapping(told).get("written")
@@ -199,7 +210,7 @@ def _weigh_open(run: StoredRun, process: LoadProcess) -> None:
 def _weigh_final_reads(run: StoredRun) -> None:
     """Without the final reads of every table nobody knows whether what was acknowledged is there."""
     history = run.history
-    lacking = [name for name in run.tables if not history.final.get(name) or f"final.{name}" in history.damaged]
+    lacking = [name for name in run.tables if not history.final.get(name)]
     gone = [name for name in run.tables if history.final_facts.get(name, {}).get("gone")]
     if gone and run.workload != "flashsale":
         run.doubts.append(f"there was no table {', '.join(gone)} any more when the tables were read")

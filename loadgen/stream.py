@@ -86,7 +86,8 @@ class StreamWriter:
 
     def __init__(self, path: Path, schema: Any, facts: Mapping[str, str] | None = None) -> None:
         origin = clock_origin()
-        metadata = {"format": FORMAT, **{name: str(value) for name, value in asdict(origin).items()}, **(facts or {})}
+        metadata = {"format": FORMAT, "stream": path.name.partition(".arrows")[0]}
+        metadata |= {**{name: str(value) for name, value in asdict(origin).items()}, **(facts or {})}
         self.path = path
         self.sealed = Sealed(0, 0)
         """What has been written whole so far."""

@@ -277,6 +277,17 @@ def test_a_stream_of_another_run_is_a_problem(tmp_path: Path) -> None:
     assert all("is of another run, r" in problem for problem in read_history(tmp_path, run_id="s").problems)
 
 
+def test_a_stream_in_the_place_of_another_is_a_problem(tmp_path: Path) -> None:
+    """Two tables of one run may have the same columns."""
+    for table in ("a", "b"):
+        write_final(tmp_path, table, {"id": np.arange(3)}, {"id": "int64"})
+    (tmp_path / "final.a.arrows").replace(tmp_path / "final.b.arrows")
+    history = read_history(tmp_path)
+
+    assert "the stream final.a in the place of another" in history.problems[0]
+    assert history.final == {}
+
+
 def test_nulls_are_refused(tmp_path: Path) -> None:
     """Behind a null stands any value: no run writes one."""
     schema = pa.schema([("at", pa.int64())])

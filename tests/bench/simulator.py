@@ -1,11 +1,13 @@
 """Trust in the judge: thousands of simulated runs of correct stores, and of every seeded bug and sabotage.
 
-    python -m tests.bench.simulator [--correct 10800] [--bugs 100] [--sales 1000] [--acts 25] [--processes 2]
+    python -m tests.bench.simulator [--correct 10800] [--bugs 100] [--sales 1000] [--acts 25] [--probes 1000]
+        [--processes 2]
 
 ``--correct`` runs are shared out among three levels and three kinds of data; each store has sessions, keys, length and
 lost connections (so ``info``) of its own, by its seed. No run may be invalid at the level that its store keeps.
 ``--bugs`` runs play each seeded bug: it must be found, and by its name. ``--sales`` runs are of the correct shop in all
 strategies, ``--acts`` of each sabotage of it: found in every run in which it struck, by its name and its place.
+``--probes`` runs are of the probes' final tables: as many lost commits are found as were told.
 Exits with 1 if anything was judged wrongly; the last line is JSON.
 """
 
@@ -13,15 +15,18 @@ import argparse
 import json
 import random
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from loadgen.checks.catalogue import CHECKS, run_checks
 from loadgen.checks.isolation import judge
 from loadgen.checks.transactions import Kind
+from loadgen.interchange.finals import final_findings
 from loadgen.op import Outcome
 from loadgen.testing.bugs import BUGS
 from loadgen.testing.bugs import simulate as play
@@ -32,6 +37,9 @@ from tests.checks.shop import simulate as sell
 from tests.checks.shop import small_plan
 from tests.checks.test_no_false_alarms import STRATEGIES
 from tests.checks.test_sabotage import NEAR
+from tests.interchange.probe_runs import NAMES as PROBES
+from tests.interchange.probe_runs import play as play_probe
+from tests.interchange.probe_runs import probe_plan
 
 STORES = [(level, kind) for level in Level for kind in Kind]
 CHUNK = 20
@@ -76,9 +84,29 @@ def sale(seed: int) -> Told:
     strategy, buckets = STRATEGIES[seed % len(STRATEGIES)]
     plan = small_plan(strategy=strategy, buckets=buckets, seed=seed, stock=draw.choice((8, 12, 40, 1000)))
     run = sell(plan, seed, trouble=draw.choice((0.0, 0.05, 0.3, 0.7)), processes=draw.randint(1, 3))
+    if draw.random() < 0.25:
+        # A process died, and the last of what it had told never reached the disk.
+        run.rows["0"] = run.rows["0"][: int(draw.random() * len(run.rows["0"]))]
+        run.closed_at["0"] = None
     wrong = [finding for finding in run_checks(list(CHECKS), run.books()) if finding.verdict != Verdict.VALID]
     verdict = "valid" if not wrong else "invalid" if any(finding.anomalies for finding in wrong) else "unknown"
     return f"{strategy}, {buckets} buckets", Counter({verdict: 1}), f"seed {seed}: {wrong}" if wrong else ""
+
+
+def probe(seed: int) -> Told:
+    """A correct run of a probe: what was acknowledged is in its tables, at every level; or one that lies of commits."""
+    draw = random.Random(seed)
+    name, lies = PROBES[seed % len(PROBES)], seed // len(PROBES) % 2 == 1
+    plan = probe_plan(name, seed=seed, strategy=draw.choice(("atomic", "pessimistic", "naive")))
+    trouble = 0.0 if lies else draw.choice((0.0, 0.1, 0.5))
+    run = play_probe(plan, seed, numbers=80, trouble=trouble, lie=lambda _: "lost" * (lies and draw.random() < 0.1))
+    with tempfile.TemporaryDirectory() as directory:
+        history = run.history(Path(directory) / "run")
+    findings = final_findings(name, history, plan.strategy, draw.choice(("read-committed", "serializable")))
+    lost = sum(finding.anomalies for finding in findings)
+    right = lost == run.lies and all(finding.verdict != Verdict.UNKNOWN for finding in findings)
+    counts = Counter(told=run.lies, found=lost, right=right)
+    return f"{name}{', lying' if lies else ''}", counts, "" if right else f"seed {seed}: {run.lies} lies, {findings}"
 
 
 def act(seed: int) -> Told:
@@ -120,12 +148,13 @@ def trial(pool: ProcessPoolExecutor, title: str, one: Callable[[int], Told], see
 
 
 def main() -> int:
-    """Run all four trials; the exit code."""
+    """Run all five trials; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--correct", type=int, default=10_800, help="runs of correct stores")
     parser.add_argument("--bugs", type=int, default=100, help="runs of each seeded bug")
     parser.add_argument("--sales", type=int, default=1_000, help="runs of the correct shop")
     parser.add_argument("--acts", type=int, default=25, help="runs of each sabotage")
+    parser.add_argument("--probes", type=int, default=1_000, help="runs of the probes, one half of them with lies")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     with ProcessPoolExecutor(given.processes) as pool:
@@ -134,6 +163,7 @@ def main() -> int:
             "bugs": trial(pool, "seeded bugs", bug, range(given.bugs * len(BUGS))),
             "sales": trial(pool, "correct sales", sale, range(given.sales)),
             "acts": trial(pool, "sabotages", act, range(given.acts * len(ACTS))),
+            "probes": trial(pool, "probes", probe, range(given.probes)),
         }
     print(json.dumps({"name": "simulator", **figures}))
     return int(any(figure["wrong"] for figure in figures.values()))

@@ -153,3 +153,13 @@ def _rewind_far(simulation: object) -> str | None:
         return None
     row["version"] = -10
     return "SKU 0"
+
+
+def test_versions_that_are_no_numbers_of_ours_are_recorded() -> None:
+    """NULL, and what the MySQL wire makes of a version below zero, must not stop the recorder."""
+    from loadgen.arrays import of_touched
+
+    touched = of_touched([(1, -1, 2**64 - 4), (2, 3, None), ()])  # type: ignore[list-item]
+
+    assert touched.to_pylist()[0] == [{"row": 1, "read": -1, "wrote": -4}]
+    assert touched.to_pylist()[1] == [{"row": 2, "read": 3, "wrote": -(2**63)}]
