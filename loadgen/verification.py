@@ -11,8 +11,10 @@ from loadgen.engines.identity import refuse_unknown
 from loadgen.errors import ClusterError, LoadgenError
 from loadgen.op import Stage
 from loadgen.plan import Plan
-from loadgen.workload import Table
+from loadgen.workload import Statement, Table
 
+TRIAL_WRITE = Statement(f"UPDATE {META_TABLE} SET name = name WHERE name = '{META_TABLE}'")
+"""A write that changes nothing, and is rolled back."""
 SPARE_CONNECTIONS = 2
 """Connections that must stay free beside the sessions: for the lock's beat, and for a person who looks on."""
 REPLICATED_S = 30.0
@@ -34,12 +36,22 @@ def check_server(facts: Mapping[str, Any], plan: Plan, title: str) -> None:
 def verified_session(
     engine: Engine, address: Address, level: Level, run_id: str, *, reader: bool = False
 ) -> dict[str, str]:
-    """What a session as the load's says of itself. Raises ClusterError if it can't be had, or is refused."""
+    """What a session as the load's says of itself.
+
+    Raises ClusterError if it can't be had, is refused, or can't write: then every order would fail.
+    """
+    stage = Stage.CONNECT
 
     async def tried() -> dict[str, str]:
+        nonlocal stage
         opening = engine.connect(address, level, run_id, reader=reader)
         connection = await asyncio.wait_for(opening, CONNECT_TIMEOUT_S + 1)
         try:
+            if not reader:
+                stage = Stage.STATEMENT
+                await connection.begin()
+                await connection.execute(TRIAL_WRITE())
+                await connection.rollback()
             return dict(connection.verified)
         finally:
             await connection.close()
@@ -49,10 +61,9 @@ def verified_session(
     except LoadgenError:
         raise
     except Exception as error:
-        failure = engine.classify(error, Stage.CONNECT)
-        raise ClusterError(
-            f"{engine.title} lets no load session in: {failure.code} {failure.sample}".rstrip()
-        ) from error
+        failure = engine.classify(error, stage)
+        what = "lets no load session in" if stage is Stage.CONNECT else "lets no load session write"
+        raise ClusterError(f"{engine.title} {what}: {failure.code} {failure.sample}".rstrip()) from error
 
 
 def await_replica(engine: Engine, replica: Address, run_id: str, tables: Sequence[Table]) -> None:

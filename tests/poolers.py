@@ -91,10 +91,7 @@ def pgpool(addresses: Sequence[Address], **settings: str | int) -> Iterator[Addr
 def haproxy(addresses: Sequence[Address], *, client_s: float = 30, server_s: float = 30) -> Iterator[Address]:
     """HAProxy in front of ``addresses`` in turn, with its time-outs for silence of client and server."""
     with _place(addresses[0]) as (directory, port):
-        servers = "".join(
-            f"  server s{number} unix@{address.socket}/.s.PGSQL.{address.port}\n"
-            for number, address in enumerate(addresses)
-        )
+        servers = "".join(f"  server s{number} unix@{_socket(address)}\n" for number, address in enumerate(addresses))
         (directory / "haproxy.cfg").write_text(
             f"defaults\n  mode tcp\n  timeout connect 5s\n  timeout client {int(client_s * 1000)}ms\n"
             f"  timeout server {int(server_s * 1000)}ms\nlisten pg\n  bind 127.0.0.1:{port}\n{servers}"
@@ -109,8 +106,15 @@ def dsn_through(address: Address, **parameters: str) -> str:
     return f"postgres://{address.user}:{address.password}@127.0.0.1:{address.port}/{address.database}?{query}"
 
 
+def _socket(address: Address) -> Path:
+    """The socket's file: on the MySQL wire the address names it itself."""
+    named = Path(address.socket)
+    return named / f".s.PGSQL.{address.port}" if named.is_dir() else named
+
+
 def _at(address: Address, port: int) -> Address:
-    return replace(address, socket="", host="127.0.0.1", port=port, parameters={"sslmode": "disable"})
+    parameters = {"sslmode": "disable"} if Path(address.socket).is_dir() else {}
+    return replace(address, socket="", host="127.0.0.1", port=port, parameters=parameters)
 
 
 @contextmanager

@@ -292,6 +292,21 @@ def test_full_disk_stops_the_load_and_what_is_written_is_judged(
     assert (run.directory / "seconds.csv").is_file()
 
 
+@pytest.mark.server
+@pytest.mark.parametrize("engine", ["oceanbase", "mysql", "tidb"])
+def test_server_of_ours_leaves_room_for_the_summary(tmp_path: Path, engine: str, small_disk: Path) -> None:
+    """What it writes to the run's logs at its end comes after."""
+    with sale(tmp_path, *LONG, "--engine", engine, "--run-dir", "disk/run") as running:
+        running.wait_for_progress(2)
+        with pytest.raises(OSError, match="No space left"), (small_disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        run = running.end()
+
+    assert run.summary["verdict"] in ("valid", "unknown"), run
+    assert run.exit_code in (1, 5), run
+
+
 @pytest.mark.server("postgres")
 @pytest.mark.parametrize("engine", ["postgres"])
 def test_history_that_cannot_grow_stops_the_load(tmp_path: Path, cluster: Cluster, engine: str) -> None:

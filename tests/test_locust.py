@@ -39,7 +39,7 @@ def run_file(directory: Path, text: str, *options: str, **how: Any) -> EndedRun:
     [
         ("", ("--class-picker",), "--class-picker: a run has one workload"),
         ("", ("--config-users", '{"user_class_name": "Shopper"}'), "--config-users: a run's users are its sessions"),
-        ("", ("--tags", "odrer"), "--tags 'odrer': no task has that tag; there are "),
+        ("", ("--tags", "odrer"), "--tags 'odrer': no task has that tag, and no task is left; there are "),
         ("", ("--tags", "order", "--exclude-tags", "brwse"), "--exclude-tags 'brwse': no task has that tag"),
         ("class Api(HttpUser):\n    @task\n    def get(self): pass", (), "Api: other users would take sessions away"),
         ("class Waves(LoadTestShape):\n    def tick(self): return None", (), "Waves shapes the number of users"),

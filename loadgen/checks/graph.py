@@ -37,6 +37,10 @@ class Deadline:
         if time.monotonic() > self.at:
             raise TimeLimitError
 
+    def left_s(self) -> float:
+        """The seconds that are left."""
+        return max(0.0, self.at - time.monotonic())
+
     def share(self, part: float, most: float = float("inf")) -> "Deadline":
         """A deadline when ``part`` of the time that is left is over, but after at most ``most`` seconds."""
         now = time.monotonic()

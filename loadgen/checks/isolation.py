@@ -6,7 +6,6 @@ history is never called invalid, and what cannot be decided, for want of time or
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -23,10 +22,11 @@ from loadgen.checks.dependencies import data_graph, read_graph, realtime_graph, 
 from loadgen.checks.graph import Deadline, Graph, TimeLimitError, cyclic_part
 from loadgen.checks.judgement import Answer, Judgement
 from loadgen.checks.models import MODELS, Model, Order, Rule, weaker
-from loadgen.checks.observed import UNSEEN, Observed, observe, pack, unfit
-from loadgen.checks.orderings import guessed_order, hinted_order, ordered_by, questions, ranks_by, search
+from loadgen.checks.observed import UNSEEN, Observed, from_outside, observe, pack, unfit
+from loadgen.checks.orderings import guessed_order, ranks_by
 from loadgen.checks.phenomena import phenomena
-from loadgen.checks.transactions import WRITE, Edge, Flags, Ints, Kind, Transactions
+from loadgen.checks.search import OrderSearch
+from loadgen.checks.transactions import WRITE, Edge, Ints, Kind, Transactions
 from loadgen.checks.visibility import Hidden, Sight, forced_graph, hidden_atomic, later_hidden
 from loadgen.checks.words import edge_words, key_name, name, read_value, txn_words, value_name
 from loadgen.verdict import Verdict
@@ -38,13 +38,8 @@ _ROUNDS = 50
 """How often a guessed order of versions is mended before the answer is unknown."""
 _NAMING_S = 6.0
 """How long the smallest cycles are looked for once it is known that there are some."""
-_FEW = 500
-"""Up to so many transactions are all asked about at once."""
-_SEARCH_SHARE = 0.25
+_SEARCH_SHARE = 0.4
 """How much of the time left one search for an order of versions may take."""
-_MOST_QUESTIONS = 100_000
-_MOST_NODES = 6_000
-"""What the search for an order of versions is asked to do; more is unknown at once."""
 
 
 def judge(txns: Transactions, models: Iterable[str] = MODELS, time_limit_s: float = TIME_LIMIT_S) -> Judgement:
@@ -53,7 +48,21 @@ def judge(txns: Transactions, models: Iterable[str] = MODELS, time_limit_s: floa
     problem = unfit(txns)
     if problem:
         return Judgement({model: Answer(Verdict.UNKNOWN, (), problem) for model in names}, warnings=txns.warnings)
-    return _Judge(txns, Deadline.after(time_limit_s)).judge(names)
+    judgement = _Judge(txns, Deadline.after(time_limit_s)).judge(names)
+    _unordered(judgement, txns.unsessioned and f"session order was not judged: {txns.unsessioned}", Order.SESSION)
+    _unordered(judgement, txns.unclocked and f"real-time order was not judged: {txns.unclocked}", Order.REALTIME)
+    return judgement
+
+
+def _unordered(judgement: Judgement, why: str, order: Order) -> None:
+    """Where a part of an order is not known, no model that has it is proved."""
+    if not why:
+        return
+    for model, answer in judgement.answers.items():
+        if MODELS[model].order in (order, Order.REALTIME) and answer.verdict == Verdict.VALID:
+            judgement.answers[model] = Answer(Verdict.UNKNOWN, (), why)
+    judgement.orderless = True
+    judgement.warnings = [*judgement.warnings, why]
 
 
 class _Judge:
@@ -70,19 +79,34 @@ class _Judge:
         self._cycles: dict[tuple[Rule, Order], tuple[Verdict, tuple[str, ...], str]] = {}
 
     def judge(self, names: Sequence[str]) -> Judgement:
-        """Strongest first: a model that follows from a valid one needs no look."""
+        """Strongest first: a model that follows from a valid one needs no look.
+
+        Where one that was asked about is left unknown, those that imply it, or that it implies, may tell.
+        """
+        self._decide(names)
+        doubtful = [model for model in names if self.answers[model].verdict == Verdict.UNKNOWN]
+        if doubtful:
+            near = {other for model in doubtful for other in MODELS if model in weaker(other) or other in weaker(model)}
+            self._decide([model for model in reversed(list(MODELS)) if model in near - set(names)])
+        for model in MODELS:
+            if model in self.answers:
+                self.answers[model] = self._by_lattice(MODELS[model])
+        return Judgement({model: self.answers[model] for model in names}, self.found, self.seen.txns.warnings)
+
+    def _decide(self, names: Sequence[str]) -> None:
         for model in names:
             implied = any(
                 answer.verdict == Verdict.VALID and model in weaker(other) for other, answer in self.answers.items()
             )
             self.answers[model] = Answer(Verdict.VALID) if implied else self._one(MODELS[model])
-        for model in names:
-            self.answers[model] = self._with_weaker(MODELS[model])
-        return Judgement({model: self.answers[model] for model in names}, self.found, self.seen.txns.warnings)
 
-    def _with_weaker(self, model: Model) -> Answer:
-        """What rules out a weaker model rules this one out too."""
+    def _by_lattice(self, model: Model) -> Answer:
+        """What rules out a weaker model rules this one out too, and what a stronger one proves holds."""
         answer = self.answers[model.name]
+        if answer.verdict == Verdict.UNKNOWN and any(
+            other.verdict == Verdict.VALID and model.name in weaker(name) for name, other in self.answers.items()
+        ):
+            return Answer(Verdict.VALID)
         broken = [
             other
             for weak in weaker(model.name)
@@ -127,7 +151,7 @@ class _Judge:
         """What G0 and G1 are about; for plain registers only reads, without the costly edges from initial states."""
         if self.seen.txns.kind != Kind.REGISTER:
             return self._graph(order)
-        return self._reads.plus(self._extra(order))
+        return self._reads.plus(self._extra(order, self.seen))
 
     @functools.cached_property
     def _reads(self) -> Graph:
@@ -135,6 +159,8 @@ class _Judge:
 
     def _by_cycles(self, model: Model, settled: bool) -> tuple[Verdict, tuple[str, ...], str]:
         """``settled`` says that the model is broken already: then no order of versions is searched for."""
+        if model.order == Order.REALTIME and not self.seen.txns.timed:
+            model = next(each for each in MODELS.values() if (each.rule, each.order) == (model.rule, Order.SESSION))
         key = (model.rule, model.order)
         if key not in self._cycles:
             graph = self._flow(model.order) if model.rule in (Rule.G0, Rule.G1) else self._graph(model.order)
@@ -144,7 +170,7 @@ class _Judge:
             elif settled:
                 return Verdict.INVALID, (), ""
             elif self._ambiguous(model.rule):
-                self._cycles[key] = self._by_orders(model)
+                self._cycles[key] = self._by_stronger(model) or self._by_orders(model)
             else:
                 self._cycles[key] = (Verdict.VALID, (), "")
         return self._cycles[key]
@@ -182,45 +208,33 @@ class _Judge:
         keys = np.sort(self.seen.txns.key[writes[pairs]])
         return bool((keys[1:] == keys[:-1]).any())
 
+    def _by_stronger(self, model: Model) -> tuple[Verdict, tuple[str, ...], str] | None:
+        """What a stronger order proves, whose search has less to choose from; None if it proves nothing."""
+        for other in reversed(list(MODELS.values())):
+            if other.order == Order.REALTIME and not self.seen.txns.timed:
+                continue
+            if other.rule == model.rule and other.order != model.order and model.name in weaker(other.name):
+                answer = self._by_cycles(other, settled=False)
+                if answer[0] == Verdict.VALID:
+                    return answer
+        return None
+
     def _by_orders(self, model: Model) -> tuple[Verdict, tuple[str, ...], str]:
-        """Search for an order of versions, first by guessing, then where the guess fails, inside its components."""
+        """Search for an order of versions without a cycle that the model forbids."""
         # A search may take all the time there is: the other models need some too.
         deadline = self.deadline.share(_SEARCH_SHARE)
-        known = self._graph(model.order)
-        hints = Graph.of(known.txns, [])
-        # Whoever once lay on a forbidden cycle is asked about together with those who do so next.
-        involved = np.full(known.txns, known.txns <= _FEW)
-        # A rw edge does not bind the order of commits under SI: only the others bend the guess.
-        binding = known if model.rule == Rule.G2 else known.without(Edge.RW)
-        extra = self._extra(model.order)
-        for _ in range(_ROUNDS):
-            deadline.check()
-            bent = binding.plus(hints)
-            guess = hinted_order if self.seen.txns.kind == Kind.REGISTER else guessed_order
-            place = guess(self.seen, bent if not len(cyclic_part(bent)[0].src) else binding)
-            part = forbidden_part(ordered_by(self.seen, place).plus(extra), model.rule)
-            if not len(part.src):
-                return Verdict.VALID, (), ""
-            ends = np.concatenate((part.src, part.dst))
-            involved[ends[ends < known.txns]] = True
-            answer = self._search(model, known, involved, place, deadline)
-            if answer is None:
-                return Verdict.UNKNOWN, (), "the order of versions is not known and too many orders are possible"
-            possible, edges = answer
-            if not possible:
-                return Verdict.INVALID, self._name_order(model, known, edges, part), ""
-            if involved.all():
-                return Verdict.VALID, (), ""
-            more = np.array([edge[:2] for edge in edges if edge[2] == Edge.WW], np.int64).reshape(-1, 2)
-            hints, before = Graph.of(known.txns, [(more[:, 0], more[:, 1], Edge.WW)]), hints
-            if np.array_equal(hints.src, before.src) and np.array_equal(hints.dst, before.dst):
-                # The same answer again: the trouble lies with those that were not asked about.
-                involved[:] = True
-        return Verdict.UNKNOWN, (), "the order of versions is not known and no order that fits was found"
+        try:
+            found = OrderSearch(self.seen, model.rule, self._graph, self._extra, deadline).run(model.order)
+        except TimeLimitError:
+            return Verdict.UNKNOWN, (), "the time limit was reached"
+        if found.possible:
+            return Verdict.VALID, (), ""
+        if found.possible is None or found.sure is None or found.part is None:
+            return Verdict.UNKNOWN, (), found.why
+        return Verdict.INVALID, self._name_order(model, found.sure, found.part), ""
 
-    def _extra(self, order: Order, seen: Observed | None = None) -> Graph:
-        """The order beyond the data that ``order`` asks for, among all transactions or those that ``seen`` counts."""
-        seen = seen or self.seen
+    def _extra(self, order: Order, seen: Observed) -> Graph:
+        """The order beyond the data that ``order`` asks for, among the transactions that ``seen`` counts."""
         graph = Graph.of(seen.txns.count, [])
         if order != Order.NONE:
             graph = graph.plus(session_graph(seen))
@@ -228,43 +242,11 @@ class _Judge:
             graph = graph.plus(realtime_graph(seen))
         return graph
 
-    def _search(
-        self, model: Model, known: Graph, involved: Flags, place: Ints, deadline: Deadline
-    ) -> tuple[bool, list[tuple[int, int, int]]] | None:
-        """Whether an order exists for the transactions ``involved``; None if too hard."""
-        inside = involved
-        if not involved.all():
-            # What holds among a few transactions follows from what holds among all.
-            few = replace(self.seen, committed=self.seen.committed & inside)
-            known = data_graph(few).plus(self._extra(model.order, few))
-        nodes = np.flatnonzero(np.concatenate((inside, np.ones(known.nodes - known.txns, np.bool_))))
-        asked = []
-        for question in questions(self.seen, inside):
-            asked.append(question)
-            if len(asked) > _MOST_QUESTIONS or len(nodes) > _MOST_NODES:
-                return None
-        number = np.full(known.nodes, -1, np.int64)
-        number[nodes] = np.arange(len(nodes))
-        for question in asked:
-            question.one, question.two = int(number[question.one]), int(number[question.two])
-            question.readers_of_one = [int(number[each]) for each in question.readers_of_one]
-            question.readers_of_two = [int(number[each]) for each in question.readers_of_two]
-        src, dst = number[known.src].tolist(), number[known.dst].tolist()
-        edges = list(zip(src, dst, known.kind.tolist(), strict=True))
-        every = np.concatenate((place, np.zeros(known.nodes - known.txns, np.int64)))[nodes]
-        answer = search(edges, len(nodes), asked, model.rule, deadline, every)
-        chosen = answer.forced if not answer.possible else answer.chosen
-        return bool(answer.possible), [(int(nodes[a]), int(nodes[b]), kind) for a, b, kind in chosen]
-
-    def _name_order(
-        self, model: Model, known: Graph, forced: list[tuple[int, int, int]], part: Graph
-    ) -> tuple[str, ...]:
+    def _name_order(self, model: Model, sure: Graph, part: Graph) -> tuple[str, ...]:
         """Name the cycle that is in every order, or if they differ, one of the order that was likeliest."""
-        table = np.array(forced, np.int64).reshape(-1, 3)
-        pieces = [(table[table[:, 2] == kind, 0], table[table[:, 2] == kind, 1], kind) for kind in (Edge.WW, Edge.RW)]
-        sure = forbidden_part(known.plus(Graph.of(known.txns, pieces)), model.rule)
-        if len(sure.src):
-            return self._name(sure, model)
+        proved = forbidden_part(sure, model.rule)
+        if len(proved.src):
+            return self._name(proved, model)
         found = name_cycles(self.seen, part, model.rule, model.order, self.deadline.share(0.5))
         label = "G2-item" if model.rule == Rule.G2 else "G-single"
         told = next((told[0] for told in found.witnesses.values() if told), "")
@@ -276,8 +258,13 @@ class _Judge:
     # Read atomic and causal.
 
     @functools.cached_property
+    def _outside(self) -> Observed:
+        """What each read showed of others, which is more than it shows at first sight where it shows its own too."""
+        return from_outside(self.seen)
+
+    @functools.cached_property
     def _visible(self) -> Graph:
-        return self._reads.plus(session_graph(self.seen))
+        return read_graph(self._outside).plus(session_graph(self.seen))
 
     def _session_part(self) -> tuple[Verdict, tuple[str, ...], str]:
         return self._by_cycles(MODELS["strong-session-read-committed"], settled=False)
@@ -290,7 +277,7 @@ class _Judge:
 
     @functools.cached_property
     def _hidden(self) -> Hidden:
-        return hidden_atomic(self.seen)
+        return hidden_atomic(self._outside)
 
     @functools.cached_property
     def _atomic(self) -> tuple[Verdict, tuple[str, ...], str, Graph]:
@@ -299,9 +286,9 @@ class _Judge:
     def _by_hidden(self, hidden: Hidden) -> tuple[Verdict, tuple[str, ...], str, Graph]:
         """Whether the orders that hidden writes force can all be; with them, as a graph."""
         if self.seen.txns.kind != Kind.REGISTER:
-            late = later_hidden(self.seen, hidden)
+            late = later_hidden(self._outside, hidden)
             return *self._told(late), Graph.of(self.seen.txns.count, [])
-        forced, stale = forced_graph(self.seen, hidden)
+        forced, stale = forced_graph(self._outside, hidden)
         if len(stale[0]):
             return *self._told(stale), forced
         every = self._visible.plus(forced)
@@ -329,7 +316,7 @@ class _Judge:
         return Verdict.INVALID, tuple(note.names()), ""
 
     def _hidden_words(self, read: int, write: int, path: list[Step]) -> str:
-        seen = self.seen
+        seen = self._outside
         reader, writer = int(seen.txn[read]), int(seen.txn[write])
         chain = "; ".join(f"{Edge(kind).name.lower()}: {edge_words(seen, a, b, kind)}" for a, b, kind in path[:8])
         return (
@@ -369,8 +356,8 @@ class _Judge:
         if self.seen.txns.kind != Kind.REGISTER:
             ordered = self._graph(Order.SESSION).without(Edge.RW)
             place = guessed_order(self.seen, ordered)
-            shown = Sight(self.seen, visible, place, self.deadline)
-            return self._told(shown.hidden(place, ranks_by(self.seen, place)))
+            shown = Sight(self._outside, visible, place, self.deadline)
+            return self._told(shown.hidden(place, ranks_by(self._outside, place)))
         sight: Sight | None = None
         guess: Ints | None = None
         for _ in range(_ROUNDS):

@@ -25,6 +25,10 @@ class Judgement:
     answers: dict[str, Answer]
     anomalies: Anomalies = field(default_factory=Anomalies)
     warnings: Sequence[str] = ()
+    orderless: bool = False
+    """Whether models were left unknown because the history does not show the order that they have."""
+    kind: str = ""
+    """What the history was read as."""
 
     @property
     def ruled_out(self) -> list[str]:

@@ -99,6 +99,7 @@ _ALIASES: Mapping[str, str] = {
     "ra": "read-atomic",
     "cc": "causal",
     "causal-consistency": "causal",
+    "causal-cerone": "causal",
     "rr": "repeatable-read",
     "pl-2.99": "repeatable-read",
     "si": "snapshot-isolation",
@@ -108,18 +109,105 @@ _ALIASES: Mapping[str, str] = {
     "serializability": "serializable",
     "pl-3": "serializable",
     "conflict-serializable": "serializable",
+    "1sr": "serializable",
+    "one-copy-serializable": "serializable",
     "pl-ss": "strict-serializable",
+    "strict-pl-3": "strict-serializable",
+    "strong-pl-3": "strict-serializable",
     "strong-serializable": "strict-serializable",
+    "strong-1sr": "strict-serializable",
     "strict-serializability": "strict-serializable",
     "strong-si": "strong-snapshot-isolation",
+    "strong-pl-si": "strong-snapshot-isolation",
     "strong-session-si": "strong-session-snapshot-isolation",
+    "strong-session-pl-si": "strong-session-snapshot-isolation",
+    "strong-session-pl-2": "strong-session-read-committed",
+    "strong-session-pl-2.99": "strong-session-repeatable-read",
+    "strong-session-pl-3": "strong-session-serializable",
+    "strong-session-ser": "strong-session-serializable",
+    "session-serializable": "strong-session-serializable",
+    "mav": "monotonic-atomic-view",
+    "cs": "cursor-stability",
+    "pl-cs": "cursor-stability",
+    "pl-2l": "monotonic-view",
+    "pl-msr": "monotonic-snapshot-read",
+    "msr": "monotonic-snapshot-read",
+    "pl-2+": "consistent-view",
+    "cv": "consistent-view",
+    "pl-fcv": "forward-consistent-view",
+    "fcv": "forward-consistent-view",
+    "pl-3u": "update-serializable",
+    "psi": "parallel-snapshot-isolation",
+    "pl-psi": "parallel-snapshot-isolation",
+    "pc": "prefix",
+    "prefix-consistency": "prefix",
+    "consistent-prefix": "prefix",
+    "ua": "update-atomic",
+    "strong-pl-1": "strong-read-uncommitted",
+    "strong-pl-2": "strong-read-committed",
+    "strong-session-pl-1": "strong-session-read-uncommitted",
+    "ryw": "read-your-writes",
+    "mr": "monotonic-reads",
+    "mw": "monotonic-writes",
+    "wfr": "writes-follow-reads",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A model without a rule of its own here: it holds if one of ``above`` does, and is broken if ``below`` is."""
+
+    name: str
+    above: tuple[str, ...]
+    below: str = ""
+
+
+_SI, _RC, _SESSION_RC = "snapshot-isolation", "read-committed", "strong-session-read-committed"
+_BETWEEN: Mapping[str, Between] = {
+    each.name: each
+    for each in (
+        Between("monotonic-atomic-view", (_SI, "repeatable-read"), _RC),
+        Between("cursor-stability", (_SI, "repeatable-read"), _RC),
+        Between("monotonic-view", (_SI,), _RC),
+        Between("monotonic-snapshot-read", (_SI,), _RC),
+        Between("consistent-view", (_SI,), _RC),
+        Between("forward-consistent-view", (_SI,), _RC),
+        Between("update-serializable", ("serializable",), _RC),
+        Between("view-serializable", ("serializable",)),
+        Between("parallel-snapshot-isolation", (_SI,), _RC),
+        Between("prefix", (_SI,), _RC),
+        Between("update-atomic", (_SI,), _RC),
+        Between("strong-session-consistent-view", ("strong-session-snapshot-isolation",), _SESSION_RC),
+        Between("strong-session-monotonic-view", ("strong-session-snapshot-isolation",), _SESSION_RC),
+        Between("strong-session-read-uncommitted", (_SESSION_RC,), "read-uncommitted"),
+        Between("strong-read-uncommitted", ("strong-snapshot-isolation",), "read-uncommitted"),
+        Between("strong-read-committed", ("strong-snapshot-isolation",), _SESSION_RC),
+        Between("strong-repeatable-read", ("strict-serializable",), "strong-session-repeatable-read"),
+        Between("linearizable", ("strict-serializable",)),
+        Between("sequential", ("strong-session-serializable",)),
+        Between("pram", ("causal",)),
+        Between("monotonic-reads", ("causal",)),
+        Between("monotonic-writes", ("causal",)),
+        Between("read-your-writes", ("causal",)),
+        Between("writes-follow-reads", ("causal",)),
+    )
+}
+"""Models of Elle that have no rule here. Those above and below are what Elle's lattice says."""
+
+
+def _plain(name: str) -> str:
+    plain = "-".join(name.strip().lower().lstrip(":").replace("_", " ").replace("-", " ").split())
+    return _ALIASES.get(plain, plain)
 
 
 def find_model(name: str) -> Model:
     """The model of that name or alias, spelling free of case, spaces and underscores. Raises KeyError if unknown."""
-    plain = name.strip().lower().replace(" ", "-").replace("_", "-")
-    return MODELS[_ALIASES.get(plain, plain)]
+    return MODELS[_plain(name)]
+
+
+def find_between(name: str) -> Between | None:
+    """The model of that name or alias that has no rule of its own here, or None."""
+    return _BETWEEN.get(_plain(name))
 
 
 def weaker(name: str) -> frozenset[str]:

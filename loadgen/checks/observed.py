@@ -7,7 +7,7 @@ where versions are numbers, if the numbers themselves prove that its write exist
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -273,6 +273,33 @@ def _observe_lists(txns: Transactions, txn: Ints) -> Observed:
     last = element_write[txns.element_start[txns.key[filled]] + txns.length[filled] - 1]
     source[filled] = np.where(last >= 0, last, MISSING)
     return Observed(txns, txn, committed, rank, source, element_write, limit, _grouped(txns, txn))
+
+
+def from_outside(seen: Observed) -> Observed:
+    """``seen`` with each list read behind appends of its own transaction as a read of what stood before them.
+
+    A transaction that appends 2 and then reads [1, 2] has read [1]; one that reads [2] has read that there was nothing.
+    """
+    txns = seen.txns
+    if txns.kind != Kind.LIST_APPEND:
+        return seen
+    order, again = seen.grouped
+    writing = (txns.act[order] == WRITE).astype(np.int64)
+    before = np.cumsum(writing) - writing
+    head = np.ones(len(order), np.bool_)
+    head[1:] = ~again[:-1]
+    own = np.zeros(len(order), np.int64)
+    own[order] = before - np.maximum.accumulate(np.where(head, before, 0)) if len(order) else before
+    reads = np.flatnonzero((txns.act == READ) & (own > 0) & (seen.source != UNJUDGED))
+    left = txns.length[reads] - own[reads]
+    reads, left = reads[left >= 0], left[left >= 0]
+    source, rank = seen.source.copy(), seen.rank.copy()
+    rank[reads] = left
+    element = np.maximum(txns.element_start[txns.key[reads]] + left - 1, 0)
+    last = seen.element_write[element] if len(seen.element_write) else np.zeros(0, np.int64)
+    source[reads] = NOTHING
+    source[reads[left > 0]] = np.where(last[left > 0] >= 0, last[left > 0], MISSING)
+    return replace(seen, source=source, rank=rank)
 
 
 def _odd_writers(txns: Transactions, txn: Ints, committed: Flags, writes: Ints) -> Ints:

@@ -71,10 +71,15 @@ class Transactions:
     odd: Mapping[int, Sequence[int]] = field(default_factory=dict)
     key_name: Callable[[int], str] = str
     value_name: Callable[[int], str] = str
+    session_name: Callable[[int], str] = str
     export_key: Callable[[int], Any] = int
     export_value: Callable[[int], Any] = int
     timed: bool = True
     """Whether ``invoked`` and ``completed`` are of one clock, so that real-time order may be judged."""
+    unclocked: str = ""
+    """Why not the whole of real-time order is known, so that no model which has it can be proved, or empty."""
+    unsessioned: str = ""
+    """Why not all sessions are known, so that no model which has their order can be proved, or empty."""
     gaps: bool = False
     """Whether transactions may be missing whose fate nobody knows: then a version without a writer proves nothing."""
     unfit: str = ""

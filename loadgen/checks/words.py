@@ -57,7 +57,7 @@ def edge_words(seen: Observed, first: int, second: int, kind: int) -> str:
     """Why ``first`` comes before ``second``."""
     a, b, txns = name(seen, first), name(seen, second), seen.txns
     if kind == Edge.PROCESS:
-        return f"{a} came before {b} in session {txns.session[first]}"
+        return f"{a} came before {b} in session {txns.session_name(int(txns.session[first]))}"
     if kind == Edge.REALTIME:
         gap = int(txns.invoked[second]) - int(txns.completed[first])
         return f"{a} was acknowledged before {b} was sent (by {gap} on the history's clock)"

@@ -31,6 +31,8 @@ READY_WITHIN_S = 60.0
 STOP_GRACE_S = 5.0
 DISK_BYTES = 1024 * 1024 * 1024
 """What must be free: an empty server takes 200 MB, and writes its log up to twice this."""
+LEFT_BYTES = 2 * 1024 * 1024
+"""What stays free beside that log: for the run's summary."""
 LOG_KEPT_BYTES = 1024 * 1024
 """How much of the server's own log, from its end, the run keeps."""
 PARAMETERS = ("log_disk_size=2G", "datafile_size=64M", "datafile_maxsize=20G", "memory_budget=2G", "syslog_level=WARN")
@@ -151,9 +153,11 @@ class EmbeddedSeekdb:
         return True
 
     def _copy_log(self) -> None:
-        """The server's own log, its last few megabytes, beside the run's others."""
+        """The end of the server's own log, beside the run's others, where the run's own files have room enough."""
         log = self._base / "log" / "seekdb.log"
         try:
+            if shutil.disk_usage(self._logs).free < LEFT_BYTES + LOG_KEPT_BYTES:
+                return
             with log.open("rb") as source, (self._logs / "seekdb.log").open("wb") as kept:
                 source.seek(max(0, log.stat().st_size - LOG_KEPT_BYTES))
                 shutil.copyfileobj(source, kept)

@@ -1,6 +1,6 @@
 """Transactions from single ones: names become numbers, lists become prefixes, and what does not fit is said."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -54,6 +54,9 @@ class Builder:
     kind: Kind
     unfit: str = ""
     timed: bool = True
+    unclocked: str = ""
+    unsessioned: str = ""
+    session_name: Callable[[int], str] = str
     keys: Names = field(default_factory=Names)
     values: Names = field(default_factory=Names)
     warnings: list[str] = field(default_factory=list)
@@ -145,7 +148,10 @@ class Builder:
             value_name=self.values.text,
             export_key=self.keys.name,
             export_value=self.values.name,
+            session_name=self.session_name,
             timed=self.timed,
+            unclocked=self.unclocked,
+            unsessioned=self.unsessioned,
             unfit=self.unfit,
             warnings=self.warnings,
         )

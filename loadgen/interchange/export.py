@@ -87,7 +87,8 @@ def operations(txns: Transactions) -> Iterator[dict[str, Any]]:
     events: list[tuple[int, int, int]] = []
     for txn in range(txns.count):
         if not txns.timed or txns.invoked[txn] == ALWAYS:
-            events += [(0, txn, 0), (0, txn, 1)] if not txns.timed else [(int(txns.completed[txn]), txn, 1)]
+            # A completion alone: an invocation would claim to know when it began.
+            events.append((int(txns.completed[txn]) if txns.timed else 0, txn, 1))
             continue
         events.append((int(txns.invoked[txn]), txn, 0))
         if txns.completed[txn] != NEVER:
@@ -97,12 +98,14 @@ def operations(txns: Transactions) -> Iterator[dict[str, Any]]:
     # At one time what begins comes first: what is concurrent must stay so.
     if txns.timed:
         events.sort(key=lambda event: (event[0], event[2]))
+    alone = int(txns.session.max(initial=-1)) + 1
     for index, (at, txn, done) in enumerate(events):
         outcome = Outcome(int(txns.outcome[txn]))
         yield {
             "index": index,
             "type": _TYPES[outcome] if done else "invoke",
-            "process": int(txns.session[txn]),
+            # Whose session is not known has a process of its own.
+            "process": int(txns.session[txn]) if txns.session[txn] >= 0 else alone + txn,
             "time": at if at != NEVER else index,
             "f": "txn",
             "value": _value(txns, txn, bool(done) and outcome == Outcome.OK),

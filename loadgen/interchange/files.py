@@ -1,23 +1,33 @@
 """Any history file becomes what can be judged: by its content first, by its name where that says nothing."""
 
+import gc
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadgen.checks.graph import Deadline
 from loadgen.checks.transactions import Transactions
 from loadgen.errors import StoreError
 from loadgen.interchange.edn import EdnError, read_all
-from loadgen.interchange.maps import TXN_KINDS, Ops, kind_of, read_ops, transactions
+from loadgen.interchange.kinds import TXN_KINDS, kind_of, transactions
+from loadgen.interchange.maps import Ops, brief, read_ops
 from loadgen.interchange.plain import read_plain
+from loadgen.interchange.reading import Watch, read_bytes, read_text
 from loadgen.interchange.streams import FORMAT, SUFFIX, read_transactions
 
 _PLAIN = re.compile(r"(?:\s*(?:#|//)[^\n]*\n)*\s*[rwRW]\s*\(")
 _JSON = re.compile(r'\s*(?:\[\s*)?\{\s*(?:"(?:[^"\\]|\\.){0,100}"\s*:|\}\s*\])|\s*\[\s*\]\s*$')
 _EDN = re.compile(r"(?:[\s,]+|;[^\n]*\n)*(?:[\[({#]|$)")
+_SPACE = re.compile(r"[\s,]*")
 _HEAD = 4096
+_STEP = 1 << 12
+"""After so many values of JSON the watch is asked."""
+_STORE = ("history.edn", "history.edn.gz", "history.json", "history.jsonl")
+"""What the history of another tool's folder is called, the first that is there."""
+_WRAPPERS = ("history", "ops", "operations")
 
 
 @dataclass(slots=True)
@@ -25,22 +35,48 @@ class Loaded:
     """A history as read: transactions, or the operations of a kind that is none (bank, set)."""
 
     kind: str
+    """One of KINDS, or empty: the operations are of none."""
     txns: Transactions | None = None
     ops: Ops | None = None
+    problem: str = ""
+    """Why they are of no kind."""
 
 
-def load(path: Path, kind: str | None = None) -> Loaded:
+def load(path: Path, kind: str | None = None, watch: Watch | None = None) -> Loaded:
     """Read a history; ``kind`` overrides what its content says. Raises StoreError, which says where."""
+    watch = watch or Watch(path, Deadline(float("inf")))
     if path.is_dir():
         directory = path / "history" if (path / "history").is_dir() else path
-        return _ours(sorted(directory.glob(f"*{SUFFIX}")), kind)
-    text = _text(path)
-    if text is None:
+        ours = sorted(directory.glob(f"*{SUFFIX}"))
+        if ours:
+            return _ours(ours, kind)
+        path = _in_store(path)
+    raw = read_bytes(path)
+    if raw.startswith(b"\xff\xff\xff\xff") or FORMAT.encode() in raw[:_HEAD]:
         return _ours([path], kind)
+    text = read_text(path, raw)
+    del raw
+    collecting = gc.isenabled()
+    # Millions of small lists, none of them in a cycle: looking for cycles takes half of the time.
+    gc.disable()
     try:
-        return _foreign(path, text, kind)
+        return _foreign(path, text, kind, watch)
     except StoreError as error:
         raise StoreError(f"{path}: {error}") from error
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _in_store(path: Path) -> Path:
+    """The history in a folder of Jepsen's store, or in the newest run of one."""
+    for folder in (path, path / "latest"):
+        for name in _STORE:
+            if (folder / name).is_file():
+                return folder / name
+    if any((path / name).exists() for name in ("test.jepsen", "test.fressian", "jepsen.log")):
+        raise StoreError(f"{path} is a store folder of Jepsen without its history.edn: nothing else of it is read")
+    raise StoreError(f"{path} holds no history: neither streams of loadgen (*{SUFFIX}) nor {', '.join(_STORE)}")
 
 
 def _ours(paths: list[Path], kind: str | None) -> Loaded:
@@ -50,54 +86,74 @@ def _ours(paths: list[Path], kind: str | None) -> Loaded:
     return Loaded(txns.kind.value, txns)
 
 
-def _text(path: Path) -> str | None:
-    """The file as text, or None if it is one of our streams."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
-    if raw.startswith(b"\xff\xff\xff\xff") or FORMAT.encode() in raw[:_HEAD]:
-        return None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise StoreError(f"{path} is not text in UTF-8: byte {error.start} is {raw[error.start]:#04x}") from error
-    if not text.strip():
-        raise StoreError(f"{path} is empty")
-    return text
-
-
-def _foreign(path: Path, text: str, kind: str | None) -> Loaded:
-    if _PLAIN.match(text) or (path.suffix == ".txt" and not _JSON.match(text) and not _EDN.match(text)):
+def _foreign(path: Path, text: str, kind: str | None, watch: Watch) -> Loaded:
+    step = watch.of(len(text))
+    name = path.name.removesuffix(".gz")
+    if _PLAIN.match(text) or (name.endswith(".txt") and not _JSON.match(text) and not _EDN.match(text)):
         if kind not in (None, "rw-register"):
             raise StoreError(f"plain text holds read-write registers, not {kind}")
-        return Loaded("rw-register", read_plain(text))
-    if _JSON.match(text) or path.suffix in (".json", ".jsonl", ".ndjson"):
-        values = _json_values(text)
+        return Loaded("rw-register", read_plain(text, step))
+    if _JSON.match(text) or name.endswith((".json", ".jsonl", ".ndjson")):
+        values = _json_values(text, step)
     elif _EDN.match(text):
-        values = read_all(text)
+        values = read_all(text, step)
     else:
         begin = text.strip()[:40].splitlines()[0]
         raise StoreError(f"line 1: {begin!r} begins no history (operation maps in EDN or JSON, or r(…) and w(…) lines)")
-    ops = read_ops(values)
-    chosen = kind or kind_of(ops)
-    if chosen in TXN_KINDS:
-        return Loaded(chosen, transactions(ops, chosen), ops)
-    return Loaded(chosen, None, ops)
+    ops = read_ops(_unwrapped(values))
+    problem = ops.unfit
+    watch.deadline.check()
+    if kind is None:
+        kind, problem = kind_of(ops)
+    if kind in TXN_KINDS:
+        return Loaded(kind, transactions(ops, kind, watch), ops)
+    return Loaded(kind, None, ops, problem)
 
 
-def _json_values(text: str) -> Iterator[Any]:
-    """The JSON values of ``text``, one after another: an array is one, and so is each line of JSON lines."""
-    decoder = json.JSONDecoder()
-    at = 0
-    space = re.compile(r"[\s,]*")
+def _unwrapped(values: Iterable[Any]) -> Iterator[Any]:
+    """The operations, out of a map that holds them under a name if the file is such a map and nothing else."""
+    for place, value in enumerate(values):
+        if place == 0 and isinstance(value, Mapping) and not any(str(key).lstrip(":") == "type" for key in value):
+            inside = [each for key, each in value.items() if str(key).lstrip(":") in _WRAPPERS and type(each) is list]
+            if len(inside) != 1:
+                keys = ", ".join(brief(key) for key in list(value)[:5])
+                raise StoreError(
+                    f"the file holds a map with the keys {keys}, not operations: give the list of operations by itself"
+                )
+            yield inside[0]
+            continue
+        yield value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("an object has one key twice")
+    return made
+
+
+def _json_values(text: str, step: Callable[[int], None]) -> Iterator[Any]:
+    """The JSON values of ``text``, one after another; an array at the top gives its elements."""
+    decode = json.JSONDecoder(object_pairs_hook=_unique).raw_decode
+    space = _SPACE.match
+    at = opened = count = 0
+    inside = False
     while True:
-        begin = space.match(text, at)
-        at = begin.end() if begin else at
-        if at >= len(text):
+        found = space(text, at)
+        at = found.end() if found else at
+        sign = text[at : at + 1]
+        if not sign:
+            if inside:
+                raise StoreError(f"{_place(text, opened)}: the file ends inside the array that begins here")
             return
+        if sign == "[" and not inside:
+            inside, opened, at = True, at, at + 1
+            continue
+        if sign == "]" and inside:
+            inside, at = False, at + 1
+            continue
         try:
-            value, at = decoder.raw_decode(text, at)
+            value, at = decode(text, at)
         except json.JSONDecodeError as error:
             raise StoreError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
         except RecursionError as error:
@@ -105,6 +161,9 @@ def _json_values(text: str) -> Iterator[Any]:
         except ValueError as error:
             raise StoreError(f"{_place(text, at)}: {error}") from error
         yield value
+        count += 1
+        if not count % _STEP:
+            step(at)
 
 
 def _place(text: str, at: int) -> str:

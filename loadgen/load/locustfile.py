@@ -66,7 +66,10 @@ def _check_tags(known: type[SessionUser], options: Any) -> None:
     for option, given in (("--tags", options.tags), ("--exclude-tags", options.exclude_tags)):
         for tag in given or ():
             if tag not in tags:
-                raise LoadgenError(f"{option} {tag!r}: no task has that tag; there are {', '.join(sorted(tags))}")
+                nothing = ", and no task is left" if option == "--tags" and tags.isdisjoint(given) else ""
+                raise LoadgenError(
+                    f"{option} {tag!r}: no task has that tag{nothing}; there are {', '.join(sorted(tags))}"
+                )
 
 
 def _names(classes: Iterable[type]) -> str:

@@ -299,8 +299,13 @@ def visible_model(history: Sequence[Txn], *, causal: bool) -> bool:
                 continue
             if isinstance(value, tuple):
                 lists.setdefault(key, []).append(value)
-            last = value[-1] if isinstance(value, tuple) and value else None if isinstance(value, tuple) else value
-            if key not in own and (txn, key) not in source:
+            if isinstance(value, tuple):
+                # What it appended itself stands last; before that stands what it read of others.
+                foreign = [each for each in value if wrote[key, each] != txn]
+                last = foreign[-1] if foreign else None
+            else:
+                last = value
+            if (key not in own or isinstance(value, tuple)) and (txn, key) not in source:
                 source[txn, key] = None if last is None else wrote[key, last]
     wr = {(writer, txn) for (txn, _), writer in source.items() if writer is not None}
     visible = so | wr
