@@ -25,7 +25,7 @@ from loadgen.load.output import OUT
 from loadgen.load.sessions import SessionCounts
 from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
-from loadgen.report.terminal import coloured
+from loadgen.report.page import coloured
 from loadgen.untrusted import printable
 from loadgen.workload import Workload
 
