@@ -116,6 +116,19 @@ def test_violation_is_invalid_with_a_witness_and_beats_everything(tmp_path: Path
     assert exit_code(summary) == 4
 
 
+def test_run_on_whose_tables_somebody_else_worked_proves_nothing(tmp_path: Path) -> None:
+    """Whatever the checks found: it is unknown, the reason is told, and what was found is a warning."""
+    run = a_run()
+    lose(run)
+    reason = "the run's lock was taken by another run"
+    summary = judge(store(tmp_path / "run", run, interference=[reason]))
+
+    assert (summary["verdict"], exit_code(summary)) == ("unknown", 5)
+    assert reason in summary["unknown"]
+    assert set(summary["violations"].values()) == {0}
+    assert any(warning.startswith(f"set aside, {reason}: lost-order") for warning in summary["warnings"])
+
+
 def _tear(name: str) -> Callable[[Path], None]:
     def tear(history: Path) -> None:
         data = (history / name).read_bytes()

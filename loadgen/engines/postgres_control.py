@@ -19,7 +19,7 @@ from loadgen.engines.engine import (
 )
 from loadgen.engines.identity import ASK_POSTGRES_MARKERS, Identity, on_postgres_wire, untried
 from loadgen.engines.network import NameLookupError, TlsError
-from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, LOST, error_facts, open_connection
+from loadgen.engines.postgres_driver import CONTROL_NAME, DRIVER_ERRORS, LOAD_NAME, error_facts, open_connection
 from loadgen.engines.postgres_session import (
     POOL_WAIT_S,
     control_settings,
@@ -38,6 +38,9 @@ T = TypeVar("T")
 
 CONTROL_LIMIT_S = 60.0
 """How long one step of the control plane may take."""
+NAME_LIMIT_S = 2.0
+"""How long a server that could not be used may take to say what it is."""
+PROTOCOL_VIOLATION, UNKNOWN_SETTING = "08P01", "42704"
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
 ASK_LIMIT_S = 5.0
@@ -204,14 +207,23 @@ class PostgresControl:
     async def _open(self) -> None:
         self._connection = connection = await open_connection(self._address, CONTROL_NAME)
         try:
-            if await pooled(connection):
+            if await self._pooled():
                 await self._refuse_pool()
             self._verified = await asyncio.wait_for(
-                set_up(self._connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
+                set_up(connection, control_settings(), reader=True), CONNECT_TIMEOUT_S
             )
         except (ClusterError, *DRIVER_ERRORS) as error:
             await self._name_fork(error)
             raise
+
+    async def _pooled(self) -> bool:
+        try:
+            return await pooled(self._connection)
+        except DRIVER_ERRORS as error:
+            if error_facts(error).sqlstate != PROTOCOL_VIOLATION:
+                raise
+            # PgBouncer's answer to BEGIN where it pools statements: it closes the connection.
+            raise ClusterError(pools_transactions(_place(self._address))) from None
 
     async def _identity(self) -> Identity:
         fetch, markers = self._connection.fetch, []
@@ -223,7 +235,7 @@ class PostgresControl:
     async def _name_fork(self, error: BaseException) -> None:
         """Raise ClusterError if the server is no PostgreSQL, which is why it answered with ``error``."""
         with suppress(*DRIVER_ERRORS):
-            if fork := (await self._identity()).fork:
+            if fork := (await asyncio.wait_for(self._identity(), NAME_LIMIT_S)).fork:
                 reason = str(error) or type(error).__name__
                 raise ClusterError(f"the server says that it is {fork}, not PostgreSQL, and can't be used: {reason}")
 
@@ -265,19 +277,16 @@ class PostgresControl:
         except DRIVER_ERRORS as error:
             raise ClusterError(f"no second connection could be opened: {_refusal(self._address, error)}") from None
         try:
-            pooler = await _pgpool(other, place)
-            if not pooler:
-                await refuse_transaction_pool(self._connection, other, place)
-            return pooler
+            if pooler := await _pgpool(other, place):
+                return pooler
+            if other.is_closed():  # as a session that ends with its first error
+                other = await open_connection(self._address, CONTROL_NAME)
+            await refuse_transaction_pool(self._connection, other, place)
         except TimeoutError:
             raise ClusterError(pool_too_small(place)) from None
-        except DRIVER_ERRORS as error:
-            if error_facts(error).sqlstate not in ("", LOST, "08P01"):
-                raise
-            # PgBouncer's answer to BEGIN where it pools statements: it closes the connection.
-            raise ClusterError(pools_transactions(place)) from None
         finally:
             other.terminate()
+        return {}
 
     async def _closed(self, connection: Any) -> None:
         if self._verified.get("pooled") == "true":
@@ -291,9 +300,9 @@ async def _pgpool(connection: Any, place: str) -> dict[str, str]:
     try:
         await asyncio.wait_for(connection.execute("SHOW pool_version"), POOL_WAIT_S)
     except DRIVER_ERRORS as error:
-        if error_facts(error).lost:
+        if error_facts(error).sqlstate != UNKNOWN_SETTING:
             raise
-        return {}  # PostgreSQL does not know it
+        return {}
     wire = WireConnection(connection, {})
     names = ("load_balance_mode", "backend_clustering_mode", "memory_cache_enabled")
     try:

@@ -152,8 +152,10 @@ async def open_load(
                 "the server took the login and answers nothing since; a pooler whose pool is full lets wait so (its "
                 "pool must be larger than the run's sessions)"
             ) from None
-        backend = (verified["pid"], verified["began"])
-        if (twin := _sessions.get(backend)) is not None and not twin.lost:
+        # Under another role a user may not see since when its own session is there.
+        backend = (verified["pid"], verified.get("began", ""))
+        twin = _sessions.get(backend)
+        if twin is not None and not twin.lost and backend[1]:
             raise SessionRefused(pools_transactions(address.socket or f"{address.host}:{address.port}"))
         session = await _session(connection, verified, merge=merge)
     except BaseException as error:

@@ -20,6 +20,11 @@ CONTROL_LOCK_WAIT_S = 5
 POOL_WAIT_S = 3.0
 """How long a session may wait for an answer while another one has a transaction open, before a pool is to blame."""
 _PID = "SELECT pg_catalog.pg_backend_pid()"
+_BEGIN_TO_ASK = (
+    "BEGIN; SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = 0; "
+    "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+)
+"""The begin of a transaction on a session that is not set up yet: what it sets ends with it."""
 
 _OURS = {
     # What a user of a pooled connection left in pg_temp must not stand in front of our tables.
@@ -120,7 +125,7 @@ async def pooled(connection: Any) -> bool:
 
     A server tells its process in the start-up, for cancelling; most poolers tell a number of their own.
     """
-    return bool(await _within(connection.fetchval(_PID)) != connection.get_server_pid())
+    return bool(await _server_process(connection) != connection.get_server_pid())
 
 
 async def refuse_transaction_pool(connection: Any, other: Any, place: str) -> None:
@@ -130,20 +135,27 @@ async def refuse_transaction_pool(connection: Any, other: Any, place: str) -> No
     has a server's connection to itself, whatever lies between. In a pool of transactions that one is then either the
     one that ``connection`` was given before, or not the last in its queue.
     """
-    pids = [await _within(connection.fetchval(_PID)) for _ in range(2)]
-    await _within(other.execute("BEGIN"))
-    held = await _within(other.fetchval(_PID))
-    shared = held in pids
+    pids = [await _server_process(connection) for _ in range(2)]
+    await _within(other.execute(_BEGIN_TO_ASK))
+    shared = await _within(other.fetchval(_PID)) in pids
     if not shared:
         try:
-            pids.append(await _within(connection.fetchval(_PID)))
+            pids.append(await _server_process(connection))
         except TimeoutError:
             shared = True
     await _within(other.execute("ROLLBACK"))
     if not shared:
-        pids += [await _within(connection.fetchval(_PID)) for _ in range(2)]
+        pids += [await _server_process(connection) for _ in range(2)]
     if shared or len(set(pids)) > 1:
         raise ClusterError(pools_transactions(place))
+
+
+async def _server_process(connection: Any) -> int:
+    """The server's process behind ``connection``, whatever time-outs its session has."""
+    await _within(connection.execute(_BEGIN_TO_ASK))
+    pid = int(await _within(connection.fetchval(_PID)))
+    await _within(connection.execute("ROLLBACK"))
+    return pid
 
 
 def refuse_pgpool(settings: Mapping[str, str], nodes: int, place: str) -> None:

@@ -25,7 +25,7 @@ from loadgen.load.output import OUT
 from loadgen.load.sessions import SessionCounts
 from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
-from loadgen.report.terminal import coloured
+from loadgen.report.page import coloured, folded, terminal_columns
 from loadgen.untrusted import printable
 from loadgen.workload import Workload
 
@@ -166,7 +166,8 @@ class Head:
             self._notes.append(
                 f"load process {process} made {facts['made']} rows, and {known.writer.written} came here"
             )
-        if self.begun and not self.ending:
+        # Its reason may come when the end has begun: of a worker that gave up while this process slept, for one.
+        if self.begun and (facts.get("reason") or not self.ending):
             self.sessions(process, 0)
             known.lost = f"{facts.get('reason') or 'it ended'}, {self.elapsed_s:.1f} s after the begin"
             self._say(f"loadgen: load process {process} was lost ({known.lost}): what it leaves counts as skipped")
@@ -188,8 +189,8 @@ class Head:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the begin of the load."""
-        return (now_ns() - self._start_ns) / NS_PER_S
+        """Seconds since the begin of the load; 0 before it."""
+        return (now_ns() - self._start_ns) / NS_PER_S if self.begun else 0.0
 
     @property
     def closed_processes(self) -> list[str]:
@@ -317,11 +318,11 @@ def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
 
 def print_progress(text: str) -> None:
     """Print a line of progress, at once."""
-    OUT.say(printable(text))
+    OUT.say(folded(printable(text), terminal_columns()))
 
 
 def print_report(text: str) -> None:
     """Print the report, in colour where the terminal wants it."""
     wants_colour = (sys.stdout is not None and sys.stdout.isatty()) and not os.environ.get("NO_COLOR")
-    OUT.say(coloured(text) if wants_colour else text)
+    OUT.say((coloured(text) if wants_colour else text).rstrip("\n"))
     OUT.flush()

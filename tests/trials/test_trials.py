@@ -8,11 +8,12 @@ import pytest
 
 from loadgen.clusters.cluster import Cluster
 from loadgen.plan import ENGINES
-from tests.trials import faults, lies, rotating_seed
+from tests.trials import faults, lies, postgres_settings, rotating_seed
 
 SEED = rotating_seed()
 LIES = 3
 FAULTS = 5
+ODDITIES = 2
 
 
 def _sample(count: int, names: list[str], salt: str) -> list[Any]:
@@ -43,3 +44,16 @@ def test_fault_on_a_correct_server_raises_no_false_alarm(
 
     assert not result.wrong, result
     faults.settled(cluster, engine)
+
+
+@pytest.mark.server("postgres")
+@pytest.mark.parametrize(
+    "odd", random.Random(SEED).sample(postgres_settings.ODDITIES, ODDITIES), ids=lambda odd: odd.name
+)
+def test_postgres_with_odd_settings_is_valid_or_refused(
+    tmp_path: Path, postgres_cluster: Cluster, odd: postgres_settings.Odd
+) -> None:
+    """In one line, and never ``unknown`` or ``invalid``."""
+    code, problem = postgres_settings.play(odd, "append", postgres_cluster, tmp_path)
+
+    assert not problem, (code, problem)
