@@ -68,7 +68,9 @@ class OrderSearch:
         deduced: list[tuple[Flags, Solver]] = []
         solved: list[tuple[Flags, Graph]] = []
         todo = list(self._insides(part))
-        if max(int(inside.sum()) for inside in todo) > _FEW and int(self.seen.committed.sum()) <= _WHOLE:
+        # Without times a component's own transactions say too little: the others tell more of their order.
+        large = not self.seen.txns.timed or max(int(inside.sum()) for inside in todo) > _FEW
+        if large and int(self.seen.committed.sum()) <= _WHOLE:
             todo = [self.seen.committed]
         for _ in range(_ROUNDS):
             while todo:
@@ -81,10 +83,10 @@ class OrderSearch:
                 solver = self._solver(order, inside, about)
                 if not solver.fits:
                     return Found(None, f"the order of versions of {len(solver)} entangled transactions is not known")
-                large = about is None and len(solver) > _FEW
-                if not (solver.deduce() if large else solver.solve()):
+                first = about is None and len(solver) > _FEW
+                if not (solver.deduce() if first else solver.solve()):
                     return Found(False, "", solver.sure, solver.part)
-                if large:
+                if first:
                     deduced.append((inside, solver))
                     facts = facts.plus(solver.gained())
                 else:
