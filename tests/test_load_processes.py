@@ -194,7 +194,7 @@ def test_sessions_that_are_edited_on_the_page_are_recorded(
 
     assert run.exit_code == 0, run
     assert [count for _, count in run.summary["sessions"]] == [8, 3]
-    assert "8 sessions (8 from second 0, 3 from second" in run.stdout
+    assert "sessions over time: 8 from second 0, 3 from second" in run.stdout
 
 
 @pytest.mark.parametrize("slo", ["placed_per_second>=5", "skipped<=1%", "order.p99<=1s"])

@@ -17,7 +17,7 @@ from loadgen.engines.engine import LOCK_TABLE, META_TABLE, PROOF_LIMIT_S, SCHEMA
 from loadgen.engines.identity import on_mysql_wire
 from loadgen.engines.mysql_accounts import Query, connections_free
 from loadgen.engines.mysql_lock import LOCK_COLUMNS, beat, give_back, take
-from loadgen.engines.mysql_refusals import LOST, errno_of, refusal
+from loadgen.engines.mysql_refusals import LOST, NO_LOGIN, errno_of, refusal
 from loadgen.engines.mysql_settings import Profile, Steps
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
@@ -218,7 +218,7 @@ class MysqlControl:
 
     def _opened(self, address: Address, within_s: float) -> "pymysql.Connection[Any]":
         tls = None if address.socket else tls_context(address.parameters)
-        connection = pymysql.connect(
+        connection = pymysql.Connection(
             host=address.host,
             port=address.port or 3306,
             unix_socket=address.socket or None,
@@ -233,27 +233,39 @@ class MysqlControl:
             program_name=PROGRAM,
             ssl=tls,
             ssl_disabled=tls is None,
+            defer_connect=True,
         )
         try:
+            self._log_in(connection)
             with connection.cursor() as cursor:
                 if address is not self._address:
                     cursor.execute(self._dialect.ask_writable)
                     if not takes_writes(cursor.fetchall()):
                         raise pymysql.OperationalError(READ_ONLY, "none of these hosts takes writes")
-                version = str(connection.server_version)  # type: ignore[attr-defined]
+                version = _greeting(connection)
                 steps = self._dialect.profile.steps(version, "", None, "", in_schema=False)
                 try:
                     self._verified = _stepped(cursor, steps)
                 except (pymysql.MySQLError, SessionRefused) as error:
-                    _name_fork(cursor, self._dialect.title, error)
+                    _name_fork(cursor, version, self._dialect.title, error)
                     raise
                 if self._in_schema:
                     cursor.execute(f"USE {SCHEMA}")
             _limit_reads(connection, READ_TIMEOUT_S)
         except BaseException:
-            connection.close()
+            with suppress(pymysql.MySQLError):
+                connection.close()
             raise
         return connection
+
+    def _log_in(self, connection: "pymysql.Connection[Any]") -> None:
+        try:
+            connection.connect()
+        except pymysql.MySQLError as error:
+            # What the driver sends after the login: a look-alike may not understand it.
+            if errno_of(error) not in (*LOST, *NO_LOGIN):
+                _name_fork(None, _greeting(connection), self._dialect.title, error)
+            raise
 
     def _once(self, sql: str) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
@@ -360,13 +372,20 @@ def _stepped(cursor: Any, steps: Steps) -> dict[str, str]:
         return verified
 
 
-def _name_fork(cursor: Any, title: str, error: Exception) -> None:
-    """Raise SessionRefused if the server is a fork, which is why it answered with ``error``."""
-    with suppress(pymysql.MySQLError, ValueError):
-        cursor.execute("SELECT VERSION(), @@version_comment")
-        ((version, comment),) = cursor.fetchall()
-        if fork := on_mysql_wire(str(version), str(comment)).fork:
-            raise SessionRefused(f"the server says that it is {fork}, not {title}, and can't be used: {error}")
+def _name_fork(cursor: Any, greeting: str, title: str, error: Exception) -> None:
+    """Raise SessionRefused if the server is a fork, by what it says or by its ``greeting``: why it gave ``error``."""
+    says = [greeting, ""]
+    with suppress(pymysql.MySQLError, OSError):
+        if cursor is not None:
+            cursor.execute("SELECT VERSION(), @@version_comment")
+            says = [str(value) for row in cursor.fetchall() for value in row] or says
+    if greeting and len(says) > 1 and (fork := on_mysql_wire(says[0], says[1]).fork):
+        raise SessionRefused(f"the server says that it is {fork}, not {title}, and can't be used: {error}")
+
+
+def _greeting(connection: "pymysql.Connection[Any]") -> str:
+    """The version in the server's greeting; empty where there was none."""
+    return str(getattr(connection, "server_version", ""))
 
 
 def _limit_reads(connection: "pymysql.Connection[Any]", within_s: float) -> None:

@@ -21,6 +21,10 @@ ASK_LIMIT_MS = 2000
 _HERE = f"db = '{SCHEMA}' AND id <> CONNECTION_ID()"
 _SEEKDB_WARNING = "seekdb is OceanBase's single-node edition: one copy of the data, and no figure of a cluster"
 _UNISTORE_WARNING = "unistore is TiDB's one-process stand-in for TiKV: no Raft, no durability, and no figure of TiDB's"
+_ALONE_WARNING = (
+    "this TiDB server can't ask others for their sessions (report-status = false?): an earlier run's open transactions "
+    "on others, if there are any, are not seen"
+)
 _READ_AT_ONCE = (
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
     "START TRANSACTION WITH CONSISTENT SNAPSHOT",
@@ -70,8 +74,9 @@ def look_at_tidb(query: Query) -> Server:
     about = str(query("SELECT tidb_version()")[0][0])
     store = match[1].lower() if (match := re.search(r"Store:\s*(\w+)", about)) else "unknown"
     names = ("tidb_enable_async_commit", "tidb_enable_1pc", "tidb_guarantee_linearizability")
-    warnings = (_UNISTORE_WARNING,) if store == "unistore" else ()
-    return Server(number, store, {"store": store, **_variables(query, names)}, warnings)
+    warnings = [_UNISTORE_WARNING] * (store == "unistore")
+    warnings += [_ALONE_WARNING] * (_tidb_is_several(query) and not _tidb_tells_of_all(query))
+    return Server(number, store, {"store": store, **_variables(query, names)}, tuple(warnings))
 
 
 def open_in_mysql(query: Query, tables: Sequence[str]) -> list[int]:
@@ -113,10 +118,9 @@ def open_in_tidb(query: Query, tables: Sequence[str]) -> list[int]:
     touched = "".join(f" OR FIND_IN_SET('{number}', related_table_ids)" for (number,) in listed)
     where = f"WHERE session_id <> CONNECTION_ID() AND (db = '{SCHEMA}'{touched})"
     columns = f"SELECT /*+ MAX_EXECUTION_TIME({ASK_LIMIT_MS}) */ session_id FROM information_schema"
-    if _tidb_is_several(query):
+    if _tidb_is_several(query) and _tidb_tells_of_all(query):
         with suppress(ClusterError):
-            if query(f"{columns}.cluster_processlist WHERE id = CONNECTION_ID()".replace("session_id", "id", 1)):
-                return _ids(query(f"{columns}.cluster_tidb_trx {where}"))
+            return _ids(query(f"{columns}.cluster_tidb_trx {where}"))
     return _ids(query(f"{columns}.tidb_trx {where}"))
 
 
@@ -138,6 +142,14 @@ def _busy(query: Query) -> list[int]:
 
 def _ids(rows: Sequence[Sequence[Any]]) -> list[int]:
     return [int(row[0]) for row in rows]
+
+
+def _tidb_tells_of_all(query: Query) -> bool:
+    """Whether a server can ask the others, and itself, for their sessions, within its time."""
+    asking = f"SELECT /*+ MAX_EXECUTION_TIME({ASK_LIMIT_MS}) */ id FROM information_schema.cluster_processlist"
+    with suppress(ClusterError):
+        return bool(query(f"{asking} WHERE id = CONNECTION_ID()"))
+    return False
 
 
 def _tidb_is_several(query: Query) -> bool:

@@ -4,14 +4,16 @@ from loadgen.engines.engine import SCHEMA, Address
 from loadgen.engines.network import NameLookupError, TlsError
 from loadgen.errors import ClusterError
 
+_TLS_DEMANDED = 3159
 LOST = {2006, 2013, 0}
 """The client's own codes for a connection that is gone."""
 NOT_THERE = {1146, 1049}
 """There is no such table, or no such database."""
 _UNREACHABLE = {2002, 2003}
 _WRONG_PASSWORD, _NO_DATABASE, _DATABASE_DENIED = 1045, 1049, 1044
+NO_LOGIN = {*_UNREACHABLE, _WRONG_PASSWORD, _NO_DATABASE, _DATABASE_DENIED, _TLS_DEMANDED}
+"""Why a server lets nobody in: reasons that say nothing of what it is."""
 _NO_RIGHT = {_DATABASE_DENIED, 1142, 1143, 1227}
-_TLS_DEMANDED = 3159
 
 
 def refusal(address: Address, where: str, error: BaseException) -> ClusterError:

@@ -28,6 +28,9 @@ _LEVELS = ("transaction_isolation", "tx_isolation")
 """The level in force, by its name now and its old one."""
 _SAME = {"on": "1", "off": "0", "no_chain": "0"}
 
+_ABOUT = 4
+"""How many columns come before the variables: what the server is, and where."""
+
 Values = Mapping[str, str | int]
 Steps = Generator[str, Sequence[Sequence[Any]], dict[str, str]]
 """Statements to run in turn: a row set is sent back for each, or its error thrown in. Returns what was verified."""
@@ -116,7 +119,10 @@ class Profile:
                 yield "ROLLBACK"
                 if level is not None:
                     yield level.set_sql
-                ((*row,),) = yield self._ask_sql(version, in_schema=in_schema)
+                rows = yield self._ask_sql(version, in_schema=in_schema)
+                if [len(row) for row in rows] != [_ABOUT + len(_CHARACTERS) + len(self._names(version))]:
+                    raise SessionRefused("this server does not answer a query of its variables as MySQL does")
+                (row,) = rows
                 return self._verified(version, row, engine, level, run_id, in_schema=in_schema)
             except SessionRefused:
                 raise
@@ -165,9 +171,9 @@ class Profile:
     def _verified(
         self, version: str, row: Sequence[Any], engine: str, level: Level | None, run_id: str, *, in_schema: bool
     ) -> dict[str, str]:
-        says, comment, database, runs = ("" if value is None else _text(value) for value in row[:4])
+        says, comment, database, runs = ("" if value is None else _text(value) for value in row[:_ABOUT])
         names = (*_CHARACTERS, *self._names(version))
-        answers = {name: plain(value) for name, value in zip(names, row[4:], strict=True)}
+        answers = {name: plain(value) for name, value in zip(names, row[_ABOUT:], strict=True)}
         identity = on_mysql_wire(says, comment)
         if engine and identity.engine != engine:
             raise SessionRefused(f"a session is on a server that says it is {identity.fork or identity.engine}")

@@ -61,7 +61,7 @@ def final_findings(workload: str, history: History, strategy: str, model: str, d
     missing = doubt or next(iter(history.problems), "")
     try:
         if workload == "register":
-            found = _registers(history)
+            found = _registers(history, committed_reads=model != "read-uncommitted")
         elif workload == "bank":
             found = _accounts(history, exact=not missing and (strategy != "naive" or model not in _LENIENT))
         else:
@@ -114,10 +114,13 @@ def _single_values(columns: Columns) -> dict[int, Sequence[int]]:
     return {key: (value,) for key, value in zip(*_columns(columns, "id", "value"), strict=True)}
 
 
-def _registers(history: History) -> list[Finding]:
-    """Rows that count their writes: what each transaction was told, held against the count and value at the end."""
+def _registers(history: History, *, committed_reads: bool) -> list[Finding]:
+    """Rows that count their writes: what each transaction was told, held against the count and value at the end.
+
+    ``committed_reads``: what a transaction reads was committed, so that a version has one value.
+    """
     rows: dict[int, _Row] = {}
-    may = set()
+    may, open_ended = set(), set()
     for op in op_rows(history):
         if op.outcome == Outcome.OK:
             may.add(op.number)
@@ -132,6 +135,7 @@ def _registers(history: History) -> list[Finding]:
                     row.seen.setdefault(version, set()).add(value)
         elif op.outcome == Outcome.INFO:
             may.add(op.number)
+            open_ended.add(op.number)
             for mop in asked("register", op):
                 if mop.act == WRITE:
                     rows.setdefault(mop.key, _Row()).open_writes += 1
@@ -146,7 +150,31 @@ def _registers(history: History) -> list[Finding]:
         if value and writer not in may:
             words = f"register {key} holds {value} at version {version}, and T{writer}, whose value it is, failed"
             ghosts.add(writer, words)
-    return [lost.finding(LOST), ghosts.finding(GHOST), phantom]
+    changed = _changed_in_place(rows, may, open_ended, lost) if committed_reads else []
+    anomalies, witnesses = phantom.anomalies + len(changed), (*phantom.witnesses, *changed)[:MOST_WITNESSES]
+    return [lost.finding(LOST), ghosts.finding(GHOST), Finding(PHANTOM, anomalies, witnesses)]
+
+
+def _changed_in_place(rows: Mapping[int, _Row], may: set[int], open_ended: set[int], lost: _Told) -> list[str]:
+    """Values read at a version that an acknowledged write, or the start, gave another: somebody changed them in place.
+
+    Where an open transaction's value was read there, it had the version instead: the acknowledged write was lost.
+    """
+    changed = []
+    for key, row in sorted(rows.items()):
+        told: dict[int, dict[int, int]] = {0: {0: -1}}
+        for version, value, number, _ in row.writes:
+            told.setdefault(version, {})[value] = number
+        for version, values in sorted(row.seen.items()):
+            for value in sorted(values - told.get(version, dict.fromkeys(values, 0)).keys()):
+                writer = (value - 1) // MICRO_OPS
+                given, number = next(iter(told[version].items()))
+                words = f"register {key} was read as {value} at version {version}, which T{number} wrote as {given}"
+                if value and writer in open_ended and version:
+                    lost.add(number, f"T{number} was acknowledged, and {words}")
+                elif not value or writer in may or writer < 0:
+                    changed.append(words if version else f"{words.split(',')[0]}, before anybody had written it")
+    return changed
 
 
 def _accounts(history: History, *, exact: bool) -> list[Finding]:

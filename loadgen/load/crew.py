@@ -210,7 +210,7 @@ class RemoteCrew:
 
     def _on_worker_connect(self, client_id: str) -> None:
         head = self._head
-        if head is not None and head.begun and not self._has_part(client_id):
+        if head is not None and not self._has_part(client_id):
             head.note(f"a worker came {head.elapsed_s:.0f} s after the begin: it waits for the next run")
             told = {"after_s": round(head.elapsed_s)}
             # A little later: it connects before it listens.

@@ -166,7 +166,8 @@ class Head:
             self._notes.append(
                 f"load process {process} made {facts['made']} rows, and {known.writer.written} came here"
             )
-        if self.begun and not self.ending:
+        # Its reason may come when the end has begun: of a worker that gave up while this process slept, for one.
+        if self.begun and (facts.get("reason") or not self.ending):
             self.sessions(process, 0)
             known.lost = f"{facts.get('reason') or 'it ended'}, {self.elapsed_s:.1f} s after the begin"
             self._say(f"loadgen: load process {process} was lost ({known.lost}): what it leaves counts as skipped")
@@ -188,8 +189,8 @@ class Head:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the begin of the load."""
-        return (now_ns() - self._start_ns) / NS_PER_S
+        """Seconds since the begin of the load; 0 before it."""
+        return (now_ns() - self._start_ns) / NS_PER_S if self.begun else 0.0
 
     @property
     def closed_processes(self) -> list[str]:

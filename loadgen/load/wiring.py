@@ -27,6 +27,7 @@ from loadgen.load.worker import Worker
 _PR_SET_PDEATHSIG = 1
 LIKE_TERMINATE = (signal.SIGHUP, signal.SIGQUIT)
 """Signals that end a run as SIGTERM does: a terminal that is closed, and its other key."""
+TOLD_TO_END = "its process was told to end"
 WATCH_S = 0.3
 """How often forked workers are looked for until the load begins."""
 
@@ -132,8 +133,9 @@ def _wire_worker(environment: Any) -> None:
     worker = Worker(environment, str(options.dsn or ""))
     environment.parsed_options.dsn = ""
     listen = environment.events
-    listen.test_stopping.add_listener(lambda **_: worker.finish())
-    listen.quitting.add_listener(lambda **_: worker.finish())
+    # Where the master has ended the run before, there is nothing left to finish.
+    listen.test_stopping.add_listener(lambda **_: worker.finish(reason=TOLD_TO_END))
+    listen.quitting.add_listener(lambda **_: worker.finish(reason=TOLD_TO_END))
     if environment.parsed_options.processes:
         # A forked worker goes with its master: without it nobody records what it does.
         with contextlib.suppress(AttributeError, OSError):

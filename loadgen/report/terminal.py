@@ -155,17 +155,17 @@ def _what_ran(page: _Page, summary: Facts, plan_facts: Facts) -> None:
             "Plan",
             f"{plan['workload']}, strategy {plan['strategy']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, "
             f"{_count(plan['skus'])} SKUs × {_count(plan['stock'])} units, skew {plan['skew']}, "
-            f"{_sessions(summary, plan)}, seed {plan['seed']}; started {started}",
+            f"{_count(plan['sessions'])} sessions, seed {plan['seed']}; started {started}",
         )
+        _sessions(page, summary, plan)
 
 
-def _sessions(summary: Facts, plan: Facts) -> str:
-    """The sessions of a run: where their number changed, from which second on."""
+def _sessions(page: _Page, summary: Facts, plan: Facts) -> None:
+    """From which second on there were how many sessions, where that was not what was planned, all the time."""
     changes = [change for change in summary.get("sessions") or () if isinstance(change, Sequence) and len(change) == 2]
-    if not changes or (len(changes) == 1 and changes[0][1] == plan["sessions"]):
-        return f"{_count(plan['sessions'])} sessions"
-    told = ", ".join(f"{_count(count)} from second {_count(second)}" for second, count in changes[:4])
-    return f"{_count(plan['sessions'])} sessions ({told}{', …' if len(changes) > 4 else ''})"
+    if changes and any(count != plan["sessions"] for _, count in changes):
+        told = ", ".join(f"{_count(count)} from second {_count(second)}" for second, count in changes[:6])
+        page.add("", f"sessions over time: {told}{', …' if len(changes) > 6 else ''}")
 
 
 def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:

@@ -170,6 +170,24 @@ def test_dropped_table_of_a_probe_is_the_loss_of_all_its_writes(tmp_path: Path, 
     assert exit_code(summary) == 4 and summary["violations"]["lost-write"] > 0
 
 
+def test_value_that_was_changed_in_place_is_found_by_who_read_it(tmp_path: Path) -> None:
+    """Its version stayed: whoever reads it sees another value than the one that was written there."""
+    run = play(probe_plan("register"), 5, trouble=0.0)
+    at = next(
+        index for index, row in enumerate(run.rows) if row.touched and not row.touched[0] % 2 and row.touched[2] > 2
+    )
+    key, value, version = run.rows[at].touched[:3]
+    other = next(row.touched[i + 1] for row in run.rows for i in range(0, len(row.touched), 3) if row.touched[i] % 2)
+    assert other != value
+    run.rows[at] = run.rows[at]._replace(touched=(key, other, version, *run.rows[at].touched[3:]))
+
+    findings = found(run, tmp_path / "committed")
+
+    assert findings["phantom-write"].anomalies == 1
+    assert f"register {key // 2} was read as {other} at version {version}" in findings["phantom-write"].witnesses[0]
+    assert found(run, tmp_path / "uncommitted", "read-uncommitted")["phantom-write"].anomalies == 0
+
+
 def test_half_of_an_append_of_which_nobody_knows_is_a_lost_write(tmp_path: Path) -> None:
     """It happened as a whole or not at all."""
     run = play(probe_plan("append"), 5, trouble=0.0)

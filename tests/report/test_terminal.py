@@ -85,6 +85,67 @@ def test_a_valid_run_says_so_first() -> None:
     assert_fits(report)
 
 
+def test_whether_the_limit_was_reached_stands_beside_the_rates() -> None:
+    """Before anybody takes the rate for what the database can do."""
+    report = rendered(limited_by=None, limit="not reached: all that was offered was served")
+
+    assert report.splitlines()[2] == "Limit     not reached: all that was offered was served"
+
+
+@pytest.mark.parametrize(
+    ("limited_by", "saturated", "blame"),
+    [
+        ("sessions", 0, "its CPU was not the bottleneck, its sessions were too few"),
+        ("sessions", 3, "its CPU was not the bottleneck, its sessions were too few"),
+        ("client", 3, "the client was the bottleneck in 3 seconds"),
+        (None, 3, "its CPU was saturated in 3 seconds and held nothing back"),
+        ("server", 3, "its CPU was saturated in 3 seconds"),
+        (None, 0, "the client was not the bottleneck"),
+    ],
+)
+def test_the_client_is_blamed_for_what_it_was(limited_by: str | None, saturated: int, blame: str) -> None:
+    """Its CPU, its sessions or nothing: never the one for the other."""
+    client = {"cpu_seconds": 50.0, "cpu_us_per_order": 141.2, "saturated_seconds": saturated, "peak_rss_mb": 151}
+    report = " ".join(rendered(client=client, limited_by=limited_by).split())
+
+    assert f"MB at most; {blame}" in report
+
+
+def test_what_was_lost_is_told_at_the_top_with_its_cause() -> None:
+    """A valid run that exits with 1 says why in its first line; skipped ops say whose they were."""
+    orders = summary()["orders"] | {"started": 13000, "skipped": 1000}
+    report = rendered(
+        exit_reason="load process 1 was lost",
+        lost={"1": "it had no word from its master for 10 s"},
+        skipped_because={"late": 2, "worker_lost": 998, "no_number": 0},
+        orders=orders,
+    )
+
+    assert report.splitlines()[0].endswith("but load process 1 was lost (exit code 1)")
+    assert "load process 1 was lost: it had no word from its master for 10 s" in report.splitlines()[1]
+    assert "skipped 1,000 (7.1 %: late 2, worker lost 998)" in report
+    assert_fits(report)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "told"),
+    [
+        ([], ""),
+        ([[0, 32]], ""),
+        ([[0, 32], [7, 20]], "32 from second 0, 20 from second 7"),
+        ([[0, 20]], "20 from second 0"),
+        ([[second, second] for second in range(9)], "4 from second 4, 5 from second 5, …"),
+    ],
+)
+def test_sessions_that_changed_are_told_with_the_second(sessions: list[list[int]], told: str) -> None:
+    """The plan's number alone would be wrong."""
+    report = " ".join(rendered(sessions=sessions).split())
+
+    assert "32 sessions, seed" in report
+    assert ("sessions over time" in report) is bool(told)
+    assert told in report
+
+
 def test_violated_checks_are_named_with_count_and_first_witness() -> None:
     """Whoever reads the report alone knows what broke, how often, and one proof."""
     checks = [check(name) for name in CHECKS if name != "lost-update"]

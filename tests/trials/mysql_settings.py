@@ -261,7 +261,7 @@ def _judged(trial: Trial, engine: str, workload: str, address: Address, place: P
         return Result(f"refused: {line}", "" if trial.ends == REFUSED else f"refused, and need not be: {line}")
     verdict = run.summary.get("verdict", "")
     if run.exit_code == 0 and verdict == "valid":
-        placed = run.summary["orders"]["ok"]
+        placed = (run.summary.get("orders") or run.summary["transactions"])["ok"]
         wrong = "" if placed else "nothing was acknowledged"
         return Result("valid", wrong if trial.ends == VALID else "valid, where it had to be refused")
     told_of = run.summary.get("unknown") or run.summary.get("warnings") or run.told[-600:]
@@ -300,7 +300,9 @@ def _set(trial: Trial, root: Control) -> Iterator[None]:
 def _cannot_be_set(error: ClusterError) -> bool:
     """Whether this version has no such setting, or takes no such value."""
     cause = error.__cause__
-    return bool(cause is not None and cause.args and cause.args[0] in (1193, 1231, 1229, 1238, 1235, 1064, 8047, 1286))
+    return bool(
+        cause is not None and cause.args and cause.args[0] in (1115, 1193, 1231, 1229, 1238, 1235, 1064, 8047, 1286)
+    )
 
 
 def main() -> int:

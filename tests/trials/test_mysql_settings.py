@@ -7,7 +7,7 @@ import pytest
 from loadgen.clusters.cluster import Cluster
 from tests.trials import mysql_settings, rotating_seed
 
-RUNS = 8
+RUNS = 6
 
 
 @pytest.mark.server
