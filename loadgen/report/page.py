@@ -67,6 +67,16 @@ def wrapped(text: str, width: int, most_lines: int) -> list[str]:
     ) or [""]
 
 
+def folded(line: str, width: int) -> str:
+    """``line`` broken between words where it is longer than ``width`` columns (0: of any length)."""
+    if not width or len(line) <= width:
+        return line
+    lines = textwrap.wrap(
+        line, max(width, LEAST_WIDTH), subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)
+
+
 def terminal_columns(stream: IO[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """How many columns ``stream`` (standard output) has, by COLUMNS or by its terminal; 0 where neither says."""
     named = environ.get("COLUMNS", "")

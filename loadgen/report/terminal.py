@@ -343,6 +343,8 @@ def _where(page: Page, summary: Facts, plan_facts: Facts, run_dir: str) -> None:
         told += ["the server's data is kept; start it with", f"  {kept}"]
         if connect := (plan_facts.get("cluster") or {}).get("connect"):
             told += [f"and look at it with  {connect}"]
+    if (plan_facts.get("plan") or {}).get("cluster") == "existing":
+        told += ["left on the server: loadgen's own schema with the tables of this run; to remove it:  loadgen clean"]
     if page.shown > 1 or not summary.get("kept"):
         told += [f"judge it again:  loadgen check {run_dir}"]
     page.lines += [f"{'' if index else 'Run':<{MARGIN}}{line}" for index, line in enumerate(told)]

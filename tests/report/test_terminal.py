@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.plan import Plan
-from loadgen.report.page import HANDLER, WIDTH, coloured, columns, terminal_columns
+from loadgen.report.page import HANDLER, WIDTH, coloured, columns, folded, terminal_columns
 from loadgen.report.terminal import HEIGHT, KINDS, render
 from loadgen.sale import CHECKS
 
@@ -326,3 +326,22 @@ def test_columns_are_what_the_environment_says(named: str, expected: int, tmp_pa
     with (tmp_path / "file").open("w") as file:
         assert columns(file, {"COLUMNS": named}) == expected
         assert terminal_columns(file, {}) == 0
+
+
+def test_what_stays_on_an_existing_server_is_told() -> None:
+    """And how it is removed; a server of the run's own is gone with it."""
+    facts = {**PLAN_FACTS, "plan": Plan(cluster="existing").to_json()}
+
+    assert "loadgen clean" in render(summary(), facts, run_dir="runs/x")
+    assert "loadgen clean" not in rendered()
+
+
+@pytest.mark.parametrize("width", [0, 60, 80, 120])
+def test_line_of_progress_breaks_between_words(width: int) -> None:
+    """And is whole where there is no terminal."""
+    line = "   1s due 22 placed 22/s fail 0 info 0 skip 0 | busy 4+0 | p50 17 p99 168 lag 108 ms"
+
+    assert folded(line, width).split() == line.split()
+    assert max(map(len, folded(line, width).splitlines())) <= (width or len(line))
+    assert folded(line, width).startswith("   1s")
+    assert (folded(line, width) == line) == (width in (0, 120))
