@@ -141,7 +141,7 @@ def run_workload(words: Sequence[str]) -> int:
 def check(options: argparse.Namespace) -> int:
     """Judge a stored history again and print the summary; with a model, or of other tools' files, their isolation."""
     runs = options.paths or [RUNS / LATEST]
-    if options.model or options.kind or len(runs) > 1 or (not (runs[0] / "plan.json").exists() and runs[0].is_file()):
+    if options.model or options.kind or len(runs) > 1 or _foreign(runs[0]):
         from loadgen.interchange.check import check_files
 
         return check_files(runs, options.model, options.kind, options.json, options.time_limit)
@@ -155,6 +155,17 @@ def check(options: argparse.Namespace) -> int:
         summary |= {name: stored[name] for name in ("kept",) if name in stored}
     _show(options, run, summary)
     return exit_code(summary)
+
+
+def _foreign(path: Path) -> bool:
+    """Whether ``path`` is no run, but a file, a store folder of Jepsen, or what the reader of files refuses by name."""
+    try:
+        if not path.is_dir():
+            return path.exists()
+        run = any((path / name).exists() for name in ("plan.json", "history"))
+        return not run and any((path / name).exists() for name in ("history.edn", "test.jepsen", "latest/history.edn"))
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def report(options: argparse.Namespace) -> int:
