@@ -9,13 +9,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from loadgen.errors import LoadgenError, StoreError
-from loadgen.report.listing import as_markdown, as_text, listing
+from loadgen.errors import LoadgenError, PlanError, StoreError
+from loadgen.report.listing import as_json, as_markdown, as_text, listing
+from loadgen.report.page import coloured, columns, fit_streams, terminal_columns
 from loadgen.report.stored import read_summary
-from loadgen.report.terminal import coloured, render
+from loadgen.report.terminal import render
 from loadgen.run_directory import LATEST, RUNS, RunDirectory, find_run, read_json, run_directories
 from loadgen.untrusted import one_line
 
@@ -27,11 +29,15 @@ LAZY_COMMANDS = {
     "up": ("loadgen.standing", "add_up_arguments", "start a replicated cluster that stays"),
     "status": ("loadgen.standing", "add_status_arguments", "show the clusters that stay"),
     "down": ("loadgen.standing", "add_down_arguments", "remove them"),
+    "clean": ("loadgen.clean", "add_clean_arguments", "remove what runs left on a server"),
     "hermitage": ("loadgen.hermitage.command", "add_hermitage_arguments", "what each isolation level really prevents"),
     "anomalies": ("loadgen.anomalies.command", "add_anomalies_arguments", "how often each anomaly happens"),
     "export": ("loadgen.interchange.export", "add_export_arguments", "write a run's history as Elle's operation maps"),
 }
 """The commands whose code is imported only for them: module, what fills the parser, help."""
+_PACKAGE = Path(__file__).resolve().parent
+WORKLOADS = (_PACKAGE / "workloads", _PACKAGE.parent / "workloads")
+"""Where workloads are: inside the package of a wheel, beside it in a checkout."""
 EXIT_PIPE_CLOSED = 141
 """What a shell reports for a process that SIGPIPE ended."""
 
@@ -42,6 +48,7 @@ A run is made by Locust:
   locust -f workloads/flashsale.py --headless                  embedded PostgreSQL, about a minute
   locust -f workloads/flashsale.py --headless --engine oceanbase --strategy pessimistic --duration 90s
   loadgen options                                              every option of a run
+  loadgen run flashsale --headless                             the same without a checkout, from the package
 
 and leaves a directory runs/<utc>-<engine>-<workload>, which these commands read:
 
@@ -71,39 +78,70 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
-    options = _parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A terminal without UTF-8 gets a question mark, not a traceback.
-            stream.reconfigure(errors="replace")
-    command: Callable[[argparse.Namespace], int] = options.command
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    fit_streams()
     try:
-        code = command(options)
+        code = _command(words)
         sys.stdout.flush()
     except LoadgenError as error:
-        print(f"loadgen: {one_line(str(error))}", file=sys.stderr)
-        return EXIT_USAGE
+        return _complain(str(error))
     except BrokenPipeError:
-        # Nobody reads any more; Python would complain again when it flushes at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_quietly()
         return EXIT_PIPE_CLOSED
     except OSError as error:
         # Of a file of the user's: a name that is too long, a directory without the right to look into it.
-        print(
-            f"loadgen: {one_line(f'{error.filename}: {error.strerror}' if error.filename else str(error))}",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         return 130
     return code
 
 
+def _command(words: Sequence[str]) -> int:
+    if words[:1] == ["run"]:
+        return run_workload(words[1:])
+    try:
+        options = _parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
+    except SystemExit:
+        # Of --help and --version: what they printed may have no reader.
+        sys.stdout.flush()
+        raise
+    command: Callable[[argparse.Namespace], int] = options.command
+    return command(options)
+
+
+def _complain(text: str) -> int:
+    try:
+        print(f"loadgen: {one_line(text)}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _leave_quietly()
+    return EXIT_USAGE
+
+
+def _leave_quietly() -> None:
+    """Nobody reads any more; Python would complain again when it flushes at its exit."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def run_workload(words: Sequence[str]) -> int:
+    """``loadgen run WORKLOAD [options]``: become ``locust -f`` on a workload that is installed. Raises LoadgenError."""
+    known = sorted(path.stem for folder in WORKLOADS for path in folder.glob("*.py") if not path.stem.startswith("_"))
+    if not words or words[0] in ("-h", "--help"):
+        print(f"usage: loadgen run WORKLOAD [options of locust and of a run]\n\nworkloads: {', '.join(known)}")
+        return 0
+    for folder in WORKLOADS:
+        file = folder / f"{words[0]}.py"
+        if words[0] in known and file.is_file():
+            sys.stdout.flush()
+            os.execv(sys.executable, [sys.executable, "-m", "locust", "-f", str(file), *words[1:]])
+    raise PlanError(f"run {words[0]!r}: the workloads are {', '.join(known) or 'missing from this installation'}")
+
+
 def check(options: argparse.Namespace) -> int:
     """Judge a stored history again and print the summary; with a model, or of other tools' files, their isolation."""
     runs = options.paths or [RUNS / LATEST]
-    if options.model or options.kind or len(runs) > 1 or (not (runs[0] / "plan.json").exists() and runs[0].is_file()):
+    if options.model or options.kind or len(runs) > 1 or _foreign(runs[0]):
         from loadgen.interchange.check import check_files
 
         return check_files(runs, options.model, options.kind, options.json, options.time_limit)
@@ -117,6 +155,17 @@ def check(options: argparse.Namespace) -> int:
         summary |= {name: stored[name] for name in ("kept",) if name in stored}
     _show(options, run, summary)
     return exit_code(summary)
+
+
+def _foreign(path: Path) -> bool:
+    """Whether ``path`` is no run, but a file, a store folder of Jepsen, or what the reader of files refuses by name."""
+    try:
+        if not path.is_dir():
+            return path.exists()
+        run = any((path / name).exists() for name in ("plan.json", "history"))
+        return not run and any((path / name).exists() for name in ("history.edn", "test.jepsen", "latest/history.edn"))
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def report(options: argparse.Namespace) -> int:
@@ -133,11 +182,14 @@ def report(options: argparse.Namespace) -> int:
 def list_runs(options: argparse.Namespace) -> int:
     """Print one line for each run."""
     runs = [run for path in options.directories for run in _runs_in(path)]
-    if not runs:
+    if not runs and not options.json:
         print(f"no runs in {', '.join(map(str, options.directories))}")
         return 0
-    rows = listing(runs)
-    print(as_markdown(rows) if options.markdown else as_text(rows))
+    if options.markdown or not options.json:
+        rows = listing(runs)
+        print(as_markdown(rows) if options.markdown else as_text(rows, terminal_columns()))
+    else:
+        print(json.dumps(as_json(runs), indent=2))
     return 0
 
 
@@ -152,7 +204,7 @@ def _show(options: argparse.Namespace, run: RunDirectory, summary: Mapping[str, 
         return
     plan_facts = read_json(run.plan) if run.plan.exists() else {}
     try:
-        text = render(summary, plan_facts, run_dir=str(run.path))
+        text = render(summary, plan_facts, run_dir=str(run.path), width=columns())
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         # render takes any keys to be missing; values of other types are no run's.
         raise StoreError(
@@ -186,6 +238,14 @@ def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"loadgen {version('loadgen')}")
+        parser.exit()
+
+
 def _parser(named: str) -> argparse.ArgumentParser:
     """The parser. What starts servers is imported only for the command that is ``named``."""
     parser = argparse.ArgumentParser(
@@ -194,6 +254,7 @@ def _parser(named: str) -> argparse.ArgumentParser:
         epilog=TOP_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command, help_text, epilog in (
         ("check", check, "judge a stored run again, without a database", CHECK_HELP),
@@ -215,6 +276,7 @@ def _parser(named: str) -> argparse.ArgumentParser:
         "directories", metavar="DIR", nargs="*", type=Path, default=[RUNS], help="where runs are, or a run (runs)"
     )
     sub.add_argument("--markdown", action="store_true", help="a Markdown table")
+    sub.add_argument("--json", action="store_true", help="a JSON list, with each run's exit code")
     sub.set_defaults(command=list_runs)
     for name, (module, filler, help_text) in LAZY_COMMANDS.items():
         sub = commands.add_parser(name, help=help_text)

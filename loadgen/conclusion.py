@@ -16,6 +16,7 @@ from loadgen.engines.engine import FinalReads
 from loadgen.errors import LoadgenError, StoreError
 from loadgen.history import write_final, write_json
 from loadgen.judge import exit_code, judge
+from loadgen.report.page import columns
 from loadgen.report.terminal import render
 from loadgen.run_directory import RunDirectory, read_json
 from loadgen.stored_run import open_run, plan_checksum
@@ -121,7 +122,7 @@ class Conclusion:
 
     def _report(self) -> str:
         plan_facts = read_json(self._run.plan) if self._run.plan.exists() else {}
-        return render(self._summary, plan_facts, run_dir=os.path.relpath(self._run.path))
+        return render(self._summary, plan_facts, run_dir=os.path.relpath(self._run.path), width=columns())
 
     def _exit_code(self) -> int:
         """The verdict's code. A step of ours that failed is an error (1), but weighs less than violated or unknown."""

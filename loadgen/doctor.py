@@ -22,9 +22,12 @@ from loadgen.clusters.binaries import (
     find_binary,
     passed_over,
 )
-from loadgen.errors import ClusterError
+from loadgen.dsn import given_dsn
+from loadgen.engines.address import hosts_of, parse_dsn
+from loadgen.environment import misspelt
+from loadgen.errors import ClusterError, PlanError
 from loadgen.install import KEYRINGS, tell
-from loadgen.plan import ENGINES
+from loadgen.plan import ENGINES, Plan
 
 COMPOSE_LEAST = (2, 24)
 GIB = 2**30
@@ -32,6 +35,7 @@ MEMORY_LEAST_GIB = 4
 DISK_LEAST_GIB = 5
 WITHIN_S = 10.0
 EMBEDDED = ", embedded"
+_OPTIONS = [name.removesuffix("_s") for name in Plan.__dataclass_fields__ if name not in ("sessions", "workload")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def examine() -> list[Finding]:
     docker = _docker()
     compose = _compose() if docker.good else Finding("docker compose", False, "needs Docker")
     embedded = {engine: _embedded(engine) for engine in ENGINES}
-    findings = [_machine(), _disk(), *embedded.values(), docker, compose]
+    findings = [_machine(), _disk(), *_variables(), *embedded.values(), docker, compose]
     if docker.good:
         findings += [_image(server) for server in ("postgres", "mysql", "tidb", "oceanbase", "seekdb")]
     if not embedded["tidb"].good:
@@ -112,6 +116,19 @@ def _disk() -> Finding:
         if folder.is_dir() and os.access(folder, os.W_OK):
             return Finding(about, free_gib >= DISK_LEAST_GIB, f"{free_gib:.0f} GiB free for {cache}", remedy)
     return Finding(about, False, f"{cache} can't be written to (by `loadgen install` and `loadgen up`)", remedy)
+
+
+def _variables() -> list[Finding]:
+    """The server that LOADGEN_DSN names, and variables that are none of ours."""
+    found = [Finding("environment", False, line, line) for line in misspelt(os.environ, _OPTIONS)]
+    if dsn := given_dsn("", os.environ):
+        try:
+            address = parse_dsn(dsn, os.environ)
+            place = ", ".join(address.socket or f"{host}:{port}" for host, port in hosts_of(address))
+            found.append(Finding("LOADGEN_DSN", True, f"every command goes to {place} as {address.user}"))
+        except PlanError as error:
+            found.append(Finding("LOADGEN_DSN", False, str(error), "correct LOADGEN_DSN, or unset it"))
+    return found
 
 
 def _embedded(engine: str) -> Finding:

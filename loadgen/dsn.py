@@ -70,6 +70,73 @@ SHOWN = frozenset(
     }
 )
 """The parameters whose values are never a secret."""
+NAMED = SHOWN | {
+    "allowloadlocalinfile",
+    "allowmultiqueries",
+    "applicationname",
+    "autocommit",
+    "autoreconnect",
+    "cacheprepstmts",
+    "characterencoding",
+    "client_encoding",
+    "command_timeout",
+    "compress",
+    "connecttimeout",
+    "currentschema",
+    "dbname",
+    "default_auth",
+    "defaults-file",
+    "fallback_application_name",
+    "gssdelegation",
+    "gsslib",
+    "host",
+    "init_command",
+    "local_infile",
+    "login-path",
+    "logintimeout",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
+    "options",
+    "passfile",
+    "password",
+    "port",
+    "prepared_statement_cache_size",
+    "preparethreshold",
+    "read_default_file",
+    "replication",
+    "requirepeer",
+    "requiressl",
+    "rewritebatchedinserts",
+    "rewritebatchedstatements",
+    "scram_client_key",
+    "scram_server_key",
+    "server_settings",
+    "servertimezone",
+    "servicefile",
+    "sessionvariables",
+    "sockettimeout",
+    "sql_mode",
+    "ssl-cipher",
+    "ssl-crl",
+    "sslcompression",
+    "sslcrldir",
+    "ssldisabled",
+    "sslfactory",
+    "sslkeylogfile",
+    "sslpassword",
+    "targetservertype",
+    "tcpkeepalive",
+    "unix_socket",
+    "usecursorfetch",
+    "user",
+    "useserverprepstmts",
+    "useunicode",
+    "verifyservercertificate",
+    "zerodatetimebehavior",
+}
+"""Names that are no piece of a password: others are told by their number where one may have been cut in pieces."""
 _NAMES = {"database": "dbname", "db": "dbname", "passwd": "password", "username": "user"}
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%a-z]+)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[^:]*))?")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -114,7 +181,7 @@ def read_dsn(text: str) -> Dsn:
     """
     text = text.strip()
     if _CONNINFO.match(text):
-        return Dsn("postgres", "postgres", _checked(dict(_conninfo(text)), "postgres"))
+        return Dsn("postgres", "postgres", _checked(_without_pieces(dict(_conninfo(text))), "postgres"))
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower()
     base, plus, driver = scheme.removeprefix("jdbc:").partition("+")
@@ -125,6 +192,11 @@ def read_dsn(text: str) -> Dsn:
             f"before them and libpq's 'host=... user=...' are taken too), for example {EXAMPLES['mysql']}"
         )
     return Dsn(wire, scheme, _checked(_from_url(rest, wire, jdbc=scheme.startswith("jdbc:")), wire))
+
+
+def given_dsn(option: str, environ: Mapping[str, str]) -> str:
+    """The DSN of a command: its option, else LOADGEN_DSN; empty for none."""
+    return option or environ.get("LOADGEN_DSN", "")
 
 
 def masked_dsn(text: str) -> str:
@@ -163,6 +235,7 @@ def _from_url(rest: str, wire: str, *, jdbc: bool) -> dict[str, str]:
     if "@" in path or _BROKEN_ESCAPE.search(rest):
         raise malformed(wire, "a special character in it is not percent-encoded (/ is %2F, ? is %3F, % is %25)")
     settings = {"user": user, "password": password, "dbname": path}
+    asked: dict[str, str] = {}
     for pair in query.split("&") if query else ():
         raw, equals, value = pair.partition("=")
         if not equals or not raw:
@@ -170,12 +243,21 @@ def _from_url(rest: str, wire: str, *, jdbc: bool) -> dict[str, str]:
         name = _NAMES.get(unquote(raw), unquote(raw))
         if "@" in name or ("@" in value and not at and not jdbc and name not in ("user", "password")):
             raise malformed(wire, "a ? in its password, or an @ in a parameter, is not percent-encoded")
-        settings[name] = value
+        asked[name] = value
+    settings |= _without_pieces(asked) if "password" in asked else asked
     try:
         settings = {name: unquote(value, errors="strict") for name, value in settings.items() if value}
     except UnicodeDecodeError:
         raise malformed(wire, "what is percent-encoded in it is not UTF-8") from None
     return settings | dict(_authority(hosts, wire))
+
+
+def _without_pieces(settings: dict[str, str]) -> dict[str, str]:
+    """``settings``; beside a password, names that nobody knows may be a part of it that was not encoded or quoted."""
+    return {
+        name if name.lower() in NAMED else f"parameter {number}": value
+        for number, (name, value) in enumerate(settings.items(), 1)
+    }
 
 
 def _authority(text: str, wire: str) -> Iterator[tuple[str, str]]:

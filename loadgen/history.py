@@ -205,12 +205,13 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
     history = History()
     streams: dict[str, Stream] = {}
     unlisted: list[str] = []
-    for path in _paths(directory):
-        name = path.name.removesuffix(SUFFIX)
-        if not _KNOWN.fullmatch(name):
-            history.warnings.append(f"{path} is no stream that this version knows: it is passed over")
-            continue
+    paths = _paths(directory)
+    known = [path for path in paths if _KNOWN.fullmatch(path.name.removesuffix(SUFFIX))]
+    for path in set(paths) - set(known):
+        history.warnings.append(f"{path} is no stream that this version knows: it is passed over")
+    for path in known:
         stream = read_stream(path)
+        name = path.name.removesuffix(SUFFIX)
         _refuse_foreign(stream, path, run_id)
         history.sealed[name] = stream.sealed
         if listed is not None and name not in listed:

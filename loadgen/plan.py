@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -169,11 +169,7 @@ def parse_plan(options: Mapping[str, Any]) -> Plan:
         )
     if cluster == "existing" and not dsn:
         raise PlanError("--cluster existing needs --dsn (or LOADGEN_DSN), for example postgres://user@host:5432/db")
-    engine = _choice(given, "engine", ENGINES, engine_of_dsn(dsn))
-    if dsn and read_dsn(dsn).wire != _wire_of(engine):
-        raise PlanError(
-            f"--engine {engine} is reached by a {_wire_of(engine)}:// DSN, this one is {read_dsn(dsn).wire}://"
-        )
+    engine = engine_for_dsn(dsn, _choice(given, "engine", ENGINES, DEFAULTS.engine) if "engine" in given else "")
     buckets = _integer(given, "buckets", 8 if strategy == "bucketed" else 1, 1, MAX_BUCKETS)
     if strategy != "bucketed" and buckets != 1:
         raise PlanError(f"--buckets {buckets} splits each SKU into rows, which only --strategy bucketed can sell from")
@@ -310,6 +306,21 @@ def _wire_of(engine: str) -> str:
     return "postgres" if engine == "postgres" else "mysql"
 
 
-def engine_of_dsn(dsn: str) -> str:
-    """The engine that a DSN stands for where none is named: the one whose name its scheme has."""
-    return read_dsn(dsn).wire if dsn else DEFAULTS.engine
+def engine_for_dsn(dsn: str, named: str) -> str:
+    """The engine that is ``named``, else that of the DSN's scheme. Raises PlanError if they contradict each other."""
+    if not dsn:
+        return named or DEFAULTS.engine
+    wire = read_dsn(dsn).wire
+    engine = _choice({"engine": named} if named else {}, "engine", ENGINES, wire)
+    if wire != _wire_of(engine):
+        raise PlanError(f"--engine {engine} is reached by a {_wire_of(engine)}:// DSN, this one is {wire}://")
+    return engine
+
+
+def engines_asked(named: Sequence[str] | None, dsn: str, environ: Mapping[str, str]) -> Sequence[str]:
+    """The engines of a command: those ``named``, with a DSN else LOADGEN_ENGINE or its own. Raises PlanError."""
+    if not dsn:
+        return named or ENGINES
+    if len(named or ()) > 1:
+        raise PlanError("--dsn, or LOADGEN_DSN, names one server: name one --engine, or none")
+    return (engine_for_dsn(dsn, named[0] if named else environ.get("LOADGEN_ENGINE", "")),)

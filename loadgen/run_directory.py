@@ -91,18 +91,23 @@ def make_run_directory(plan: Plan, wall_s: float) -> RunDirectory:
 
 
 def point_latest(run: RunDirectory) -> str:
-    """Let ``runs/latest`` point at ``run`` if it lies in ``runs/``; what stood in the way, or an empty string."""
-    if run.path.parent != RUNS.absolute():
-        return ""
-    latest = run.path.parent / LATEST
-    temporary = run.path.parent / f".{LATEST}-{run.path.name}"
+    """Let ``runs/latest`` point at ``run``, wherever that lies; what stood in the way, or an empty string.
+
+    Beside a run that lies elsewhere it is made only where one may write: nobody asked for anything in this folder.
+    """
+    runs = RUNS.absolute()
+    inside = run.path.parent == runs
+    temporary = runs / f".{LATEST}-{os.getpid()}-{run.path.name}"
     try:
-        temporary.symlink_to(run.path.name)
-        temporary.replace(latest)
+        if not inside:
+            runs.mkdir(exist_ok=True)
+        within = run.path.is_relative_to(runs.parent)
+        temporary.symlink_to(run.path.name if inside else os.path.relpath(run.path, runs) if within else run.path)
+        temporary.replace(runs / LATEST)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        return f"{latest} could not be pointed at this run: {error.strerror or error}"
+        return f"{runs / LATEST} could not be pointed at this run: {error.strerror or error}" if inside else ""
     return ""
 
 

@@ -10,7 +10,6 @@ A seal protects from damage, not from a person: who alters a stream can compute 
 
 import contextlib
 import errno
-import itertools
 import re
 import struct
 import zlib
@@ -230,8 +229,6 @@ def _read(stream: Stream, path: Path, whole: Any) -> None:
             stream.problem, stream.torn = f"{path} {fault}", True
     for batch in batches:
         batch.validate(full=True)
-        if any(_nulls(column) for column in batch.columns):
-            raise _DamageError("it has nulls, which no run writes")
     stream.columns, stream.facts = _columns(schema, batches), facts
 
 
@@ -311,30 +308,36 @@ def _facts(schema: Any) -> Mapping[str, str]:
     return facts
 
 
-def _nulls(array: Any) -> int:
-    """How many nulls there are in an array, within lists and structs too: our columns have none."""
-    nulls: int = array.null_count
-    if pa.types.is_list(array.type):
-        nulls += _nulls(array.values)
-    elif pa.types.is_struct(array.type):
-        nulls += sum(_nulls(array.field(index)) for index in range(array.type.num_fields))
-    return nulls
-
-
 def _columns(schema: Any, batches: Sequence[Any]) -> Columns:
+    """The columns of all batches. Raises _DamageError if there are nulls: no column of ours has any."""
     columns: Columns = {}
     for index, column in enumerate(schema):
         arrays = [batch.column(index) for batch in batches]
+        nulls = any(array.null_count for array in arrays)
         if column.type == TOUCHED:
+            nulls = nulls or any(_nulls_within(array.values) for array in arrays)
             columns |= to_touched(arrays)
         elif pa.types.is_string(column.type):
-            # Error codes are few: as objects, equal codes are one string.
-            texts = itertools.chain.from_iterable(array.to_pylist() for array in arrays)
-            columns[column.name] = np.array([known or "" for known in texts], dtype=object)
+            parts = [_texts(array) for array in arrays]
+            columns[column.name] = np.concatenate(parts) if parts else np.empty(0, object)
         else:
             parts = [to_numpy(array) for array in arrays]
             columns[column.name] = np.concatenate(parts) if parts else np.empty(0, numpy_type(column.type))
+        if nulls:
+            raise _DamageError("it has nulls, which no run writes")
     return columns
+
+
+def _nulls_within(triples: Any) -> bool:
+    return bool(triples.null_count) or any(triples.field(index).null_count for index in range(3))
+
+
+def _texts(array: Any) -> NDArray[Any]:
+    """Texts as objects. Error codes are few, and in most batches there is none."""
+    data = array.buffers()[-1]
+    if data is None or not data.size:
+        return np.full(len(array), "", dtype=object)
+    return np.array(array.to_pylist(), dtype=object)
 
 
 def no_rows(schema: Any) -> Columns:

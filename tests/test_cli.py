@@ -1,9 +1,11 @@
 """The command line on stored runs: no database, no network, and at once."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -218,17 +220,25 @@ def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) ->
     assert "loadgen" in capsys.readouterr().out
 
 
-def test_a_reader_that_goes_away_is_no_traceback(run: Path) -> None:
-    """``loadgen check | head -1`` ends quietly."""
-    shell = f"{sys.executable} -m loadgen check {run} | true; exit ${{PIPESTATUS[0]}}"
+VALID = {"verdict": "valid", "checks": [{"name": "oversell", "verdict": "valid", "anomalies": 0}]}
+READERS = ["check RUN", "report RUN", "list RUNS", "list --json RUNS", "--help", "check --help", "options", "doctor"]
+READERS += ["run", "--version", "check nowhere 2>&1"]
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_a_reader_that_goes_away_is_no_traceback(command: str, run: Path) -> None:
+    """``loadgen check | head -1`` ends quietly, whatever it prints, and wherever."""
+    (run / "summary.json").write_text(json.dumps({**VALID, "acknowledged": 1}))
+    words = command.replace("RUNS", str(run.parent)).replace("RUN", str(run))
+    shell = f"{sys.executable} -m loadgen {words} | true; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
 
     assert ended.stderr == ""
-    assert ended.returncode in (0, 141)
+    assert ended.returncode in (0, 2, 141)
 
 
-def test_a_terminal_without_utf_8_gets_question_marks(run: Path) -> None:
-    """The report is readable in any encoding."""
+def test_a_terminal_without_utf_8_gets_other_signs(run: Path) -> None:
+    """The report is readable in any encoding, and what holds is not a question mark."""
     ended = subprocess.run(
         [sys.executable, "-m", "loadgen", "check", str(run)],
         capture_output=True,
@@ -237,3 +247,91 @@ def test_a_terminal_without_utf_8_gets_question_marks(run: Path) -> None:
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith(b"VALID ")
+    assert b"+ oversell" in ended.stdout
+    assert b"?" not in ended.stdout
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """As installed."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+
+    assert ended.value.code == 0
+    assert re.fullmatch(r"loadgen \d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "told"),
+    [
+        ({"acknowledged": 0}, 1, "valid, exit 1"),
+        ({"acknowledged": 5, "died": ["worker-1"]}, 1, "valid, exit 1"),
+        ({"acknowledged": 5, "slo": [{"text": "x", "met": False}]}, 3, "valid, exit 3: an objective was missed"),
+        ({"acknowledged": 5, "slo": [{"text": "x", "met": True}]}, 0, "valid "),
+        ({"verdict": "invalid"}, 4, "invalid"),
+        ({"verdict": "unknown"}, 5, "unknown"),
+    ],
+)
+def test_list_tells_the_exit_codes_apart(
+    changes: dict[str, Any], code: int, told: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A valid run that ended with 1 or 3 is not listed like one that ended with 0; as JSON the code is there."""
+    (run / "summary.json").write_text(json.dumps({**VALID, **changes}))
+
+    assert main(["list", str(run)]) == 0
+    assert told in capsys.readouterr().out
+    assert main(["list", "--json", str(run)]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert (record["exit_code"], record["run"]) == (code, str(run))
+
+
+def test_list_as_json_has_a_record_for_broken_runs_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And an empty list for no runs."""
+    store_summary(run)
+    (run.parent / "strange").mkdir()
+    (run.parent / "strange" / "plan.json").write_text("{")
+    (run.parent / "void").mkdir()
+    assert main(["list", "--json", str(run.parent)]) == 0
+    good, broken, _ = json.loads(capsys.readouterr().out)
+    assert (good["orders"], good["p99_ms"], good["violations"]) == (1200, 3.0, 3)
+    assert (broken["verdict"], broken["exit_code"]) == ("broken", None)
+    assert main(["list", "--json", str(run.parent / "void" / "..")]) == 0
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_list_leaves_columns_out_where_there_is_no_room(
+    columns: int, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stays fits, and the verdict stays."""
+    store_summary(run)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(run.parent.parent)
+
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "verdict" in lines[0]
+    assert max(map(len, lines)) <= max(columns, 90)
+
+
+def test_run_becomes_locust_on_the_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is found beside the package or inside it, and the options go on."""
+    started: list[list[str]] = []
+
+    def note(_: str, words: list[str]) -> NoReturn:
+        started.append(words)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("os.execv", note)
+    with pytest.raises(SystemExit):
+        main(["run", "append", "--headless", "-t", "5s"])
+
+    (words,) = started
+    assert words[1:4] == ["-m", "locust", "-f"]
+    assert Path(words[4]).name == "append.py"
+    assert words[5:] == ["--headless", "-t", "5s"]
+
+
+@pytest.mark.parametrize("name", ["nothing", "../loadgen/cli", "flashsale.py", "__init__"])
+def test_run_of_no_workload_names_those_that_there_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path is none."""
+    assert main(["run", name]) == 2
+    assert "flashsale" in capsys.readouterr().err

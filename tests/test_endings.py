@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -140,6 +141,25 @@ def test_signal_while_the_server_starts_leaves_nothing(tmp_path: Path, engine: s
 
         assert run.exit_code != 0, run
         assert not wait_gone(processes, GONE_WITHIN_S)
+
+
+def test_interrupt_while_a_server_gives_no_answer_is_one_line(tmp_path: Path) -> None:
+    """A black hole at the start: no traceback, no run directory, no process, and forked workers go, too."""
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen()
+        dsn = f"postgres://user:secret@127.0.0.1:{hole.getsockname()[1]}/db"
+        with sale(tmp_path, *SHORT, "--processes", "2", environment={"LOADGEN_DSN": dsn}) as running:
+            running.wait_until(lambda: running.stderr.count("reported as ready") == 2, "its workers")
+            processes = running.processes()
+            running.process.send_signal(signal.SIGINT)
+            run = running.end(GONE_WITHIN_S)
+
+    assert run.exit_code == 130, run
+    assert run.stderr.splitlines()[-1] == "loadgen: interrupted while the run was prepared: nothing was run"
+    assert "Traceback" not in run.told
+    assert run.directory is None
+    assert not wait_gone(processes, GONE_WITHIN_S)
 
 
 @pytest.mark.server("postgres")

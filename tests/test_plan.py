@@ -110,7 +110,7 @@ def test_plan_survives_json_without_its_secret() -> None:
         ("postgres://u:p@h/d", "postgres://u:***@h/d"),
         ("postgres://u:p@ss@h/d", "postgres://u:***@h/d"),
         ("postgres://u:p/w#x@h/d", "***"),
-        ("mysql://u@h/d?password=x#y&a=b", "mysql://u:***@h/d?a=***"),
+        ("mysql://u@h/d?password=x#y&a=b", "mysql://u:***@h/d?parameter%202=***"),
         ("mysql://root@tenant#cluster:x@h/", "mysql://root%40tenant%23cluster:***@h"),
         ("host=h user=u password='x y' sslmode=require", "postgres://u:***@h?sslmode=require"),
         ("postgres://u:h@h/h", "postgres://u:***@h/h"),

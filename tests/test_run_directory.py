@@ -44,14 +44,14 @@ def test_a_directory_in_the_place_of_latest_is_left_alone() -> None:
     assert (RUNS / "latest" / "file").read_text() == "mine"
 
 
-def test_a_named_directory_is_the_run_itself_and_leaves_latest_alone(tmp_path: Path) -> None:
+def test_a_named_directory_is_the_run_itself_and_the_latest(tmp_path: Path) -> None:
     """``--run-dir DIR`` is DIR, new or empty."""
     (tmp_path / "empty").mkdir()
     for name in ("new/deep", "empty"):
         run = make_run_directory(Plan(run_dir=name), WALL_S)
         assert run.path == tmp_path / name
         assert point_latest(run) == ""
-    assert not RUNS.exists()
+        assert (RUNS / "latest").resolve() == run.path
 
 
 @pytest.mark.parametrize("place", ["full", "file", "dangling"])
@@ -107,3 +107,27 @@ def test_what_is_not_a_run_is_not_found(tmp_path: Path) -> None:
 def test_utc_text_has_milliseconds() -> None:
     """ISO 8601."""
     assert utc_text(WALL_S) == "2025-01-01T00:00:00.250Z"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_latest_points_at_a_run_that_lies_elsewhere(
+    inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """--run-dir: what ``loadgen check`` judges next is the newest run, wherever it is."""
+    monkeypatch.chdir(tmp_path)
+    where = tmp_path if inside else tmp_path_factory.mktemp("far")
+    run = make_run_directory(Plan(run_dir=str(where / "out" / "mine")), WALL_S)
+
+    assert point_latest(run) == ""
+    assert (RUNS / "latest").resolve() == run.path.resolve()
+
+
+def test_latest_of_a_run_elsewhere_needs_no_right_to_write_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said: nobody asked for it."""
+    (tmp_path / "runs").write_text("a file")
+    monkeypatch.chdir(tmp_path)
+
+    assert point_latest(make_run_directory(Plan(run_dir=str(tmp_path / "mine")), WALL_S)) == ""
+    assert (tmp_path / "runs").read_text() == "a file"

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadgen.anomalies.matrix import ProbeRun, read_probe, render, rows_of, to_json, told
+from loadgen.dsn import given_dsn
 from loadgen.errors import ClusterError, PlanError, StoreError
-from loadgen.plan import ENGINES, MAX_DURATION_S, STRATEGIES, parse_duration, parse_isolation
+from loadgen.plan import ENGINES, MAX_DURATION_S, STRATEGIES, engines_asked, parse_duration, parse_isolation
 from loadgen.promise import PROBES
 from loadgen.run_directory import RUNS, store_matrix, utc_text
 from loadgen.verdict import Verdict
@@ -70,8 +71,7 @@ def add_anomalies_arguments(sub: argparse.ArgumentParser) -> None:
     sub.formatter_class = argparse.RawDescriptionHelpFormatter
     sub.add_argument("runs", metavar="RUN", nargs="*", type=Path, help="runs of probes to make the matrix of")
     sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (all)")
-    dsn = os.environ.get("LOADGEN_DSN", "")
-    sub.add_argument("--dsn", default=dsn, help="a server of --engine, or LOADGEN_DSN (each run starts its own)")
+    sub.add_argument("--dsn", default="", help="a server that is there already, or LOADGEN_DSN (each run starts one)")
     sub.add_argument("--isolation", default="", metavar="LEVEL", help="only this level (all that the engine has)")
     sub.add_argument("--workload", action="append", choices=PROBES, help="a probe; may be repeated (all)")
     sub.add_argument("--strategy", action="append", choices=STRATEGIES, help="a strategy; may be repeated (all)")
@@ -144,15 +144,14 @@ def _driven(options: argparse.Namespace, stamp: str) -> Iterator[ProbeRun]:
     """Every run that was asked for, in turn. An engine that cannot be started is left out if none is named."""
     duration_s = parse_duration(options.duration, "duration", MAX_DURATION_S)
     isolation = parse_isolation(options.isolation)
-    if options.dsn and len(options.engine or ()) != 1:
-        raise PlanError("--dsn names one server: name its engine too, by one --engine")
-    engines = list(dict.fromkeys(options.engine or ENGINES))
+    dsn = given_dsn(options.dsn, os.environ)
+    engines = list(dict.fromkeys(engines_asked(options.engine, dsn, os.environ)))
     plan: list[Trial] = []
     for engine in engines:
         try:
             plan += trials_of(engine, isolation, options.workload or (), options.strategy or ())
         except PlanError as error:
-            if options.engine:
+            if options.engine or dsn:
                 raise
             _say(f"{engine} is left out: {error}")
     # Whoever asks us to end means the run too, which is told to and judged.
@@ -163,9 +162,9 @@ def _driven(options: argparse.Namespace, stamp: str) -> Iterator[ProbeRun]:
             continue
         directory = RUNS / f"{stamp}-{trial.engine}-{trial.workload}-{trial.level.replace(' ', '-')}-{trial.strategy}"
         try:
-            run, interrupted = drive(trial, duration_s, options.dsn, directory)
+            run, interrupted = drive(trial, duration_s, dsn, directory)
         except ClusterError as error:
-            if options.engine:
+            if options.engine or dsn:
                 raise
             left_out.add(trial.engine)
             _say(f"{trial.engine} is left out: {error}")

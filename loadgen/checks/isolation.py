@@ -49,6 +49,7 @@ def judge(txns: Transactions, models: Iterable[str] = MODELS, time_limit_s: floa
     if problem:
         return Judgement({model: Answer(Verdict.UNKNOWN, (), problem) for model in names}, warnings=txns.warnings)
     judgement = _Judge(txns, Deadline.after(time_limit_s)).judge(names)
+    judgement.orderless = not txns.timed or bool(txns.unsessioned)
     _unordered(judgement, txns.unsessioned and f"session order was not judged: {txns.unsessioned}", Order.SESSION)
     _unordered(judgement, txns.unclocked and f"real-time order was not judged: {txns.unclocked}", Order.REALTIME)
     return judgement
@@ -61,7 +62,6 @@ def _unordered(judgement: Judgement, why: str, order: Order) -> None:
     for model, answer in judgement.answers.items():
         if MODELS[model].order in (order, Order.REALTIME) and answer.verdict == Verdict.VALID:
             judgement.answers[model] = Answer(Verdict.UNKNOWN, (), why)
-    judgement.orderless = True
     judgement.warnings = [*judgement.warnings, why]
 
 
@@ -327,6 +327,8 @@ class _Judge:
 
     def _forced_words(self, cycle: list[Step], hidden: Hidden) -> str:
         """A cycle through orders that hidden writes force, each with its reason."""
+        if not cycle:
+            return "the orders that reads force have a cycle, of which the smallest was not found in the time"
         seen = self.seen
         source = seen.txn[np.maximum(seen.source[hidden[0]], 0)]
         told = []

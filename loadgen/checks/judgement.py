@@ -26,7 +26,7 @@ class Judgement:
     anomalies: Anomalies = field(default_factory=Anomalies)
     warnings: Sequence[str] = ()
     orderless: bool = False
-    """Whether models were left unknown because the history does not show the order that they have."""
+    """Whether the history is of a sort that shows no real-time order, or no sessions."""
     kind: str = ""
     """What the history was read as."""
 

@@ -67,8 +67,9 @@ class OrderSearch:
         facts = self.graphs(order)
         deduced: list[tuple[Flags, Solver]] = []
         solved: list[tuple[Flags, Graph]] = []
-        small = int(self.seen.committed.sum()) <= _WHOLE
-        todo = [self.seen.committed] if small else list(self._insides(part))
+        todo = list(self._insides(part))
+        if max(int(inside.sum()) for inside in todo) > _FEW and int(self.seen.committed.sum()) <= _WHOLE:
+            todo = [self.seen.committed]
         for _ in range(_ROUNDS):
             while todo:
                 inside = todo.pop()
@@ -155,8 +156,9 @@ def _contradicting(binding: Graph, solved: list[tuple[Flags, Graph]]) -> tuple[l
         if not on_cycle.any():
             fine.append((inside, hints))
             continue
-        lot = inside.copy()
+        # All on the cycles belong to it, for an answer may contradict what nobody asked about.
         touched = set(labels[hints.src[on_cycle]].tolist())
+        lot = inside | (looped & np.isin(labels, list(touched)))[: bent.txns]
         for label in touched & set(lots):
             lot |= lots.pop(label)
         lots |= dict.fromkeys(touched, lot)

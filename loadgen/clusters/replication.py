@@ -96,3 +96,14 @@ def oceanbase_state(query: Query) -> dict[str, Any]:
         "servers": [{"name": name, "role": role} for name, role in servers],
         "complete": True,
     }
+
+
+def replication_kind(engine: str, query: Query) -> str:
+    """How the members of a cluster that is not ours are replicated, as the node that takes writes says it."""
+    if engine == "postgres":
+        synchronous = bool(str(query("SHOW synchronous_standby_names")[0][0]))
+        return "synchronous standbys" if synchronous else "asynchronous standbys: the last commits can be lost"
+    if engine == "mysql":
+        group = query("SELECT count(*) FROM performance_schema.replication_group_members WHERE member_state = 'ONLINE'")
+        return "group replication" if int(group[0][0]) > 1 else "replicas, asynchronous or semi-synchronous"
+    return "Raft" if engine == "tidb" else "as the server has it"

@@ -52,6 +52,8 @@ def understood(
 
 
 def _of_dsn(name: str) -> str:
+    if name.startswith("parameter "):
+        return f"{name} of the DSN"
     # A name that is none may be a piece of a password.
     return f"the DSN's {name}" if re.fullmatch(r"(?a)[A-Za-z][\w.-]{0,40}", name) else "a parameter of the DSN"
 

@@ -1,6 +1,7 @@
 """The command ``loadgen hermitage``."""
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -8,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loadgen.dsn import given_dsn
 from loadgen.engines.identity import ALLOW
 from loadgen.errors import ClusterError, PlanError
-from loadgen.plan import ENGINES, Plan, parse_isolation
+from loadgen.plan import ENGINES, Plan, engines_asked, parse_isolation
 from loadgen.run_directory import RUNS, store_matrix, utc_text
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def add_hermitage_arguments(sub: argparse.ArgumentParser) -> None:
     sub.description, sub.epilog = DESCRIPTION, EPILOG
     sub.formatter_class = argparse.RawDescriptionHelpFormatter
     sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (all)")
-    sub.add_argument("--dsn", default="", help="a server of --engine that is there already (one is started)")
+    sub.add_argument("--dsn", default="", help="a server that is there already, or LOADGEN_DSN (one is started)")
     sub.add_argument("--isolation", default="", metavar="LEVEL", help="only this level (all that the engine has)")
     sub.add_argument(ALLOW, action="store_true", help="play on a fork of the engine that was never tried, and say so")
     sub.add_argument(
@@ -58,16 +60,15 @@ def hermitage(options: argparse.Namespace) -> int:
 
     isolation = parse_isolation(options.isolation)
     cases = chosen_cases(options.case or ())
-    engines = options.engine or list(ENGINES)
-    if options.dsn and len(options.engine or ()) != 1:
-        raise PlanError("--dsn names one server: name its engine too, by one --engine")
+    dsn = given_dsn(options.dsn, os.environ)
+    engines = engines_asked(options.engine, dsn, os.environ)
     wall_s = time.time()
     matrices: list[Matrix] = []
     for name in dict.fromkeys(engines):
         try:
-            matrices.append(_matrix(name, options.dsn, isolation, cases, wall_s, forks=options.allow_unknown_engine))
+            matrices.append(_matrix(name, dsn, isolation, cases, wall_s, forks=options.allow_unknown_engine))
         except (PlanError, ClusterError) as error:
-            if options.engine:
+            if options.engine or dsn:
                 raise
             _say(f"{name} is left out: {error}")
     if not matrices:

@@ -144,6 +144,8 @@ def check_file(
             return _check_run(path, models)
         loaded = load(path, kind, watch)
         return judge_loaded(loaded, models, watch.deadline.left_s())
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
     except MemoryError:
         why = "the history does not fit into memory"
     except TimeLimitError:

@@ -109,6 +109,8 @@ def read_ops(values: Iterable[Any]) -> Ops:
 
 def _doubts(told: Ops, gap: str, unfinished: bool, ambiguous: str) -> None:
     """What the file does not show, and what that forbids to conclude."""
+    if gap and told.nemesis:
+        told.unfit = told.unfit or f"{gap}, though the nemesis was left in: a part of the history was lost"
     if gap and (0 < told.lonely < len(told.ops) or unfinished):
         told.unfit = told.unfit or f"{gap}, and operations lack their other half: a part of the history was lost"
     if ambiguous:

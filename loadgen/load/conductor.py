@@ -17,6 +17,7 @@ from gevent.queue import Queue
 
 from loadgen.errors import ClusterError
 from loadgen.plan import Plan
+from loadgen.report.page import columns
 from loadgen.workload import Workload
 
 START_LIMIT_S = 900.0
@@ -37,6 +38,8 @@ class Conductor:
             stdout=subprocess.PIPE,
             stderr=None if _is_open(2) else subprocess.DEVNULL,
             text=True,
+            # It makes the report, and has no terminal to ask.
+            env={**os.environ, "COLUMNS": str(columns())},
             start_new_session=True,  # Ctrl-C reaches the terminal's whole group; this one must outlive it to judge.
         )
         self._reader = gevent.spawn(self._read)

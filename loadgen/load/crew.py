@@ -14,6 +14,8 @@ from loadgen.load.head import Head
 
 LEAD_S = 0.1
 """Between "all connected" and the first instant of the schedule."""
+MISSING_LIMIT_S = 8.0
+"""How long a worker may say nothing, beyond Locust's own patience, before the run is refused without it."""
 WAIT_S = 1.0
 """After which time a worker that came late is told to wait."""
 ANSWER_LIMIT_S = 4.0
@@ -36,10 +38,6 @@ class Crew(Protocol):
 
     def connected(self, sessions: int) -> str:
         """Wait until all sessions are connected; else what hinders, in one line."""
-
-    @property
-    def lost_early(self) -> str:
-        """What hinders a begin: a load process that was there when the run was prepared, and is gone."""
 
     @property
     def deserted(self) -> bool:
@@ -74,7 +72,6 @@ class LocalCrew:
         """Wait for the sessions."""
         return self._hand.connect(sessions) if self._hand is not None else "no load process"
 
-    lost_early = ""
     deserted = False
 
     def begin(self) -> int:
@@ -124,6 +121,7 @@ class RemoteCrew:
         environment.events.worker_connect.add_listener(self._on_worker_connect)
         self._head: Head | None = None
         self._names: dict[str, str] = {}
+        self._missing_since: dict[str, int] = {}
         self._connected: dict[str, str] = {}
         for name, listener in (
             (messages.MUSTERED, self._on_mustered),
@@ -158,22 +156,25 @@ class RemoteCrew:
             for hindrance in self._connected.values():
                 if hindrance:
                     return hindrance
-            if self.lost_early:
-                return self.lost_early
+            if gone := self._gone_early():
+                return gone
             if all(client in self._connected for client in self._names):
                 return ""
             gevent.sleep(0.02)
         return f"{len(self._connected)} of {len(self._names)} load processes connected their sessions in time"
 
-    @property
-    def lost_early(self) -> str:
+    def _gone_early(self) -> str:
         """Which workers are gone since they were given their parts: the others would leave those undone."""
-        head, present = self._head, set(self._present())
-        gone = [
-            name
-            for client, name in self._names.items()
-            if client not in present or (head is not None and name in head.closed_processes)
-        ]
+        head, present, now = self._head, set(self._present()), now_ns()
+        gone = []
+        for client, name in self._names.items():
+            # On a busy host one that lives may say nothing for some seconds: Locust calls it missing, and heals it.
+            missing_ns = 0 if client in present else now - self._missing_since.setdefault(client, now)
+            if client in present:
+                self._missing_since.pop(client, None)
+            is_out = client not in self._runner.clients or (head is not None and name in head.closed_processes)
+            if is_out or missing_ns > MISSING_LIMIT_S * NS_PER_S:
+                gone.append(name)
         return lost_early(len(gone), len(self._names)) if gone else ""
 
     @property

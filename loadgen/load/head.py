@@ -25,7 +25,7 @@ from loadgen.load.output import OUT
 from loadgen.load.sessions import SessionCounts
 from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
-from loadgen.report.terminal import coloured
+from loadgen.report.page import coloured, folded, terminal_columns
 from loadgen.untrusted import printable
 from loadgen.workload import Workload
 
@@ -318,11 +318,11 @@ def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
 
 def print_progress(text: str) -> None:
     """Print a line of progress, at once."""
-    OUT.say(printable(text))
+    OUT.say(folded(printable(text), terminal_columns()))
 
 
 def print_report(text: str) -> None:
     """Print the report, in colour where the terminal wants it."""
     wants_colour = (sys.stdout is not None and sys.stdout.isatty()) and not os.environ.get("NO_COLOR")
-    OUT.say(coloured(text) if wants_colour else text)
+    OUT.say((coloured(text) if wants_colour else text).rstrip("\n"))
     OUT.flush()

@@ -5,14 +5,17 @@ nothing, so a number typed wrongly there would otherwise end in an HTTP error.
 """
 
 import argparse
+import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from loadgen.environment import misspelt
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.load.authentication import take_token
+from loadgen.load.output import complain
 from loadgen.load.refusal import refuse
 from loadgen.plan import (
     CLUSTERS,
@@ -227,6 +230,7 @@ def _check_while_parsing(parser: Any) -> None:
     def parse_and_check(args: Any = None, namespace: Any = None, **kwargs: Any) -> argparse.Namespace:
         options = parse_args(args, namespace, **kwargs)
         if args is None:
+            _name_misspelt()
             try:
                 if not options.worker:
                     plan, _ = plan_of(vars(options), (), "")
@@ -239,6 +243,14 @@ def _check_while_parsing(parser: Any) -> None:
         return options
 
     parser.parse_args = parse_and_check
+
+
+def _name_misspelt() -> None:
+    """Name the variables that look like ours and are not; one that was to name a server is refused."""
+    for line in misspelt(os.environ, OPTION_NAMES):
+        if "LOADGEN_DSN" in line:
+            refuse(line)
+        complain(line)
 
 
 def _choose_master_port(options: argparse.Namespace) -> None:

@@ -14,6 +14,8 @@ from typing import TextIO
 import gevent
 from gevent import monkey
 
+from loadgen.report.page import HANDLER
+
 CHUNK = 512
 """Bytes written at a time: a stream that is ready takes as many at once."""
 MOST_WAITING = 2_000
@@ -42,7 +44,7 @@ class Output:
         try:
             descriptor = stream.fileno()
             stream.flush()
-            self._waiting.append(f"{text}\n".encode(stream.encoding or "utf-8", "replace"))
+            self._waiting.append(f"{text}\n".encode(stream.encoding or "utf-8", HANDLER))
             self._write(descriptor)
         except OSError:
             self._give_up()

@@ -19,7 +19,7 @@ from loadgen.load.exit_code import leave_with_ours
 from loadgen.load.hosting import Hosting
 from loadgen.load.locustfile import session_class
 from loadgen.load.options import add_options
-from loadgen.load.output import OUT
+from loadgen.load.output import OUT, complain
 from loadgen.load.page import guard
 from loadgen.load.refusal import refuse
 from loadgen.load.worker import Worker
@@ -73,6 +73,7 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
     if options.json:
         OUT.use("stderr")  # Standard output is Locust's JSON and nothing else.
     _hear_interrupts()
+    _limit_edits(hosting, environment.runner)
     if web_ui is not None:
         try:
             guard(hosting, web_ui, environment)
@@ -82,12 +83,31 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
         _prepare_or_leave(hosting, {"run_time": run_time})
 
 
+def _limit_edits(hosting: Hosting, runner: Any) -> None:
+    """Keep the server's limits where a key in the terminal asks for more sessions, as on the page."""
+    locust_starts = runner.start
+
+    def start(user_count: int, *rest: Any, **named: Any) -> None:
+        if hosting.busy and user_count > runner.target_user_count:
+            try:
+                hosting.check_sessions(user_count)
+            except LoadgenError as error:
+                complain(str(error))
+                return
+        locust_starts(user_count, *rest, **named)
+
+    runner.start = start
+
+
 def _prepare_or_leave(hosting: Hosting, changes: dict[str, Any]) -> None:
     """Prepare the run that the command line asks for; what hinders it is one line, exit code 2."""
     try:
         hosting.prepare(changes)
     except LoadgenError as error:
         _refuse_with_workers(str(error))
+    except KeyboardInterrupt:
+        _kill_forked_workers()
+        refuse("interrupted while the run was prepared: nothing was run", 128 + signal.SIGINT)
     if hosting.forked_workers:
         gevent.spawn(_watch_forked_workers, hosting)
 
@@ -148,6 +168,8 @@ def _wire_worker(environment: Any) -> None:
 
         for number in (signal.SIGINT, *LIKE_TERMINATE):
             gevent.signal_handler(number, on_signal)
+    else:
+        _take_as_terminate()
 
 
 def _hear_interrupts() -> None:
@@ -162,6 +184,10 @@ def _hear_interrupts() -> None:
     hub = gevent.get_hub()
     # The hub's parent is the main greenlet. It waits when a callback runs, so it is interrupted where it waits.
     gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt))
+    _take_as_terminate()
+
+
+def _take_as_terminate() -> None:
     for number in LIKE_TERMINATE:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             gevent.signal_handler(number, os.kill, os.getpid(), signal.SIGTERM)

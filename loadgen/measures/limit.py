@@ -30,6 +30,8 @@ SLOWER = 1.5
 """How many times as long as in calm seconds ops take where the server is what is at its limit."""
 CALM_SHARE = 0.5
 """Up to this share of busy sessions a second without waiting is calm: nothing in it queues in the server."""
+FAR_TOO_FEW = 2.0
+"""A saturated client makes its sessions look busy. Where so many times their number are needed, it was not that."""
 LEAST_CALM = 30
 """Ops of calm seconds that are needed for their mean."""
 LONGEST_S = 10**6
@@ -101,26 +103,27 @@ def limit_of(
 def _strained(seconds: _Seconds, load: Mapping[str, Any], noun: str, each_s: float) -> Limit:
     """Arrivals waited: whose fault it was."""
     strained = seconds.strained
-    client = load.get("client")
-    saturated = client.get("saturated_seconds") if isinstance(client, dict) else None
-    if isinstance(saturated, int | float) and saturated >= 0.5 * int(strained.sum()):
-        return Limit("client", "the client's CPU was at its limit: give it --processes, or other cores")
     sessions = float(seconds.sessions[strained].mean())
     if not sessions:
         return Limit("sessions", "there were no sessions (-u)", 1)
-    busy = float(seconds.busy_s[strained].sum() / seconds.sessions[strained].sum())
-    calm = ~strained & (seconds.busy_s <= CALM_SHARE * seconds.sessions)
-    busy_ms, calm_ms = (_mean_ms(seconds, chosen) for chosen in (strained, calm))
-    if busy < BUSY_SHARE:
-        return Limit("unclear", "arrivals waited though not all sessions were busy: a pause, or lost connections")
-    if calm_ms is not None and busy_ms is not None and busy_ms > SLOWER * calm_ms:
-        rate = float(seconds.served[strained].mean())
-        told = (
-            f"reached at {rate:,.0f} {noun}/s: all {sessions:,.0f} sessions were busy, and the mean service time rose"
-        )
-        return Limit("server", f"{told} from {calm_ms:,.1f} to {busy_ms:,.1f} ms: the server, or the cores it shares")
     rate = float(seconds.due.max())
     needed = max(math.ceil(round(rate * each_s, 2)), math.floor(sessions) + 1)
+    busy = float(seconds.busy_s[strained].sum() / seconds.sessions[strained].sum())
+    client = load.get("client")
+    saturated = client.get("saturated_seconds") if isinstance(client, dict) else None
+    is_saturated = isinstance(saturated, int | float) and saturated >= 0.5 * int(strained.sum())
+    if is_saturated and (busy < BUSY_SHARE or needed < FAR_TOO_FEW * sessions):
+        return Limit("client", "the client's CPU was at its limit: give it --processes, or other cores")
+    if busy < BUSY_SHARE:
+        return Limit("unclear", "arrivals waited though not all sessions were busy: a pause, or lost connections")
+    calm = ~strained & (seconds.busy_s <= CALM_SHARE * seconds.sessions)
+    busy_ms, calm_ms = (_mean_ms(seconds, chosen) for chosen in (strained, calm))
+    if calm_ms is not None and busy_ms is not None and busy_ms > SLOWER * calm_ms:
+        served = float(seconds.served[strained].mean())
+        told = f"reached at {served:,.0f} {noun}/s: all {sessions:,.0f} sessions were busy, and the mean service time"
+        return Limit(
+            "server", f"{told} rose from {calm_ms:,.1f} to {busy_ms:,.1f} ms: the server, or the cores it shares"
+        )
     text = (
         f"too few sessions ({sessions:,.0f}), none was free: {rate:,.0f} {noun}/s × {1000 * each_s:,.1f} ms of session "
         f"time for each need at least {needed:,} (-u {needed}). If more make it slower, the limit is the server's"

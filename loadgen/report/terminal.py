@@ -1,18 +1,13 @@
 """The summary that a person reads at the end of a run: the verdict first, and all of it on one screen."""
 
-import re
-import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
+from loadgen.report.page import MARGIN, WIDTH, Page
 from loadgen.untrusted import printable
 
-WIDTH = 110
-HEIGHT = 50
-MARGIN = 10
-"""Columns of the label at the left of each section."""
+HEIGHT = 51
 MOST_SHOWN = 4
 """How many errors, objectives and warnings are told one by one, where there is room."""
 WITNESS_LINES = 4
@@ -33,39 +28,24 @@ WANTED_DURABILITY = (
 Facts = Mapping[str, Any]
 
 
-@dataclass(slots=True)
-class _Page:
-    """Lines, each section with its label at the left of its first line."""
-
-    shown: int
-    """How much of each thing is told, from MOST_SHOWN down to 1: the rest is in summary.json."""
-    lines: list[str] = field(default_factory=list)
-
-    def add(self, label: str, *texts: str, most_lines: int = 2) -> None:
-        """A section of ``texts``, each wrapped to at most ``most_lines``, or fewer where the page is crowded."""
-        for text in texts:
-            for line in _wrapped(text, min(most_lines, self.shown)):
-                self.lines.append(f"{label:<{MARGIN}}{line}".rstrip())
-                label = ""
-
-
-def render(summary: Facts, plan_facts: Facts, *, run_dir: str, height: int = HEIGHT) -> str:
-    """The report of one run as plain text, at most ``height`` lines of WIDTH columns.
+def render(summary: Facts, plan_facts: Facts, *, run_dir: str, height: int = HEIGHT, width: int = WIDTH) -> str:
+    """The report of one run as plain text, at most ``height`` lines of WIDTH columns; fewer make it longer.
 
     ``summary`` is summary.json, ``plan_facts`` is plan.json (either may lack keys: a broken run is reported too).
-    Only where even the shortest form does not fit is it longer: each violated check keeps a line.
+    Only where even the shortest form does not fit is it longer: each violated check keeps a line. The verdict is the
+    first line and the last one.
     """
     lines: list[str] = []
     for shown in range(MOST_SHOWN, 0, -1):
-        lines = _page(summary, plan_facts, run_dir, height, shown)
+        lines = _page(summary, plan_facts, run_dir, height, Page(shown, width))
         if len(lines) <= height:
             break
     return printable("\n".join(lines) + "\n")
 
 
-def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, shown: int) -> list[str]:
-    """The report's lines, with at most ``shown`` errors, objectives and warnings told one by one."""
-    top, checks, bottom = _Page(shown), _Page(shown), _Page(shown)
+def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, top: Page) -> list[str]:
+    """The report's lines, on pages like ``top``."""
+    checks, bottom = Page(top.shown, top.width), Page(top.shown, top.width)
     _verdict(top, summary)
     _orders(top, summary, plan_facts)
     _transactions(top, summary, plan_facts)
@@ -78,23 +58,9 @@ def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, shown: i
     _warnings(bottom, summary)
     _what_ran(bottom, summary, plan_facts)
     _where(bottom, summary, plan_facts, run_dir)
+    bottom.lines.append(top.lines[0])
     _checks(checks, summary, height - len(top.lines) - len(bottom.lines))
     return top.lines + checks.lines + bottom.lines
-
-
-def coloured(report: str) -> str:
-    """``report`` with the verdict, the marks and the warnings in colour, for a terminal that shows it."""
-    verdict_colours = {"VALID": "1;37;42", "INVALID": "1;37;41", "UNKNOWN": "1;30;43"}
-    first, _, rest = report.partition("\n")
-    for verdict, colour in verdict_colours.items():
-        if first.startswith(verdict + " "):
-            first = f"\033[{colour}m {verdict} \033[0m{first[len(verdict) :]}"
-            break
-    rest = re.sub(r"✗ \S+", "\033[1;31m\\g<0>\033[0m", rest)
-    rest = re.sub(r"✓", "\033[32m\\g<0>\033[0m", rest)
-    rest = re.sub(r"^\? \S+|(?<= )\? \S+", "\033[33m\\g<0>\033[0m", rest)
-    rest = re.sub(r"(?m)^Warnings", "\033[33m\\g<0>\033[0m", rest)
-    return f"{first}\n{rest}"
 
 
 def _title(summary: Facts, plan_facts: Facts) -> str:
@@ -103,7 +69,7 @@ def _title(summary: Facts, plan_facts: Facts) -> str:
     return engine_title({**(plan_facts.get("engine") or {}), **told})
 
 
-def _verdict(page: _Page, summary: Facts) -> None:
+def _verdict(page: Page, summary: Facts) -> None:
     checks = _check_list(summary)
     bad = [check for check in checks if check.get("verdict") == "invalid"]
     verdict = str(summary.get("verdict", "unknown"))
@@ -131,7 +97,7 @@ def _verdict(page: _Page, summary: Facts) -> None:
         page.add("", str(reason))
 
 
-def _what_ran(page: _Page, summary: Facts, plan_facts: Facts) -> None:
+def _what_ran(page: Page, summary: Facts, plan_facts: Facts) -> None:
     plan, engine = plan_facts.get("plan") or {}, plan_facts.get("engine") or {}
     cluster = (summary.get("engine") or {}).get("cluster") or plan.get("cluster", "")
     nodes = (summary.get("engine") or {}).get("nodes") or plan.get("nodes", 1)
@@ -155,20 +121,20 @@ def _what_ran(page: _Page, summary: Facts, plan_facts: Facts) -> None:
             "Plan",
             f"{plan['workload']}, strategy {plan['strategy']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, "
             f"{_count(plan['skus'])} SKUs × {_count(plan['stock'])} units, skew {plan['skew']}, "
-            f"{_sessions(summary, plan)}, seed {plan['seed']}; started {started}",
+            f"{_count(plan['sessions'])} sessions, seed {plan['seed']}; started {started}",
         )
+        _sessions(page, summary, plan)
 
 
-def _sessions(summary: Facts, plan: Facts) -> str:
-    """The sessions of a run: where their number changed, from which second on."""
+def _sessions(page: Page, summary: Facts, plan: Facts) -> None:
+    """From which second on there were how many sessions, where that was not what was planned, all the time."""
     changes = [change for change in summary.get("sessions") or () if isinstance(change, Sequence) and len(change) == 2]
-    if not changes or (len(changes) == 1 and changes[0][1] == plan["sessions"]):
-        return f"{_count(plan['sessions'])} sessions"
-    told = ", ".join(f"{_count(count)} from second {_count(second)}" for second, count in changes[:4])
-    return f"{_count(plan['sessions'])} sessions ({told}{', …' if len(changes) > 4 else ''})"
+    if changes and any(count != plan["sessions"] for _, count in changes):
+        told = ", ".join(f"{_count(count)} from second {_count(second)}" for second, count in changes[:6])
+        page.add("", f"sessions over time: {told}{', …' if len(changes) > 6 else ''}")
 
 
-def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:
+def _orders(page: Page, summary: Facts, plan_facts: Facts) -> None:
     orders = summary.get("orders")
     if not orders:
         return
@@ -192,7 +158,7 @@ def _orders(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     )
 
 
-def _limit(page: _Page, summary: Facts) -> None:
+def _limit(page: Page, summary: Facts) -> None:
     """Whether the figures are what the server can do."""
     if text := summary.get("limit"):
         page.add("Limit", str(text), most_lines=3)
@@ -206,7 +172,7 @@ def _causes(summary: Facts) -> str:
     return ": " + ", ".join(f"{name.replace('_', ' ')} {_count(count)}" for name, count in causes.items())
 
 
-def _transactions(page: _Page, summary: Facts, plan_facts: Facts) -> None:
+def _transactions(page: Page, summary: Facts, plan_facts: Facts) -> None:
     """A probe's transactions; the sale's reads and writes of stock rows only where they broke something."""
     counts, isolation = summary.get("transactions"), summary.get("isolation") or {}
     if counts:
@@ -232,25 +198,40 @@ def _transactions(page: _Page, summary: Facts, plan_facts: Facts) -> None:
     )
 
 
-def _times(page: _Page, summary: Facts) -> None:
+def _times(page: Page, summary: Facts) -> None:
     response, service = summary.get("response_time_ms") or {}, summary.get("service_time_ms") or {}
     kinds = [kind for kind in (*KINDS, *sorted(set(response) - set(KINDS))) if (response.get(kind) or {}).get("count")]
     if not kinds:
         return
-    names = ("p50", "p95", "p99", "p999", "max")
-    titles = "".join(f"{name.replace('p999', 'p99.9'):>8}" for name in names)
-    page.lines.append(f"{'Times':<{MARGIN}}{'':>23}{'response ms, from due':>40}   {'service ms, from sent':>32}")
-    page.lines.append(f"{'':<{MARGIN}}{'kind':<14}{'count':>9}{titles}   {titles[:8]}{titles[16:]}")
-    for kind in kinds:
-        row = "".join(f"{_ms(response[kind].get(name)):>8}" for name in names)
-        served = service.get(kind) or {}
-        row += "   " + "".join(f"{_ms(served.get(name)):>8}" for name in ("p50", "p99", "p999", "max"))
-        page.lines.append(
-            f"{'':<{MARGIN}}{KIND_TITLES.get(kind, kind)[:13]:<14}{_count(response[kind]['count']):>9}{row}"
-        )
+
+    def row(kind: str, times: Facts, names: Sequence[str]) -> str:
+        return "".join(f"{_ms((times.get(kind) or {}).get(name)):>8}" for name in names)
+
+    def head(names: Sequence[str]) -> str:
+        return "".join(f"{name.replace('p999', 'p99.9'):>8}" for name in names)
+
+    responses, services = ("p50", "p95", "p99", "p999", "max"), ("p50", "p99", "p999", "max")
+    titles = [f"{KIND_TITLES.get(kind, kind)[:13]:<14}{_count(response[kind]['count']):>9}" for kind in kinds]
+    left = f"{'':<{MARGIN}}"
+    if page.width >= WIDTH:
+        page.lines.append(f"{'Times':<{MARGIN}}{'':>23}{'response ms, from due':>40}   {'service ms, from sent':>32}")
+        page.lines.append(f"{left}{'kind':<14}{'count':>9}{head(responses)}   {head(services)}")
+        for kind, title in zip(kinds, titles, strict=True):
+            page.lines.append(f"{left}{title}{row(kind, response, responses)}   {row(kind, service, services)}")
+        return
+    for what, times, names in (
+        ("response ms, from due", response, responses),
+        ("service ms, from sent", service, services),
+    ):
+        # The last of them are the ones that matter most; on the narrowest terminal the labels have no room.
+        fitting = names[-max(1, (page.width - MARGIN - 23) // 8) :]
+        margin = left if page.width >= MARGIN + 31 else ""
+        page.lines.append(f"{'Times' if times is response else '':<{MARGIN}}{what}")
+        page.lines.append(f"{margin}{'kind':<14}{'count':>9}{head(fitting)}")
+        page.lines += [f"{margin}{title}{row(kind, times, fitting)}" for kind, title in zip(kinds, titles, strict=True)]
 
 
-def _errors(page: _Page, summary: Facts) -> None:
+def _errors(page: Page, summary: Facts) -> None:
     errors: Sequence[Facts] = summary.get("errors") or ()
     lines = [
         f"{_count(error.get('count', 0)):>8} × {error.get('code', '')} {error.get('class', '')} at "
@@ -263,7 +244,7 @@ def _errors(page: _Page, summary: Facts) -> None:
         page.add("", f"and {_plural(len(lines) - page.shown, 'other kind')} of error, in summary.json")
 
 
-def _checks(page: _Page, summary: Facts, room: int) -> None:
+def _checks(page: Page, summary: Facts, room: int) -> None:
     """Violated checks with a witness each, as long as ``room`` lines allow; the others by name."""
     checks = _check_list(summary)
     bad = [check for check in checks if check.get("verdict") == "invalid"]
@@ -285,7 +266,7 @@ def _checks(page: _Page, summary: Facts, room: int) -> None:
         page.add(label, f"✓ {', '.join(good)}", most_lines=4)
 
 
-def _undersell(page: _Page, summary: Facts) -> None:
+def _undersell(page: Page, summary: Facts) -> None:
     undersell = summary.get("undersell") or {}
     if undersell.get("units"):
         causes = ", ".join(
@@ -294,7 +275,7 @@ def _undersell(page: _Page, summary: Facts) -> None:
         page.add("Undersell", f"{_plural(undersell['units'], 'unit')} left although buyers were refused: {causes}")
 
 
-def _replica_reads(page: _Page, summary: Facts) -> None:
+def _replica_reads(page: Page, summary: Facts) -> None:
     """How stale reads from replicas were: no violation, for a replica is documented to lag."""
     reads = summary.get("replica_reads") or {}
     if not reads:
@@ -312,7 +293,7 @@ def _replica_reads(page: _Page, summary: Facts) -> None:
     )
 
 
-def _slos(page: _Page, summary: Facts) -> None:
+def _slos(page: Page, summary: Facts) -> None:
     slos: Sequence[Facts] = sorted(summary.get("slo") or (), key=lambda slo: bool(slo.get("met")))
     for index, slo in enumerate(slos[: page.shown]):
         unit = " %" if slo["text"].endswith("%") else " ms" if slo["text"].endswith("s") else " /s"
@@ -322,7 +303,7 @@ def _slos(page: _Page, summary: Facts) -> None:
         page.add("", f"and {len(slos) - page.shown} more, in summary.json")
 
 
-def _client(page: _Page, summary: Facts) -> None:
+def _client(page: Page, summary: Facts) -> None:
     client = summary.get("client") or {}
     if client.get("cpu_us_per_order") is None:
         return
@@ -347,7 +328,7 @@ def _blame(summary: Facts) -> str:
     return f"the client was the bottleneck in {_plural(saturated, 'second')}: give it --processes, or other cores"
 
 
-def _warnings(page: _Page, summary: Facts) -> None:
+def _warnings(page: Page, summary: Facts) -> None:
     warnings = [str(warning) for warning in dict.fromkeys(summary.get("warnings") or ())]
     for index, warning in enumerate(warnings[: page.shown]):
         page.add("" if index else "Warnings", f"- {warning}")
@@ -355,13 +336,15 @@ def _warnings(page: _Page, summary: Facts) -> None:
         page.add("", f"- and {len(warnings) - page.shown} more, in summary.json")
 
 
-def _where(page: _Page, summary: Facts, plan_facts: Facts, run_dir: str) -> None:
+def _where(page: Page, summary: Facts, plan_facts: Facts, run_dir: str) -> None:
     # Commands are never wrapped or cut: they are there to be copied.
     told = [run_dir]
     if kept := summary.get("kept"):
         told += ["the server's data is kept; start it with", f"  {kept}"]
         if connect := (plan_facts.get("cluster") or {}).get("connect"):
             told += [f"and look at it with  {connect}"]
+    if (plan_facts.get("plan") or {}).get("cluster") == "existing":
+        told += ["left on the server: loadgen's own schema with the tables of this run; to remove it:  loadgen clean"]
     if page.shown > 1 or not summary.get("kept"):
         told += [f"judge it again:  loadgen check {run_dir}"]
     page.lines += [f"{'' if index else 'Run':<{MARGIN}}{line}" for index, line in enumerate(told)]
@@ -374,13 +357,6 @@ def _check_list(summary: Facts) -> list[Facts]:
 def _witness(check: Facts) -> str:
     witness = check.get("witness") or "no witness"
     return str(witness if isinstance(witness, str) else next(iter(witness), "no witness"))
-
-
-def _wrapped(text: str, most_lines: int) -> list[str]:
-    text = " ".join(text.split())
-    return textwrap.wrap(
-        text, WIDTH - MARGIN, max_lines=most_lines, placeholder=" …", break_on_hyphens=False, subsequent_indent="  "
-    ) or [""]
 
 
 def _count(value: Any) -> str:

@@ -94,10 +94,12 @@ def test_a_server_that_gets_slower_is_the_limit() -> None:
 
 
 def test_a_saturated_client_is_the_limit() -> None:
-    """Its own CPU held the arrivals back."""
-    found = limit(queue([100, 3000, 3000], [0.002] * 3), client={"saturated_seconds": 2})
+    """Its own CPU held the arrivals back; where far too few sessions did, its load is beside the point."""
+    near, far = queue([100, 3000, 3000], [0.002] * 3), queue([100, 3000, 3000], [0.002] * 3, sessions=2)
 
-    assert found.by == "client"
+    assert limit(near, client={"saturated_seconds": 2}).by == "client"
+    assert limit(far, PLAN.with_(sessions=2), client={"saturated_seconds": 2}).by == "sessions"
+    assert limit(near, client={"saturated_seconds": 0}).by == "sessions"
 
 
 def test_a_short_stall_is_no_limit_and_a_long_pause_is_not_the_sessions_fault() -> None:

@@ -1,5 +1,6 @@
 """The report on the terminal: what must be on it, and that it fits a screen."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.plan import Plan
-from loadgen.report.terminal import HEIGHT, KINDS, WIDTH, coloured, render
+from loadgen.report.page import HANDLER, WIDTH, coloured, columns, folded, terminal_columns
+from loadgen.report.terminal import HEIGHT, KINDS, render
 from loadgen.sale import CHECKS
 
 TIMES = {"p50": 1.2, "p90": 3.4, "p99": 22.1, "p999": 101.2, "max": 1543.2, "count": 11020}
@@ -83,6 +85,67 @@ def test_a_valid_run_says_so_first() -> None:
     assert report.startswith("VALID ")
     assert "198 mean, 412 in the best second" in report.splitlines()[1]
     assert_fits(report)
+
+
+def test_whether_the_limit_was_reached_stands_beside_the_rates() -> None:
+    """Before anybody takes the rate for what the database can do."""
+    report = rendered(limited_by=None, limit="not reached: all that was offered was served")
+
+    assert report.splitlines()[2] == "Limit     not reached: all that was offered was served"
+
+
+@pytest.mark.parametrize(
+    ("limited_by", "saturated", "blame"),
+    [
+        ("sessions", 0, "its CPU was not the bottleneck, its sessions were too few"),
+        ("sessions", 3, "its CPU was not the bottleneck, its sessions were too few"),
+        ("client", 3, "the client was the bottleneck in 3 seconds"),
+        (None, 3, "its CPU was saturated in 3 seconds and held nothing back"),
+        ("server", 3, "its CPU was saturated in 3 seconds"),
+        (None, 0, "the client was not the bottleneck"),
+    ],
+)
+def test_the_client_is_blamed_for_what_it_was(limited_by: str | None, saturated: int, blame: str) -> None:
+    """Its CPU, its sessions or nothing: never the one for the other."""
+    client = {"cpu_seconds": 50.0, "cpu_us_per_order": 141.2, "saturated_seconds": saturated, "peak_rss_mb": 151}
+    report = " ".join(rendered(client=client, limited_by=limited_by).split())
+
+    assert f"MB at most; {blame}" in report
+
+
+def test_what_was_lost_is_told_at_the_top_with_its_cause() -> None:
+    """A valid run that exits with 1 says why in its first line; skipped ops say whose they were."""
+    orders = summary()["orders"] | {"started": 13000, "skipped": 1000}
+    report = rendered(
+        exit_reason="load process 1 was lost",
+        lost={"1": "it had no word from its master for 10 s"},
+        skipped_because={"late": 2, "worker_lost": 998, "no_number": 0},
+        orders=orders,
+    )
+
+    assert report.splitlines()[0].endswith("but load process 1 was lost (exit code 1)")
+    assert "load process 1 was lost: it had no word from its master for 10 s" in report.splitlines()[1]
+    assert "skipped 1,000 (7.1 %: late 2, worker lost 998)" in report
+    assert_fits(report)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "told"),
+    [
+        ([], ""),
+        ([[0, 32]], ""),
+        ([[0, 32], [7, 20]], "32 from second 0, 20 from second 7"),
+        ([[0, 20]], "20 from second 0"),
+        ([[second, second] for second in range(9)], "4 from second 4, 5 from second 5, …"),
+    ],
+)
+def test_sessions_that_changed_are_told_with_the_second(sessions: list[list[int]], told: str) -> None:
+    """The plan's number alone would be wrong."""
+    report = " ".join(rendered(sessions=sessions).split())
+
+    assert "32 sessions, seed" in report
+    assert ("sessions over time" in report) is bool(told)
+    assert told in report
 
 
 def test_violated_checks_are_named_with_count_and_first_witness() -> None:
@@ -212,3 +275,73 @@ def test_colour_adds_nothing_but_colour() -> None:
 
     assert "\033[" not in report
     assert [line.split() for line in plain.splitlines()] == [line.split() for line in report.splitlines()]
+
+
+@pytest.mark.parametrize("width", [40, 60, 72, 80, 100, 109, 110])
+def test_report_fits_the_terminal_and_breaks_no_word(width: int) -> None:
+    """Every line but those to copy has at most its columns, and the words are those of the widest report."""
+    long_witness = "order 17 (token 5) was acknowledged at 12.3 s and is gone " * 4
+    checks = [check(name) for name in CHECKS[1:]] + [check(CHECKS[0], 3, long_witness)]
+    changes = {"verdict": "invalid", "checks": checks, "warnings": ["a warning that is long enough to be wrapped " * 3]}
+    report = render(summary(**changes), PLAN_FACTS, run_dir="runs/x", width=width, height=200)
+
+    assert max(len(line) for line in report.splitlines() if "loadgen check" not in line) <= max(width, 41)
+    assert set(report.split()) - {"…"} <= set(rendered(**changes).split()) | set(long_witness.split()) | set(
+        " ".join(changes["warnings"]).split()
+    ) | {"response", "service", "ms,", "from", "due", "sent"}
+    assert report.count("p99.9") == 2 or width < 72
+
+
+@pytest.mark.parametrize("verdict", ["valid", "invalid", "unknown"])
+def test_verdict_is_the_first_line_and_the_last_one(verdict: str) -> None:
+    """Whoever looks at the end of a log sees it, too; in colour twice."""
+    report = rendered(verdict=verdict, checks=[check("oversell", *([1] if verdict == "invalid" else []))])
+    lines = report.splitlines()
+
+    assert lines[0] == lines[-1]
+    assert lines[-1].startswith(verdict.upper() + " ")
+    assert coloured(report).splitlines()[-1].startswith("\033[1;")
+
+
+def test_marks_stay_apart_without_utf_8() -> None:
+    """In ASCII and in Latin-1, what holds, what is violated and what is undecided have signs of their own."""
+    report = rendered(
+        verdict="invalid",
+        checks=[check("oversell", 1, "gone"), check("ghost", unknown="no reads"), check("lost-order")],
+    )
+    for encoding in ("ascii", "latin-1", "cp437"):
+        text = report.encode(encoding, HANDLER).decode(encoding)
+        assert "X oversell 1" in text
+        assert "? undecided: ghost" in text
+        assert "+ lost-order" in text or "√ lost-order" in text
+    assert "µ" not in report.encode("ascii", HANDLER).decode()
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [("80", 80), ("200", WIDTH), ("1", 40), ("", WIDTH), ("wide", WIDTH), ("-5", WIDTH), ("0", WIDTH)],
+)
+def test_columns_are_what_the_environment_says(named: str, expected: int, tmp_path: Path) -> None:
+    """COLUMNS beats everything; nonsense is none, and a file has no width."""
+    with (tmp_path / "file").open("w") as file:
+        assert columns(file, {"COLUMNS": named}) == expected
+        assert terminal_columns(file, {}) == 0
+
+
+def test_what_stays_on_an_existing_server_is_told() -> None:
+    """And how it is removed; a server of the run's own is gone with it."""
+    facts = {**PLAN_FACTS, "plan": Plan(cluster="existing").to_json()}
+
+    assert "loadgen clean" in render(summary(), facts, run_dir="runs/x")
+    assert "loadgen clean" not in rendered()
+
+
+@pytest.mark.parametrize("width", [0, 60, 80, 120])
+def test_line_of_progress_breaks_between_words(width: int) -> None:
+    """And is whole where there is no terminal."""
+    line = "   1s due 22 placed 22/s fail 0 info 0 skip 0 | busy 4+0 | p50 17 p99 168 lag 108 ms"
+
+    assert folded(line, width).split() == line.split()
+    assert max(map(len, folded(line, width).splitlines())) <= (width or len(line))
+    assert folded(line, width).startswith("   1s")
+    assert (folded(line, width) == line) == (width in (0, 120))
