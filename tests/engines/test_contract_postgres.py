@@ -253,7 +253,6 @@ def test_address_that_cannot_be_used_is_refused_with_what_to_do(postgres_cluster
     assert "no database nowhere" in refusal(address, database="nowhere")
     assert "cannot reach" in refusal(address, socket="", host="127.0.0.1", port=1)
     assert "cannot reach" in refusal(address, socket="/nowhere")
-    assert "sslmode" in refusal(address, parameters={"sslmode": "perhaps"})
 
 
 def test_second_of_several_hosts_is_used_where_the_first_is_gone(postgres_cluster: Cluster, control: Control) -> None:
