@@ -46,6 +46,8 @@ REPLICATED_S = 30.0
 """How long a replica may take to have the tables as they were prepared."""
 END_AFTER_S, END_CUT_SHORT_AFTER_S = 5.0, 1.0
 """When sessions of the load that are still in a transaction are ended by the server: nobody is there any more."""
+TELL_AFTER_S = 1.5
+"""How long it may take to get the lock before somebody who looks on is told why nothing happens."""
 POLL_S = 0.1
 
 
@@ -166,7 +168,7 @@ class Conductor:
         self._control = control = engine.control(cluster.address, self._run_id)
         facts = control.facts()
         check_server(facts, plan, engine.title)
-        control.lock()
+        self._lock(control)
         self._heartbeat = Heartbeat(lambda: engine.control(cluster.address, self._run_id), self.log)
         self.say(f"preparing {sum(len(table.rows) for table in self._tables):,} rows in {engine.title}")
         control.prepare(self._tables)
@@ -189,6 +191,16 @@ class Conductor:
             "level": self._level.name,
             "facts": facts,
         }
+
+    def _lock(self, control: Control) -> None:
+        """Take the run's lock; whoever waits for it is told."""
+        waiting = threading.Timer(TELL_AFTER_S, self.say, ["waiting for what an earlier run left open on this server"])
+        waiting.daemon = True
+        waiting.start()
+        try:
+            control.lock()
+        finally:
+            waiting.cancel()
 
     def _read_from(self) -> tuple[Address, ...]:
         """Where the plan's reads go beside the writable node. Raises PlanError where they can't."""

@@ -280,6 +280,20 @@ def test_killed_server_is_judged_as_unknown(tmp_path: Path, engine: str) -> None
         assert_nothing_left(running, processes)
 
 
+@pytest.mark.server("postgres")
+@pytest.mark.parametrize("workload", ["append", "register", "bank", "longfork"])
+def test_probe_whose_server_is_killed_is_unknown(tmp_path: Path, workload: str) -> None:
+    """What the probe was told is on a server that nobody can read any more: however its transactions look, unknown."""
+    with sale(tmp_path, *SHORT, workload=workload) as running:
+        running.wait_for_progress(2)
+        server_process(running).kill()
+        run = running.end()
+
+        assert run.exit_code == 5, run
+        assert run.summary["verdict"] == "unknown"
+        assert run.summary["complete"] is False
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 6 MB; skips where it cannot be mounted."""

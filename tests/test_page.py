@@ -95,7 +95,7 @@ class Page:
 
     def wait_for_verdicts(self, count: int) -> None:
         """Return once as many runs are judged on the terminal, and the page can start another."""
-        self.wait_until(lambda: self._running.stdout.count("VALID ") >= count, f"{count} verdicts")
+        self.wait_until(lambda: self._running.stdout.count("judge it again:") >= count, f"{count} verdicts")
         self.wait_for_state("stopped")
 
 

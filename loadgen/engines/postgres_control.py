@@ -196,6 +196,9 @@ class PostgresControl:
         except DRIVER_ERRORS as error:
             facts = error_facts(error)
             what = facts.message or f"no answer within {within_s:g} s"
+            if facts.lost and self._connection is not None:
+                # Its answer may still come, or never: nobody waits for a farewell.
+                self._connection.terminate()
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
         if self._connection is not None and self._connection.is_in_transaction():
             raise ClusterError(

@@ -12,7 +12,7 @@ from loadgen.clusters.cluster import Cluster, Place
 from loadgen.plan import ENGINES, Plan
 from tests.clusters.test_process import gone
 
-pytestmark = [pytest.mark.server, pytest.mark.parametrize("engine", ENGINES)]
+pytestmark = pytest.mark.server
 
 
 def started(engine: str, tmp_path: Path) -> tuple[Cluster, list[psutil.Process]]:
@@ -22,6 +22,7 @@ def started(engine: str, tmp_path: Path) -> tuple[Cluster, list[psutil.Process]]
     return cluster, [first, *first.children(recursive=True)]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 def test_nothing_of_ours_reaches_it_and_nobody_reaches_it(
     tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,7 +38,10 @@ def test_nothing_of_ours_reaches_it_and_nobody_reaches_it(
         cluster.stop(keep=False)
 
 
-@pytest.mark.parametrize("also", ["nothing", "the first", "kills the first"])
+@pytest.mark.parametrize(
+    ("engine", "also"),
+    [("postgres", "nothing"), ("postgres", "kills the first"), *((engine, "the first") for engine in ENGINES)],
+)
 def test_frozen_processes_end_with_it(tmp_path: Path, engine: str, also: str) -> None:
     """All of its children are stopped (SIGSTOP); the server itself too, or it is killed before it is stopped."""
     cluster, (first, *children) = started(engine, tmp_path)

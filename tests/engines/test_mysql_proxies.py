@@ -32,7 +32,7 @@ def test_run_through_a_proxy_that_cuts_what_is_silent_is_valid(tmp_path: Path, e
         password = f":{address.password}" if address.password else ""
         run = run_sale(
             tmp_path,
-            *("--engine", engine, "--shape", "constant", "--peak-rate", "4", "--duration", "5s", "-u", "8"),
+            *("--engine", engine, "--shape", "constant", "--peak-rate", "4", "--duration", "3s", "-u", "6"),
             environment={"LOADGEN_DSN": f"mysql://{address.user}{password}@127.0.0.1:{address.port}/"},
         )
 
