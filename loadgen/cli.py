@@ -187,7 +187,9 @@ def list_runs(options: argparse.Namespace) -> int:
         return 0
     if options.markdown or not options.json:
         rows = listing(runs)
-        print(as_markdown(rows) if options.markdown else as_text(rows, terminal_columns()))
+        print(
+            as_markdown(rows) if options.markdown else as_text(rows, terminal_columns() if sys.stdout.isatty() else 0)
+        )
     else:
         print(json.dumps(as_json(runs), indent=2))
     return 0

@@ -28,7 +28,7 @@ START_WITHIN_S = 60.0
 END_WITHIN_S = 90.0
 """How long a run of a few seconds may take in all on a busy machine."""
 POLL_S = 0.02
-FORGOTTEN = ("LOADGEN_", "LOCUST_", "PG", "MYSQL_")
+FORGOTTEN = ("LOADGEN_", "LOCUST_", "PG", "MYSQL_", "COLUMNS")
 """Variables that begin so would change what a run does: none of the caller's reach it,"""
 KEPT = ("LOADGEN_CACHE", *(server.variable for server in SERVER_BINARIES.values()))
 """but for those that say where the servers' programs are."""

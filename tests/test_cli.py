@@ -304,6 +304,7 @@ def test_list_leaves_columns_out_where_there_is_no_room(
     """What stays fits, and the verdict stays."""
     store_summary(run)
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.chdir(run.parent.parent)
 
     assert main(["list"]) == 0

@@ -425,7 +425,8 @@ def test_frozen_backends_go_with_their_server(tmp_path: Path) -> None:
         running.process.send_signal(signal.SIGTERM)
         run = running.end(2 * JUDGED_WITHIN_S)
 
-        assert run.exit_code == 5, run
+        # Unknown where one of them was in the middle of a transaction, else valid and cut short.
+        assert run.exit_code in (1, 5), run
         assert_nothing_left(running, frozen)
 
 

@@ -73,7 +73,7 @@ class Vip(Shopper):
     @tag("browse")
     @task(300)
     def browse(self, op):
-        yield from super().browse(op)
+        return (yield from super().browse(op))
 """
     options = ("--processes", "2", *SHORT)
     run = run_file(tmp_path, text, *options, environment=server)

@@ -105,7 +105,7 @@ def coloured(report: str) -> str:
     """``report`` with the verdict, the marks and the warnings in colour, for a terminal that shows it."""
     verdict_colours = {"VALID": "1;37;42", "INVALID": "1;37;41", "UNKNOWN": "1;30;43"}
     for verdict, colour in verdict_colours.items():
-        report = re.sub(rf"(?m)^{verdict}(?= )", f"\033[{colour}m {verdict} \033[0m", report)
+        report = re.sub(rf"(?m)^{verdict}:?(?= )", f"\033[{colour}m \\g<0> \033[0m", report)
     report = re.sub(r"✗ \S+", "\033[1;31m\\g<0>\033[0m", report)
     report = re.sub(r"✓", "\033[32m\\g<0>\033[0m", report)
     report = re.sub(r"^\? \S+|(?<= )\? \S+", "\033[33m\\g<0>\033[0m", report)

@@ -58,7 +58,8 @@ def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, top: Pag
     _warnings(bottom, summary)
     _what_ran(bottom, summary, plan_facts)
     _where(bottom, summary, plan_facts, run_dir)
-    bottom.lines.append(top.lines[0])
+    verdict, _, text = top.lines[0].partition(" ")
+    bottom.lines.append(f"{verdict}: {text.strip()}")
     _checks(checks, summary, height - len(top.lines) - len(bottom.lines))
     return top.lines + checks.lines + bottom.lines
 

@@ -14,10 +14,10 @@ from workloads.flashsale import SALE
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Head:
-    """A head without a conductor, with one load process that was handed 100 numbers."""
-    made = Head.__new__(Head)
-    Head.__init__(made, sale_plan(), SALE, lambda _: None)
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Head:
+    """A head without a conductor's process, with one load process that was handed 100 numbers."""
+    monkeypatch.setattr("loadgen.load.head.Conductor", lambda _say: None)
+    made = Head(sale_plan(), SALE, lambda _: None)
     writer = HistoryWriter(tmp_path, "0", SALE.invoked_types, {"host": clock_origin().host})
     writer.invoked(SALE.invoked(made.plan, 0, 100))
     made._processes["0"] = _Process(writer)

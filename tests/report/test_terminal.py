@@ -298,8 +298,8 @@ def test_verdict_is_the_first_line_and_the_last_one(verdict: str) -> None:
     report = rendered(verdict=verdict, checks=[check("oversell", *([1] if verdict == "invalid" else []))])
     lines = report.splitlines()
 
-    assert lines[0] == lines[-1]
-    assert lines[-1].startswith(verdict.upper() + " ")
+    assert lines[-1].startswith(verdict.upper() + ": ")
+    assert lines[0].split() == lines[-1].replace(":", "", 1).split()
     assert coloured(report).splitlines()[-1].startswith("\033[1;")
 
 
