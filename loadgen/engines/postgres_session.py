@@ -20,6 +20,8 @@ CONTROL_LOCK_WAIT_S = 5
 POOL_WAIT_S = 3.0
 """How long a session may wait for an answer while another one has a transaction open, before a pool is to blame."""
 _PID = "SELECT pg_catalog.pg_backend_pid()"
+SHORT_TIMEOUT_TRIES = 10
+_CANCELLED = "57014"
 _BEGIN_TO_ASK = (
     "BEGIN; SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = 0; "
     "SET LOCAL idle_in_transaction_session_timeout = '30s'"
@@ -93,6 +95,7 @@ async def set_up(
     With a ``run_id`` the tables in our schema must be that run's. ``reader``: it may be read-only, on a standby. Raises
     SessionRefused, or the driver's errors.
     """
+    await _outlast(connection, f"SET statement_timeout = '{settings['statement_timeout']}'")
     await connection.execute(_set_all(settings))
     row = await connection.fetchrow(_ask(with_run=bool(run_id)), list(settings), list(settings.values()), list(_TOLD))
     said = {name: str(value) for name, value in row.items() if value is not None}
@@ -136,7 +139,7 @@ async def refuse_transaction_pool(connection: Any, other: Any, place: str) -> No
     one that ``connection`` was given before, or not the last in its queue.
     """
     pids = [await _server_process(connection) for _ in range(2)]
-    await _within(other.execute(_BEGIN_TO_ASK))
+    await _within(_outlast(other, _BEGIN_TO_ASK))
     shared = await _within(other.fetchval(_PID)) in pids
     if not shared:
         try:
@@ -152,7 +155,7 @@ async def refuse_transaction_pool(connection: Any, other: Any, place: str) -> No
 
 async def _server_process(connection: Any) -> int:
     """The server's process behind ``connection``, whatever time-outs its session has."""
-    await _within(connection.execute(_BEGIN_TO_ASK))
+    await _within(_outlast(connection, _BEGIN_TO_ASK))
     pid = int(await _within(connection.fetchval(_PID)))
     await _within(connection.execute("ROLLBACK"))
     return pid
@@ -205,15 +208,29 @@ def refusal_of(facts: Any) -> str:
     return ""
 
 
+async def _outlast(connection: Any, sql: str) -> None:
+    """Run ``sql``, which puts off a statement timeout: again where that was too short for this, on a busy machine.
+
+    The timeout of a message holds for all its statements, so that nothing that takes long may travel with it.
+    """
+    for tries_left in reversed(range(SHORT_TIMEOUT_TRIES)):
+        try:
+            await connection.execute(sql)
+        except Exception as error:
+            if getattr(error, "sqlstate", "") != _CANCELLED or not tries_left:
+                raise
+            await connection.execute("ROLLBACK")
+        else:
+            return
+
+
 async def _within(work: Awaitable[T]) -> T:
     return await asyncio.wait_for(work, POOL_WAIT_S)
 
 
 def _set_all(settings: Mapping[str, str]) -> str:
     values = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
-    # The timeout comes first, by itself: the one in force may be shorter than the rest takes.
     return (
-        f"SET statement_timeout = '{settings['statement_timeout']}'; "
         f"SELECT pg_catalog.set_config(name, value, false) FROM (VALUES {values}) AS wanted (name, value) "
         "WHERE pg_catalog.current_setting(name, true) IS NOT NULL "
         f"AND (name <> '{_PRIVILEGED}' OR pg_catalog.current_setting(name) <> value)"
