@@ -317,7 +317,11 @@ def _arrivals(process: LoadProcess, codes: Sequence[int]) -> NDArray[np.bool_]:
 
 
 def _arrival_numbers(process: LoadProcess, codes: Sequence[int]) -> Numbers:
-    return np.unique(process.ops["number"][_arrivals(process, codes)])
+    """The numbers of the arrivals that have a row, each once, in order."""
+    numbers = process.invoked["number"]
+    ended = np.zeros(len(numbers), dtype=bool)
+    ended[np.searchsorted(numbers, process.ops["number"][_arrivals(process, codes)])] = True
+    return np.asarray(numbers[ended])
 
 
 def _with_rows(process: LoadProcess, rows: Columns) -> LoadProcess:

@@ -114,7 +114,10 @@ def truncate(run: Path, draw: random.Random) -> str:
 
 def flip(run: Path, draw: random.Random) -> str:
     """Turn one bit of a stream."""
-    path = _stream(run, draw)
+    return _flip(_stream(run, draw), draw)
+
+
+def _flip(path: Path, draw: random.Random) -> str:
     data = bytearray(path.read_bytes())
     at = draw.randrange(len(data))
     data[at] ^= 1 << draw.randrange(8)
@@ -360,12 +363,7 @@ def strange_json(run: Path, draw: random.Random) -> str:
 
 def flip_json(run: Path, draw: random.Random) -> str:
     """Turn one bit of a JSON file."""
-    path = _json_file(run, draw)
-    data = bytearray(path.read_bytes())
-    at = draw.randrange(len(data))
-    data[at] ^= 1 << draw.randrange(8)
-    path.write_bytes(data)
-    return f"{path.name} flipped at {at}"
+    return _flip(_json_file(run, draw), draw)
 
 
 def other_plan(run: Path, draw: random.Random) -> str:
