@@ -2,7 +2,7 @@
 
 import sys
 
-from loadgen.cli import main
+from loadgen.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

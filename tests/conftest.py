@@ -22,9 +22,9 @@ from loadgen.clusters.cluster import Cluster, Place
 from loadgen.clusters.daemon import docker_client
 from loadgen.clusters.images import image_of
 from loadgen.errors import ClusterError
+from loadgen.history.run_directory import RunDirectory
 from loadgen.plan import ENGINES, Plan
 from loadgen.report.listing import as_text, listing
-from loadgen.run_directory import RunDirectory
 
 # Imported, Locust patches threading for gevent, and a worker of pytest-xdist would wait for its next test forever.
 if "PYTEST_XDIST_WORKER" in os.environ:

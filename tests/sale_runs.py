@@ -18,8 +18,8 @@ import psutil
 
 from loadgen.clusters.binaries import SERVER_BINARIES
 from loadgen.engines.engine import Address
-from loadgen.history import read_history
-from loadgen.sale import CHECKS, KIND_NAMES, State
+from loadgen.history.history import read_history
+from loadgen.shop.sale import CHECKS, KIND_NAMES, State
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCUSTFILE = ROOT / "workloads" / "flashsale.py"

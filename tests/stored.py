@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from loadgen import sale
-from loadgen.history import HistoryWriter, ops_batch, write_final, write_json
+from loadgen.history.history import HistoryWriter, ops_batch, write_final, write_json
 from loadgen.op import Completion, Outcome
 from loadgen.plan import Plan
-from loadgen.sale import Answer, Kind, State
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer, Kind, State
 
 MS = 1_000_000
 ORDERS = 40

@@ -6,9 +6,9 @@ from contextlib import closing, suppress
 
 import pytest
 
-from loadgen.cli import main
 from loadgen.clusters.cluster import Cluster
 from loadgen.clusters.existing import Existing
+from loadgen.commands.main import main
 from loadgen.engines import engine_of
 from loadgen.engines.address import joined
 from loadgen.engines.engine import Address, Control

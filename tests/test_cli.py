@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from loadgen.cli import main
-from loadgen.sale import CHECKS
+from loadgen.commands.main import main
+from loadgen.shop.sale import CHECKS
 from tests.stored import lose_an_order, write_stored_run
 
 SUMMARY_KEYS = {

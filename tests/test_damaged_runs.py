@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.cli import main
 from loadgen.clusters.cluster import Cluster
+from loadgen.commands.main import main
 from loadgen.errors import StoreError
 from loadgen.report.terminal import render
 from loadgen.untrusted import one_line, printable, read_json, read_plain
@@ -122,7 +122,7 @@ def test_what_is_no_plain_file_neither_hangs_nor_fills_the_memory(tmp_path: Path
                 file.truncate(1 << 40)
         elif place != "missing":
             path.symlink_to(path if place == "loop" else place)
-    limited = f"ulimit -v 4000000; exec {sys.executable} -m loadgen.cli {command} {run}"
+    limited = f"ulimit -v 4000000; exec {sys.executable} -m loadgen.commands.main {command} {run}"
     ended = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=30, check=False)
 
     assert ended.returncode == 2

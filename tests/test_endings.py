@@ -16,8 +16,8 @@ import pytest
 
 from loadgen.clusters.cluster import Cluster
 from loadgen.plan import ENGINES, plan_from_json
-from loadgen.sale import order_share
 from loadgen.schedule import plan_arrivals
+from loadgen.shop.sale import order_share
 from tests.sale_runs import EndedRun, RunningSale, dsn_of, run_sale, sale, wait_gone
 
 LONG = ("--headless", "--duration", "60s", "--shape", "constant", "--peak-rate", "200", "-u", "16")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.cli import main
+from loadgen.commands.main import main
 from loadgen.environment import misspelt
 from loadgen.load.options import OPTION_NAMES
 from loadgen.plan import engines_asked

@@ -19,7 +19,7 @@ from loadgen.engines.engine import Address
 from loadgen.engines.oceanbase import ENGINE as OCEANBASE
 from loadgen.engines.postgres import ENGINE as POSTGRES
 from loadgen.errors import ClusterError
-from loadgen.history import read_history
+from loadgen.history.history import read_history
 from loadgen.op import Outcome
 from tests.sale_runs import EndedRun, run_sale, sale, wait_gone
 

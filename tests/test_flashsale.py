@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadgen.clusters.cluster import Cluster
-from loadgen.history import read_history
+from loadgen.history.history import read_history
 from tests.sale_runs import PRESSURE, EndedRun, assert_adds_up, best_sellers_sold, dsn_of, run_sale, sale
 
 SHORT = ("--duration", "3s", "--peak-rate", "300", "-u", "16", "--shape", "constant")

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen import sale
 from loadgen.errors import StoreError
-from loadgen.history import (
+from loadgen.history.history import (
     ROW_DONE,
     ROW_TRY,
     HistoryWriter,
@@ -25,6 +24,7 @@ from loadgen.history import (
 )
 from loadgen.op import Completion
 from loadgen.plan import parse_plan
+from loadgen.shop import sale
 
 PLAN = parse_plan({}).with_(kind_weights=(("order", 1),))
 

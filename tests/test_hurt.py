@@ -12,7 +12,7 @@ import pytest
 from loadgen.clusters.cluster import Cluster
 from loadgen.engines import engine_of
 from loadgen.errors import ClusterError
-from loadgen.sale import CHECKS
+from loadgen.shop.sale import CHECKS
 from tests.sale_runs import RunningSale, dsn_of, sale
 
 OPTIONS = ("--headless", "--duration", "6s", "--shape", "closed", "-u", "16", "--stock", "400")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from loadgen.clusters.binaries import deploy_folder
+from loadgen.clusters.install import TIDB_MODULE, install
 from loadgen.errors import ClusterError
-from loadgen.install import TIDB_MODULE, install
 
 
 @pytest.fixture(autouse=True)

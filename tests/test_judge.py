@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from loadgen.checks.catalogue import CHECKS
 from loadgen.errors import StoreError
-from loadgen.history import write_json
-from loadgen.judge import error_of, exit_code, judge
+from loadgen.history.history import write_json
+from loadgen.judge.judge import error_of, exit_code, judge
 from loadgen.op import Outcome
 from loadgen.plan import Plan, parse_slos
-from loadgen.sale import Answer, Kind
 from loadgen.schedule import main_kind
+from loadgen.shop.catalogue import CHECKS
+from loadgen.shop.sale import Answer, Kind
 from tests.checks.shop import Run, simulate, small_plan
 
 STABLE_KEYS = {

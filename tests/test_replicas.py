@@ -8,7 +8,7 @@ import pytest
 
 from loadgen import clusters
 from loadgen.clusters.cluster import Cluster, Place
-from loadgen.conductor import Conductor
+from loadgen.conduct.conductor import Conductor
 from loadgen.engines import engine_of
 from loadgen.engines.address import members_of
 from loadgen.errors import ClusterError
@@ -73,7 +73,7 @@ def test_replica_that_does_not_follow_is_refused_before_the_load(
     tmp_path: Path, replicated: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reads of tables that are not there yet, or of another run's, would be no reads of this run."""
-    monkeypatch.setattr("loadgen.verification.REPLICATED_S", 1.0)
+    monkeypatch.setattr("loadgen.conduct.verification.REPLICATED_S", 1.0)
     plan = Plan(cluster="existing", dsn=dsn_of_all(replicated), read_from="replica", run_dir=str(tmp_path / "run"))
     table = {"name": "t", "create": "CREATE TABLE t (id INT PRIMARY KEY)", "final": {"id": "int32"}, "rows": [[1]]}
     workload = {"name": "flashsale", "kinds": [], "answers": [], "checks": [], "tables": [table]}

@@ -17,13 +17,14 @@ from urllib.parse import quote
 
 import pytest
 
-from loadgen import engines, sale
+from loadgen import engines
 from loadgen.clusters.cluster import Cluster
 from loadgen.engines.engine import Address, Control
-from loadgen.history import HistoryWriter, ops_batch
+from loadgen.history.history import HistoryWriter, ops_batch
 from loadgen.op import Completion, Outcome
 from loadgen.plan import ENGINES, Plan
-from loadgen.sale import Answer, Kind
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer, Kind
 
 GONE_WITHIN_S = 5.0
 PLAN = Plan(skus=2, stock=10, duration_s=2.0, sessions=4, kind_weights=(("order", 1), ("browse", 0)))
@@ -42,7 +43,7 @@ class Conductor:
 
     def __init__(self, directory: Path, environment: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "loadgen.run"],
+            [sys.executable, "-m", "loadgen.conduct.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

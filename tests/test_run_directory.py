@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from loadgen.errors import PlanError, StoreError
+from loadgen.history.run_directory import (
+    RUNS,
+    discard,
+    find_run,
+    make_run_directory,
+    point_latest,
+    run_directories,
+    utc_text,
+)
 from loadgen.plan import Plan
-from loadgen.run_directory import RUNS, discard, find_run, make_run_directory, point_latest, run_directories, utc_text
 
 WALL_S = 1_735_689_600.25
 

@@ -22,7 +22,7 @@ from loadgen.clusters.cluster import Cluster
 from loadgen.engines import engine_of
 from loadgen.errors import ClusterError
 from loadgen.plan import ENGINES, Plan
-from loadgen.sale import CHECKS, Kind, State
+from loadgen.shop.sale import CHECKS, Kind, State
 from tests.checks.shop import flashsale
 from tests.sale_runs import RunningSale, dsn_of, sale
 from tests.trials import rotating_seed

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen import sale
 from loadgen.plan import Plan, parse_plan
-from loadgen.sale import Answer, Kind
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer, Kind
 
 MIX = (("order", 10), ("pay", 8), ("cancel", 1), ("release", 1), ("browse", 2))
 

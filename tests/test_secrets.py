@@ -16,8 +16,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from loadgen.cli import main
 from loadgen.clusters.cluster import Cluster
+from loadgen.commands.main import main
 from loadgen.dsn import masked_dsn, read_dsn
 from loadgen.engines import engine_of
 from loadgen.engines.address import parse_dsn

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import cli, standing
 from loadgen.clusters.daemon import RUN_LABEL, docker_client
+from loadgen.commands import standing
+from loadgen.commands.main import main
 from loadgen.engines import engine_of
 from loadgen.engines.address import parse_dsn
 
@@ -25,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line of a command that is refused."""
-    assert cli.main(arguments) == 2
+    assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
@@ -33,7 +34,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_nothing_stands_at_first(capsys: pytest.CaptureFixture[str]) -> None:
     """That is no error, whoever asks; an engine that there is not, is."""
     for arguments in (["status"], ["down"], ["down", "postgres"]):
-        assert cli.main(arguments) == 0
+        assert main(arguments) == 0
     assert capsys.readouterr().out.count("standing") == 3
     assert "'oracle'" in refusal(capsys, "down", "oracle")
 
@@ -55,7 +56,7 @@ def test_file_that_says_nothing_is_told_and_kept(cache: Path, text: str, capsys:
     file.write_text(text)
 
     assert "mysql.json does not say what is standing" in refusal(capsys, "down")
-    assert cli.main(["status"]) == 0
+    assert main(["status"]) == 0
     assert "mysql.json does not say what is standing" in capsys.readouterr().out
     assert file.read_text() == text
 
@@ -80,7 +81,7 @@ def test_cluster_whose_server_has_died_keeps_its_data(
     control = engine_of("postgres").control(parse_dsn(dsn, {}), "test")
     control.query("CREATE TABLE public.kept (id INT)")
     control.close()
-    assert cli.main(["up", "postgres"]) == 0
+    assert main(["up", "postgres"]) == 0
     assert dsn in capsys.readouterr().out
 
     run = standing._read(cache / "standing" / "postgres.json")["run"]
@@ -88,7 +89,7 @@ def test_cluster_whose_server_has_died_keeps_its_data(
     (primary,) = client.containers.list(filters={"label": [f"{RUN_LABEL}={run}", "com.docker.compose.service=node1"]})
     primary.kill()
     assert "starts it again with its data" in refusal(capsys, "up", "postgres")
-    assert cli.main(["status"]) == 0
+    assert main(["status"]) == 0
     assert "not as it should be" in capsys.readouterr().out
 
     primary.start()

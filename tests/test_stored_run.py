@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen import probes, sale
-from loadgen.checks.asked import read_asked
-from loadgen.checks.untold import untold_follow_ups
-from loadgen.history import HistoryWriter, ops_batch, read_history, read_stream, write_final, write_json
-from loadgen.judge import exit_code, judge
+from loadgen.history.history import HistoryWriter, ops_batch, read_history, read_stream, write_final, write_json
+from loadgen.judge.judge import exit_code, judge
+from loadgen.judge.stored_run import FINAL_TABLES, open_run, plan_checksum
 from loadgen.op import Completion, Outcome
 from loadgen.plan import Plan
-from loadgen.sale import Answer, Kind
-from loadgen.stored_run import FINAL_TABLES, open_run, plan_checksum
+from loadgen.shop import sale
+from loadgen.shop.asked import read_asked
+from loadgen.shop.sale import Answer, Kind
+from loadgen.shop.untold import untold_follow_ups
+from loadgen.workload import probes
 from tests.checks.shop import Run
 from tests.test_history import rewritten, write_unsealed
 from tests.test_judge import a_run, lose, store

@@ -6,11 +6,11 @@ SQL databases; ``--skus`` says how many keys are in use at a time. With ``--stra
 read.
 """
 
-from loadgen import probes
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.probes import READ, Answer, Transaction
-from loadgen.workload import Body, Reply, Statement, Table, Workload
+from loadgen.workload import probes
+from loadgen.workload.probes import READ, Answer, Transaction
+from loadgen.workload.workload import Body, Reply, Statement, Table, Workload
 
 TABLES = 3
 

@@ -8,11 +8,11 @@ back, pessimistic locks as it reads, every other one adds and subtracts in the d
 
 from collections.abc import Generator
 
-from loadgen import probes
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.probes import ACCOUNTS, OPENING_BALANCE, WRITE, Answer, Movement
-from loadgen.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload
+from loadgen.workload import probes
+from loadgen.workload.probes import ACCOUNTS, OPENING_BALANCE, WRITE, Answer, Movement
+from loadgen.workload.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload
 
 READ_BALANCE = Statement("SELECT balance FROM accounts WHERE id = :id")
 READ_LOCKED = Statement("SELECT balance FROM accounts WHERE id = :id FOR UPDATE")

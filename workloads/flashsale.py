@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
-from loadgen import sale
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.sale import Answer, Kind, Shopping, State
-from loadgen.workload import (
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer, Kind, Shopping, State
+from loadgen.workload.workload import (
     Body,
     Call,
     Conflict,

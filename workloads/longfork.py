@@ -4,11 +4,11 @@ Keys come in small groups. Each is written once, by a transaction of its own, wh
 snapshot isolation all readers agree on the order in which its keys appeared.
 """
 
-from loadgen import probes
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.probes import READ, Answer, Transaction
-from loadgen.workload import Body, Reply, Statement, Table, Workload
+from loadgen.workload import probes
+from loadgen.workload.probes import READ, Answer, Transaction
+from loadgen.workload.workload import Body, Reply, Statement, Table, Workload
 
 READ_KEY = Statement("SELECT value FROM longfork WHERE id = :key")
 INSERT_KEY = Statement("INSERT INTO longfork (id, value) VALUES (:key, :value)")

@@ -4,11 +4,11 @@ The database counts each row's writes in ``version``, so the order of all writes
 ``--skus`` says how many registers there are. With ``--strategy pessimistic`` reads lock what they read.
 """
 
-from loadgen import probes
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.probes import READ, Answer, Transaction
-from loadgen.workload import Body, Reply, Statement, Table, Workload
+from loadgen.workload import probes
+from loadgen.workload.probes import READ, Answer, Transaction
+from loadgen.workload.workload import Body, Reply, Statement, Table, Workload
 
 READ_REGISTER = Statement("SELECT value, version FROM register WHERE id = :key")
 READ_LOCKED = Statement("SELECT value, version FROM register WHERE id = :key FOR UPDATE")

@@ -20,7 +20,7 @@ installed() {  # the folder of an installed server, installing it if it is missi
     "$python" - "$1" << 'PYTHON'
 import sys
 from loadgen.clusters.binaries import SERVER_BINARIES, cached_binary
-from loadgen.install import install
+from loadgen.clusters.install import install
 
 path = cached_binary(SERVER_BINARIES[sys.argv[1]])
 if not path.is_file():

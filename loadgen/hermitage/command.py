@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from loadgen.dsn import given_dsn
 from loadgen.engines.identity import ALLOW
 from loadgen.errors import ClusterError, PlanError
+from loadgen.history.run_directory import RUNS, store_matrix, utc_text
 from loadgen.plan import ENGINES, Plan, engines_asked, parse_isolation
-from loadgen.run_directory import RUNS, store_matrix, utc_text
 
 if TYPE_CHECKING:
     from loadgen.hermitage.case import Case

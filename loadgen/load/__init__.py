@@ -3,9 +3,9 @@
 Importing this room wires loadgen to Locust's events: that is what makes a workload file a locustfile.
 """
 
+from loadgen.load.locust_events import wire
 from loadgen.load.tasks import tag, task
 from loadgen.load.user import SessionUser
-from loadgen.load.wiring import wire
 
 wire()
 

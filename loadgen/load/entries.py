@@ -6,7 +6,7 @@ from typing import Any
 
 from locust.stats import StatsError
 
-from loadgen.load.head import Ending
+from loadgen.load.run_controller import Ending
 
 logger = logging.getLogger("loadgen")
 

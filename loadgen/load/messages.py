@@ -13,7 +13,7 @@ from loadgen.dsn import masked_dsn
 from loadgen.engines.address import parse_dsn
 from loadgen.engines.engine import Address
 from loadgen.errors import PlanError
-from loadgen.history import OPS_SCHEMA
+from loadgen.history.history import OPS_SCHEMA
 
 PREPARE = "loadgen.prepare"
 """To a worker: the plan, where the servers are, and its share."""

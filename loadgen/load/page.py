@@ -25,7 +25,7 @@ from locust.runners import (
 from werkzeug.datastructures import ImmutableMultiDict
 
 from loadgen.errors import LoadgenError
-from loadgen.load.hosting import Hosting
+from loadgen.load.locust_host import LocustHost
 from loadgen.load.options import OPTION_NAMES
 from loadgen.plan import parse_plan
 
@@ -42,15 +42,15 @@ LOCUST_FIELDS = frozenset({"user_count", "spawn_rate", "run_time", "host", "prof
 _HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+?))\.?(?::(?P<port>[0-9]{1,5}))?")
 
 
-def guard(hosting: Hosting, web_ui: Any, environment: Any) -> None:
+def guard(locust_host: LocustHost, web_ui: Any, environment: Any) -> None:
     """Put our checks before Locust's own handlers."""
     options = environment.parsed_options
     web_ui.app.wsgi_app = Gate(web_ui.app.wsgi_app, allowed_places(options))
     views = web_ui.app.view_functions
     # Locust checks the login inside its handlers; ours need the same check, before they do anything.
-    views["locust.swarm"] = web_ui.auth_required_if_enabled(_starting(hosting, environment, views["locust.swarm"]))
+    views["locust.swarm"] = web_ui.auth_required_if_enabled(_starting(locust_host, environment, views["locust.swarm"]))
     views["locust.update_user"] = web_ui.auth_required_if_enabled(_refuse_users)
-    views["locust.request_stats"] = _polled_to_the_end(hosting, environment, views["locust.request_stats"])
+    views["locust.request_stats"] = _polled_to_the_end(locust_host, environment, views["locust.request_stats"])
 
 
 class Gate:
@@ -160,25 +160,25 @@ def _same_origin(url: str, host: Place) -> bool:
     return (place[0], place[1] or default) == (host[0], host[1] or default)
 
 
-def _starting(hosting: Hosting, environment: Any, locust_starts: Callable[[], Any]) -> Callable[[], Any]:
+def _starting(locust_host: LocustHost, environment: Any, locust_starts: Callable[[], Any]) -> Callable[[], Any]:
     """Prepare a run before Locust starts it: Locust validates nothing, and a refusal must reach the page."""
 
     def start() -> Any:
         fresh = environment.runner.state in (STATE_INIT, STATE_STOPPED)
         try:
-            if hosting.judging:
+            if locust_host.judging:
                 raise LoadgenError("the last run is still being judged: wait for its verdict")
             form = _checked(request.form, environment)
             if fresh:
                 changes = {name: value for name, value in form.items() if name in OPTION_NAMES}
                 changes |= {"run_time": form.pop("run_time", ""), "num_users": form["user_count"]}
-                hosting.prepare(changes)
+                locust_host.prepare(changes)
                 # Locust would stop the run by its own clock, which starts before the servers do.
-                form |= {"run_time": "", "host": hosting.place}
+                form |= {"run_time": "", "host": locust_host.place}
             else:
                 sessions = parse_plan({"sessions": form["user_count"]}).sessions
-                hosting.check_sessions(sessions)
-                form = {"user_count": str(sessions), "spawn_rate": form["spawn_rate"], "host": hosting.place}
+                locust_host.check_sessions(sessions)
+                form = {"user_count": str(sessions), "spawn_rate": form["spawn_rate"], "host": locust_host.place}
         except LoadgenError as error:
             return jsonify({"success": False, "message": str(error), "host": environment.host})
         request.form = ImmutableMultiDict(form)
@@ -188,7 +188,7 @@ def _starting(hosting: Hosting, environment: Any, locust_starts: Callable[[], An
             started = bool(answer.get_json()["success"])
         finally:
             if fresh and not started:
-                hosting.drop()
+                locust_host.drop()
         return answer
 
     return start
@@ -220,14 +220,14 @@ def _refuse_users() -> Any:
     return jsonify({"success": False, "message": "a run's users are its sessions: they are not edited by class"}), 403
 
 
-def _polled_to_the_end(hosting: Hosting, environment: Any, locust_shows: Callable[[], Any]) -> Callable[[], Any]:
+def _polled_to_the_end(locust_host: LocustHost, environment: Any, locust_shows: Callable[[], Any]) -> Callable[[], Any]:
     """The page asks again only while it is told that the run is on, so that holds until it can have seen the end."""
 
     def show() -> Any:
         answer = locust_shows()
         state = environment.runner.state
-        ending = hosting.judging or state in (STATE_CLEANUP, STATE_STOPPING)
-        if not ending and not (state == STATE_STOPPED and hosting.has_news):
+        ending = locust_host.judging or state in (STATE_CLEANUP, STATE_STOPPING)
+        if not ending and not (state == STATE_STOPPED and locust_host.has_news):
             return answer
         # After a login's redirect there is nothing to change.
         report = answer.get_json(silent=True) if hasattr(answer, "get_json") else None

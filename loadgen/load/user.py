@@ -10,7 +10,7 @@ from locust import User
 from locust.user.task import LOCUST_STATE_WAITING
 
 from loadgen.plan import Plan
-from loadgen.workload import Workload
+from loadgen.workload.workload import Workload
 
 
 class SessionUser(User):
@@ -27,11 +27,11 @@ class SessionUser(User):
 
     def run(self) -> None:  # type: ignore[misc]  # Final there for users that run Locust's task loop; not this one.
         """Hold the session open until Locust stops this user."""
-        hand = self.environment.hand
+        load_worker = self.environment.load_worker
         session = None
-        if hand is not None:  # None: the run has ended while Locust was still starting users.
-            self.plan = hand.plan
-            session = hand.add_session(bodies_of(self, hand.plan))
+        if load_worker is not None:  # None: the run has ended while Locust was still starting users.
+            self.plan = load_worker.plan
+            session = load_worker.add_session(bodies_of(self, load_worker.plan))
         self._state = LOCUST_STATE_WAITING  # Stopping a waiting user is immediate.
         try:
             Event().wait()
@@ -39,7 +39,7 @@ class SessionUser(User):
             pass
         finally:
             if session is not None:
-                hand.remove_session(session)
+                load_worker.remove_session(session)
 
 
 def kind_weights(user_class: type[SessionUser]) -> tuple[tuple[str, int], ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.history import LoadProcess
+from loadgen.history.history import LoadProcess
 from loadgen.op import Outcome, Stage
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from loadgen import probes, sale
-from loadgen.history import History
+from loadgen.history.history import History
+from loadgen.history.timeline import timeline
 from loadgen.measures.errors import count_errors
 from loadgen.measures.latency import response_and_service
 from loadgen.measures.limit import limit_of
@@ -12,10 +12,11 @@ from loadgen.measures.objectives import measured
 from loadgen.measures.offered import Offered
 from loadgen.measures.probes import count_transactions, times_by_kind
 from loadgen.measures.throughput import acknowledged, count_orders, duration_s
-from loadgen.measures.timeline import timeline
 from loadgen.plan import Plan
 from loadgen.schedule import main_kind
+from loadgen.shop import sale
 from loadgen.untrusted import mapping, texts
+from loadgen.workload import probes
 
 
 class Stored(Protocol):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_MS, NS_PER_S
-from loadgen.history import LoadProcess
-from loadgen.measures.timeline import Timeline
+from loadgen.history.history import LoadProcess
+from loadgen.history.timeline import Timeline
 from loadgen.op import Outcome
 from loadgen.plan import Plan
 from loadgen.schedule import has_schedule

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.measures.latency import LEAST_FOR_P999
+from loadgen.percentiles import LEAST_FOR_P999
 from loadgen.plan import SLO_RATES, SLO_SHARES, Plan, Slo
 from loadgen.schedule import arrival_profile
 from loadgen.shapes import is_closed

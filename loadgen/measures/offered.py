@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen import sale
 from loadgen.clock import NS_PER_S
-from loadgen.history import LoadProcess
+from loadgen.history.history import LoadProcess
 from loadgen.op import Outcome
 from loadgen.plan import MAX_DURATION_S, Plan
 from loadgen.schedule import arrival_profile, has_schedule, plan_arrivals
 from loadgen.shapes import is_closed
+from loadgen.shop import sale
 from loadgen.untrusted import mapping, texts
 
 WORKER_LOST = "worker-lost"

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from loadgen.clock import NS_PER_S
-from loadgen.history import LoadProcess
-from loadgen.measures.latency import Times, percentiles
-from loadgen.measures.timeline import Timeline
+from loadgen.history.history import LoadProcess
+from loadgen.history.timeline import Timeline
+from loadgen.measures.latency import Times
 from loadgen.op import Outcome
+from loadgen.percentiles import percentiles
 
 
 def count_transactions(processes: Sequence[LoadProcess], times: Timeline) -> dict[str, Any]:

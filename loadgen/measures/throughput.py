@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from loadgen.clock import NS_PER_S
-from loadgen.history import LoadProcess
-from loadgen.measures.timeline import Timeline
+from loadgen.history.history import LoadProcess
+from loadgen.history.timeline import Timeline
 from loadgen.op import Outcome
-from loadgen.sale import Answer, Kind
+from loadgen.shop.sale import Answer, Kind
 
 LONGEST_S = 10**7
 """Seconds told apart when the best one is looked for: about 115 days, far more than a run may take."""

@@ -5,9 +5,9 @@ from contextlib import suppress
 from typing import Any
 
 from loadgen.errors import StoreError
+from loadgen.history.run_directory import RunDirectory, read_json
 from loadgen.report.edition import engine_title
 from loadgen.report.stored import read_summary
-from loadgen.run_directory import RunDirectory, read_json
 from loadgen.untrusted import one_line
 
 HEAD = (
@@ -125,7 +125,7 @@ def _result(summary: Mapping[str, Any]) -> Row:
 
 
 def _exit_code(summary: Mapping[str, Any]) -> int:
-    from loadgen.judge import exit_code  # numpy, which a list of runs without a summary does not wait for
+    from loadgen.judge.judge import exit_code  # numpy, which a list of runs without a summary does not wait for
 
     return exit_code(summary)
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_MS, NS_PER_S
 from loadgen.errors import StoreError
-from loadgen.history import LoadProcess
-from loadgen.measures.latency import RANKS, nearest_rank
+from loadgen.history.history import LoadProcess
 from loadgen.op import Outcome
+from loadgen.percentiles import RANKS, nearest_rank
 from loadgen.report.edition import engine_title
 
 ALWAYS_TOLD = ("placed", "sold_out", "limited")

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from loadgen import sale
-from loadgen.history import OPS_SCHEMA, ROW_DONE, HistoryWriter, write_final, write_json
+from loadgen.history.history import OPS_SCHEMA, ROW_DONE, HistoryWriter, write_final, write_json
 from loadgen.op import Outcome
 from loadgen.plan import Plan
-from loadgen.sale import Answer, Kind, State
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer, Kind, State
 
 WEIGHTS = (("order", 10), ("browse", 2), ("pay", 8), ("cancel", 1), ("release", 1))
 PLAN = Plan(skus=1_000, stock=10_000_000, user_limit=1_000_000, kind_weights=WEIGHTS)

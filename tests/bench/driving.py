@@ -17,14 +17,14 @@ from loadgen.clock import NS_PER_S, now_ns
 from loadgen.clusters.cluster import Place
 from loadgen.engines import engine_of
 from loadgen.engines.engine import Address, Control, Engine, Failure, Level
-from loadgen.history import HistoryWriter, ops_batch
-from loadgen.load.client import calm_collector
-from loadgen.load.drive import Drive
-from loadgen.load.live import LiveView, LocustView
+from loadgen.history.history import HistoryWriter, ops_batch
+from loadgen.load.client_cost import calm_collector
+from loadgen.load.live_view import LiveView, LocustView
 from loadgen.load.loop import LoopThread, sleep_until
+from loadgen.load.scheduler import Scheduler
 from loadgen.op import Completion, Stage
 from loadgen.plan import Plan
-from loadgen.workload import Call, Result
+from loadgen.workload.workload import Call, Result
 from tests.bench import four_statements
 
 FLUSH_S = 0.1
@@ -110,7 +110,7 @@ def drive(plan: Plan, engine: Engine, address: Address, first_number: int = 0) -
     """Drive ``plan`` with the four statements, recording and showing as a run does."""
     thread = LoopThread()
     workload = four_statements.WORKLOAD
-    load = Drive(plan, workload, engine, address, thread)
+    load = Scheduler(plan, workload, engine, address, thread)
     driven = Driven([], 0, 0, 0.0)
     with tempfile.TemporaryDirectory() as directory:
         writer = HistoryWriter(Path(directory), "0", workload.invoked_types, {})
@@ -155,7 +155,7 @@ def drive(plan: Plan, engine: Engine, address: Address, first_number: int = 0) -
     return driven
 
 
-def flush(load: Drive, writer: HistoryWriter, views: tuple[LocustView, LiveView], driven: Driven) -> None:
+def flush(load: Scheduler, writer: HistoryWriter, views: tuple[LocustView, LiveView], driven: Driven) -> None:
     """Record and show what has ended since the last time, in batches that leave the loop its share of the GIL."""
     begun = time.thread_time_ns()
     rows, types = load.take_rows()

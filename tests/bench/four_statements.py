@@ -1,9 +1,9 @@
 """The order that every cost is measured with: BEGIN, a conditional UPDATE, an INSERT, COMMIT; 1,000 SKUs, uniform."""
 
-from loadgen import sale
 from loadgen.plan import Plan
-from loadgen.sale import Answer, Shopping
-from loadgen.workload import Body, Refused, Reply, Statement, Table, Workload
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer, Shopping
+from loadgen.workload.workload import Body, Refused, Reply, Statement, Table, Workload
 
 SKUS = 1_000
 SESSIONS = 32

@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.checks.isolation import judge
-from loadgen.checks.sale_isolation import sale_transactions
-from loadgen.checks.transactions import Kind
 from loadgen.clock import clock_origin
-from loadgen.history import History, LoadProcess
-from loadgen.interchange.streams import SUFFIX
-from loadgen.testing.bulk import Bulk, write_bulk
+from loadgen.formats.streams import SUFFIX
+from loadgen.history.history import History, LoadProcess
+from loadgen.isolation.check import judge
+from loadgen.isolation.transactions import Kind
+from loadgen.shop.transactions import sale_transactions
+from tests.simulation.bulk import Bulk, write_bulk
 
 _CHILD = """
 import json, resource, sys, time
 begin = time.monotonic()
 from pathlib import Path
-from loadgen.interchange.check import check_file, to_json
+from loadgen.commands.check_files import check_file, to_json
 judgement = check_file(Path(sys.argv[1]), sys.argv[2].split(","), None, float(sys.argv[3]))
 answer = to_json(sys.argv[1], judgement)
 usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -90,10 +90,10 @@ def _fresh(what: str, run: Path) -> dict[str, Any]:
 
 def _checks(run: Path) -> dict[str, Any]:
     """Read, join and check, in this process."""
-    from loadgen.checks.books import open_books
-    from loadgen.checks.catalogue import CHECKS, check_safe
-    from loadgen.history import read_history
+    from loadgen.history.history import read_history
     from loadgen.plan import plan_from_json
+    from loadgen.shop.books import open_books
+    from loadgen.shop.catalogue import CHECKS, check_safe
     from loadgen.verdict import overall
 
     begun = at = time.perf_counter()
@@ -112,7 +112,7 @@ def _checks(run: Path) -> dict[str, Any]:
 
 def _whole(run: Path) -> dict[str, Any]:
     """Judge, in this process."""
-    from loadgen.judge import judge
+    from loadgen.judge.judge import judge
 
     begun = time.perf_counter()
     verdict = judge(run)["verdict"]
@@ -122,7 +122,9 @@ def _whole(run: Path) -> dict[str, Any]:
 def _check_command(run: Path) -> float:
     """Seconds of ``loadgen check`` on a run, from its start to its end."""
     begun = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "loadgen.cli", "check", str(run)], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "loadgen.commands.main", "check", str(run)], cwd=ROOT, check=True, capture_output=True
+    )
     return time.perf_counter() - begun
 
 

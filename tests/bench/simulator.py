@@ -23,23 +23,23 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from loadgen.checks.catalogue import CHECKS, run_checks
-from loadgen.checks.isolation import judge
-from loadgen.checks.transactions import Kind
-from loadgen.interchange.finals import final_findings
+from loadgen.isolation.check import judge
+from loadgen.isolation.transactions import Kind
+from loadgen.judge.finals import final_findings
 from loadgen.op import Outcome
-from loadgen.testing.bugs import BUGS
-from loadgen.testing.bugs import simulate as play
-from loadgen.testing.stores import Level, Store
+from loadgen.shop.catalogue import CHECKS, run_checks
 from loadgen.verdict import Verdict
 from tests.checks.sabotage import ACTS
 from tests.checks.shop import simulate as sell
 from tests.checks.shop import small_plan
 from tests.checks.test_no_false_alarms import STRATEGIES
 from tests.checks.test_sabotage import NEAR
-from tests.interchange.probe_runs import NAMES as PROBES
-from tests.interchange.probe_runs import play as play_probe
-from tests.interchange.probe_runs import probe_plan
+from tests.formats.probe_runs import NAMES as PROBES
+from tests.formats.probe_runs import play as play_probe
+from tests.formats.probe_runs import probe_plan
+from tests.simulation.bugs import BUGS
+from tests.simulation.bugs import simulate as play
+from tests.simulation.stores import Level, Store
 
 STORES = [(level, kind) for level in Level for kind in Kind]
 CHUNK = 20

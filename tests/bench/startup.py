@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from loadgen.clock import NS_PER_S
-from loadgen.history import read_history
+from loadgen.history.history import read_history
 from loadgen.op import Outcome
 from loadgen.plan import ENGINES
 from tests.bench.measured import median

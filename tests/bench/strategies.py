@@ -16,11 +16,11 @@ import numpy as np
 
 from loadgen.clock import NS_PER_S
 from loadgen.engines import engine_of
-from loadgen.history import read_history
+from loadgen.history.history import read_history
 from loadgen.op import Outcome
 from loadgen.plan import ENGINES, STRATEGIES
 from loadgen.report.edition import engine_title
-from loadgen.sale import Answer, Kind
+from loadgen.shop.sale import Answer, Kind
 from tests.sale_runs import EndedRun, run_sale
 
 CROWD = ("--skew", "one-hot", "--shape", "closed", "-u", "32")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from loadgen.sale import Answer, Kind, State, price
+from loadgen.shop.sale import Answer, Kind, State, price
 from tests.checks.shop import Row, Run
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {

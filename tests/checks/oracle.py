@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from loadgen.checks.transactions import READ, WRITE, Kind, Transactions
-from loadgen.interchange.build import Builder, Mop
+from loadgen.formats.build import Builder, Mop
+from loadgen.isolation.transactions import READ, WRITE, Kind, Transactions
 from loadgen.op import Outcome
 
 Mops = tuple[tuple[str, Any, Any], ...]

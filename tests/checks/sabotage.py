@@ -7,7 +7,7 @@ witness must name; it does nothing and answers None while there is nothing to sp
 from collections.abc import Mapping
 from typing import Any
 
-from loadgen.sale import Answer, Kind, State
+from loadgen.shop.sale import Answer, Kind, State
 from tests.checks.shop import Row, Sabotage, Simulation
 
 FAR = 10**12

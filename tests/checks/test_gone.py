@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadgen.checks.catalogue import CHECKS, run_checks
 from loadgen.engines.columns import as_column
 from loadgen.engines.engine import FinalReads
-from loadgen.history import read_history, write_final, write_json
-from loadgen.judge import exit_code, judge
-from loadgen.sale import Answer
+from loadgen.history.history import read_history, write_final, write_json
+from loadgen.judge.judge import exit_code, judge
+from loadgen.shop.catalogue import CHECKS, run_checks
+from loadgen.shop.sale import Answer
 from loadgen.verdict import Finding, Verdict
-from loadgen.workload import Table
+from loadgen.workload.workload import Table
 from tests.checks.shop import Run, simulate, small_plan
 from tests.stored import FINAL_COLUMNS, write_stored_run
 
@@ -108,8 +108,8 @@ def test_columns_tell_apart_what_is_no_number_of_ours() -> None:
 
 def test_conclusion_stores_the_tables_that_are_there(tmp_path: Path) -> None:
     """One that was dropped as an empty one that says so, one that was not read not at all."""
-    from loadgen.conclusion import Conclusion
-    from loadgen.run_directory import RunDirectory
+    from loadgen.conduct.conclusion import Conclusion
+    from loadgen.history.run_directory import RunDirectory
 
     run = RunDirectory(write_stored_run(tmp_path / "run"))
     for path in run.history.glob("final.*"):
@@ -157,7 +157,7 @@ def _rewind_far(simulation: object) -> str | None:
 
 def test_versions_that_are_no_numbers_of_ours_are_recorded() -> None:
     """NULL, and what the MySQL wire makes of a version below zero, must not stop the recorder."""
-    from loadgen.arrays import of_touched
+    from loadgen.history.arrays import of_touched
 
     touched = of_touched([(1, -1, 2**64 - 4), (2, 3, None), ()])  # type: ignore[list-item]
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.checks.asked import Contradiction
-from loadgen.checks.books import open_books
-from loadgen.checks.catalogue import CHECKS, check_safe, run_checks
-from loadgen.history import History
+from loadgen.history.history import History
 from loadgen.op import Outcome
-from loadgen.sale import Answer, Kind
+from loadgen.shop.asked import Contradiction
+from loadgen.shop.books import open_books
+from loadgen.shop.catalogue import CHECKS, check_safe, run_checks
+from loadgen.shop.sale import Answer, Kind
 from loadgen.verdict import Finding, Verdict
 from tests.checks.shop import Run, simulate, small_plan
 

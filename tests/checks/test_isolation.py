@@ -7,15 +7,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from loadgen.checks.isolation import judge
-from loadgen.checks.models import MODELS, find_model, strongest, weaker, weakest
-from loadgen.checks.transactions import Kind
+from loadgen.isolation.check import judge
+from loadgen.isolation.models import MODELS, find_model, strongest, weaker, weakest
+from loadgen.isolation.transactions import Kind
 from loadgen.op import Outcome
-from loadgen.testing.bugs import BUGS, Bug, simulate
-from loadgen.testing.stores import Level, Store
 from loadgen.verdict import Verdict
 from tests.checks.oracle import ORACLES, Txn, to_transactions
 from tests.checks.tiny import tiny_history
+from tests.simulation.bugs import BUGS, Bug, simulate
+from tests.simulation.stores import Level, Store
 from tests.trials.oracles import too_many
 
 FOREVER = (1 << 63) - 1

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadgen.checks.catalogue import CHECKS, run_checks
 from loadgen.op import Outcome
-from loadgen.sale import Answer, Kind, State
+from loadgen.shop.catalogue import CHECKS, run_checks
+from loadgen.shop.sale import Answer, Kind, State
 from loadgen.verdict import Finding, Verdict
 from tests.checks.shop import Run, simulate, small_plan
 
@@ -182,7 +182,7 @@ def test_cancel_and_release_both_acknowledged_are_a_double_release_without_any_t
     run.rows["0"].append(cancelled._replace(kind=int(Kind.RELEASE), answer=int(Answer.RELEASED)))
     history = run.history()
     history.final.clear()
-    from loadgen.checks.books import open_books
+    from loadgen.shop.books import open_books
 
     finding = CHECKS["double-release"](open_books(history, run.plan))
 
@@ -201,6 +201,6 @@ def test_price_that_was_changed_is_money_not_conserved(run: Run) -> None:
 
 def test_every_check_of_the_sale_has_its_judge() -> None:
     """The catalogue and the sale name the same checks in the same order."""
-    from loadgen.sale import CHECKS as NAMES
+    from loadgen.shop.sale import CHECKS as NAMES
 
     assert tuple(CHECKS) == NAMES

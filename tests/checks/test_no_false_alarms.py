@@ -3,11 +3,11 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.checks.books import open_books
-from loadgen.checks.catalogue import CHECKS, run_checks
-from loadgen.checks.undersell import UNKNOWN, undersell
 from loadgen.measures.throughput import count_orders
 from loadgen.plan import Plan
+from loadgen.shop.books import open_books
+from loadgen.shop.catalogue import CHECKS, run_checks
+from loadgen.shop.undersell import UNKNOWN, undersell
 from loadgen.verdict import Finding, Verdict
 from tests.checks.shop import Run, simulate, small_plan
 

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.checks.graph import Graph
-from loadgen.checks.isolation import judge
-from loadgen.checks.pairs import count_pairs
-from loadgen.checks.transactions import Edge
+from loadgen.isolation.check import judge
+from loadgen.isolation.graph import Graph
+from loadgen.isolation.pairs import count_pairs
+from loadgen.isolation.transactions import Edge
 from loadgen.op import Outcome
 from tests.checks.oracle import Txn, to_transactions
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from loadgen.checks.books import open_books
-from loadgen.checks.reads import fractured_read
 from loadgen.op import Completion
-from loadgen.sale import Answer
+from loadgen.shop.books import open_books
+from loadgen.shop.reads import fractured_read
+from loadgen.shop.sale import Answer
 from loadgen.verdict import Verdict
 from tests.checks.shop import Run, simulate, small_plan
 

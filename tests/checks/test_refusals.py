@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from loadgen.checks.books import open_books
-from loadgen.checks.refusals import false_refusal
+from loadgen.judge.documented import real_time_reads
 from loadgen.op import Completion, Outcome
-from loadgen.promise import real_time_reads
-from loadgen.sale import FOLLOW_UPS, Answer, Kind, State
+from loadgen.shop.books import open_books
+from loadgen.shop.refusals import false_refusal
+from loadgen.shop.sale import FOLLOW_UPS, Answer, Kind, State
 from loadgen.verdict import Finding, Verdict
 from tests.checks.shop import Run, invoked, simulate, small_plan
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.checks.isolation import judge
-from loadgen.checks.models import MODELS, weaker
-from loadgen.checks.transactions import ALWAYS, NEVER, READ, WRITE, Kind, Transactions
-from loadgen.interchange.build import Builder, Mop
+from loadgen.formats.build import Builder, Mop
+from loadgen.isolation.check import judge
+from loadgen.isolation.models import MODELS, weaker
+from loadgen.isolation.transactions import ALWAYS, NEVER, READ, WRITE, Kind, Transactions
 from loadgen.op import Outcome
-from loadgen.testing.stores import Level, Store
 from loadgen.verdict import Verdict
 from tests.checks.oracle import ORACLES, Txn, to_transactions
+from tests.simulation.stores import Level, Store
 from tests.trials.oracles import LATTICE_BREAKS, compare
 
 OK = Outcome.OK

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.checks.catalogue import CHECKS
-from loadgen.checks.replicas import replica_reads
+from loadgen.judge.documented import promised
 from loadgen.op import Completion, Outcome
 from loadgen.plan import Plan
-from loadgen.promise import promised
-from loadgen.sale import Answer, Kind, Shopping
+from loadgen.shop.catalogue import CHECKS
+from loadgen.shop.replicas import replica_reads
+from loadgen.shop.sale import Answer, Kind, Shopping
 from loadgen.verdict import Verdict
 from tests.checks.shop import MS, Run, Simulation, small_plan
 

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from loadgen.checks.catalogue import CHECKS, run_checks
 from loadgen.op import Outcome
-from loadgen.sale import Answer, Kind, State
+from loadgen.shop.catalogue import CHECKS, run_checks
+from loadgen.shop.sale import Answer, Kind, State
 from loadgen.verdict import Finding, Verdict
 from tests.checks.deeds import DEEDS, exchange_lines, exchange_shoppers, reprice
 from tests.checks.shop import Run, simulate, small_plan
@@ -168,8 +168,8 @@ def test_order_with_the_token_of_a_number_that_nobody_has_is_a_ghost_in_a_whole_
     """Where a part of the history may be missing, it may be an order of that part."""
     import numpy as np
 
-    from loadgen.checks.books import open_books
-    from loadgen.sale import tokens
+    from loadgen.shop.books import open_books
+    from loadgen.shop.sale import tokens
 
     number = 10**6
     token = int(tokens(run.plan.seed, np.array([number]))[0])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from loadgen.checks.catalogue import CHECKS, run_checks
+from loadgen.shop.catalogue import CHECKS, run_checks
 from tests.checks.sabotage import ACTS
 from tests.checks.shop import Sabotage, simulate, small_plan
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from loadgen.checks.undersell import FRAGMENT, RETURNED, UNKNOWN, undersell
 from loadgen.op import Completion, Outcome
-from loadgen.sale import Answer, Kind
+from loadgen.shop.sale import Answer, Kind
+from loadgen.shop.undersell import FRAGMENT, RETURNED, UNKNOWN, undersell
 from tests.checks.shop import Run, invoked, simulate, small_plan
 
 PLAN = small_plan(skus=1, skew="one-hot", stock=10)
@@ -70,6 +70,6 @@ def test_without_final_reads_there_is_no_figure() -> None:
     run = a_run(1)
     history = run.history()
     del history.final["stock"]
-    from loadgen.checks.books import open_books
+    from loadgen.shop.books import open_books
 
     assert undersell(open_books(history, PLAN)) is None

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from loadgen.checks.asked import Fate
-from loadgen.checks.catalogue import CHECKS
 from loadgen.op import Completion, Outcome
-from loadgen.sale import Answer, Kind
+from loadgen.shop.asked import Fate
+from loadgen.shop.catalogue import CHECKS
+from loadgen.shop.sale import Answer, Kind
 from loadgen.verdict import Finding, Verdict
 from tests.checks.shop import Run, simulate, small_plan
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from loadgen import sale
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.clusters.embedded_seekdb import PREFIX, start
 from loadgen.engines.engine import Address, level_of
@@ -22,8 +21,9 @@ from loadgen.engines.oceanbase import ENGINE
 from loadgen.engines.session import Session, Try
 from loadgen.op import Outcome, Stage
 from loadgen.plan import STRATEGIES, Plan
-from loadgen.sale import Answer, Shopping
-from loadgen.workload import Body, Reply, Statement
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer, Shopping
+from loadgen.workload.workload import Body, Reply, Statement
 from workloads.flashsale import SALE, Shopper
 
 pytestmark = pytest.mark.server("oceanbase")

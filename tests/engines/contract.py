@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import uvloop
 
-from loadgen import sale
 from loadgen.engines.address import joined
 from loadgen.engines.engine import (
     LOCK_TABLE,
@@ -35,8 +34,9 @@ from loadgen.engines.session import Session, Try
 from loadgen.errors import ClusterError
 from loadgen.op import Outcome, Stage
 from loadgen.plan import STRATEGIES, Plan
-from loadgen.sale import Answer, Shopping, State
-from loadgen.workload import Body, Refused, Reply, Statement, Table
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer, Shopping, State
+from loadgen.workload.workload import Body, Refused, Reply, Statement, Table
 from workloads import flashsale
 
 READ = Statement("SELECT available, version FROM stock WHERE sku = :sku AND bucket = 0")

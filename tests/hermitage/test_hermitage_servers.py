@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loadgen import cli
+from loadgen.commands.main import main
 from loadgen.engines import engine_of
 from loadgen.hermitage.cases import CASES
 from loadgen.hermitage.command import exit_code
@@ -59,7 +59,7 @@ def test_the_command_stores_what_it_prints(tmp_path: Path, capsys: pytest.Captur
     stored = tmp_path / "matrix.json"
     arguments = ["--engine", "oceanbase", "--isolation", "SERIALIZABLE", "--case", "g2-item", "--json", str(stored)]
 
-    code = cli.main(["hermitage", *arguments])
+    code = main(["hermitage", *arguments])
 
     (level,) = json.loads(stored.read_text())["engines"][0]["levels"]
     assert code == 0

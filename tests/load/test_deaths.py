@@ -11,18 +11,18 @@ import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loadgen import sale
 from loadgen.clock import NS_PER_S, clock_origin
-from loadgen.conclusion import Conclusion
-from loadgen.history import HistoryWriter, ops_batch, write_final, write_json
-from loadgen.judge import exit_code, judge
-from loadgen.load.drive import Drive
+from loadgen.conduct.conclusion import Conclusion
+from loadgen.history.history import HistoryWriter, ops_batch, write_final, write_json
+from loadgen.history.run_directory import RunDirectory
+from loadgen.judge.judge import exit_code, judge
 from loadgen.load.loop import sleep_until
+from loadgen.load.scheduler import Scheduler
 from loadgen.op import Completion
 from loadgen.plan import Plan
-from loadgen.run_directory import RunDirectory
-from loadgen.sale import Kind
 from loadgen.schedule import plan_arrivals
+from loadgen.shop import sale
+from loadgen.shop.sale import Kind
 from tests.load.fake_engine import FakeServer, sale_plan
 from tests.load.test_drive import NUMBERS, Ran, run
 from tests.stored import FINAL_COLUMNS, load_facts, plan_facts
@@ -77,11 +77,11 @@ def test_a_death_at_any_moment_is_counted_by_the_schedule_and_never_a_violation(
     plan = sale_plan(peak_rate=800.0, duration_s=0.3, seed=seed)
     after_s = at * plan.duration_s
 
-    def stop(drive: Drive) -> None:
+    def stop(scheduler: Scheduler) -> None:
         """As a worker does that is told to end: it gives back what it has."""
         sleep_until(lambda: False, after_s)
         if orderly:
-            drive.stop_arrivals()
+            scheduler.stop_arrivals()
 
     ran = run(
         plan,
@@ -90,7 +90,7 @@ def test_a_death_at_any_moment_is_counted_by_the_schedule_and_never_a_violation(
     )
     killed_ns = ran.start + int(after_s * NS_PER_S)
     rows = ran.done if orderly else [row for row in ran.done if row.done <= killed_ns]
-    closed_at = ran.drive.next_number if orderly else None
+    closed_at = ran.scheduler.next_number if orderly else None
     load: dict[str, Any] = {
         "died": [] if orderly else ["0"],
         "processes": {"0": {"lost": "it ended", "next_number": closed_at} if orderly else {"lost": "it died"}},

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from loadgen.clock import NS_PER_MS, NS_PER_S, now_ns
 from loadgen.engines.engine import Address
-from loadgen.history import ROW_DONE, ROW_TRY
-from loadgen.load import drive as drive_module
-from loadgen.load import seat as seat_module
-from loadgen.load.drive import Drive
+from loadgen.history.history import ROW_DONE, ROW_TRY
+from loadgen.load import scheduler as drive_module
+from loadgen.load import session_loop as seat_module
 from loadgen.load.loop import LoopThread, sleep_until
+from loadgen.load.scheduler import Scheduler
 from loadgen.op import Completion, Outcome, Stage
 from loadgen.plan import Plan
-from loadgen.sale import Answer, Kind
-from loadgen.workload import Call, Result
+from loadgen.shop.sale import Answer, Kind
+from loadgen.workload.workload import Call, Result
 from tests.load.fake_engine import FakeEngine, FakeServer, Fault, no_fault, sale_bodies, sale_plan
 from workloads.flashsale import SALE
 
@@ -34,7 +34,7 @@ class Ran:
 
     plan: Plan
     server: FakeServer
-    drive: Drive
+    scheduler: Scheduler
     start: int
     done: list[Completion]
     tries: list[Completion]
@@ -61,42 +61,46 @@ def run(
     numbers: int = NUMBERS,
     drain_s: float = 1.0,
     serve_queued: bool = True,
-    during: Callable[[Drive], Any] = lambda _: None,
+    during: Callable[[Scheduler], Any] = lambda _: None,
     share: tuple[int, int] = (0, 1),
 ) -> Ran:
     """Drive a whole run against a fake server; faults begin when all sessions are connected."""
     server = FakeServer(plan)
     thread = LoopThread()
     try:
-        drive = Drive(plan, SALE, FakeEngine(server), Address(), thread, share=share)
+        scheduler = Scheduler(plan, SALE, FakeEngine(server), Address(), thread, share=share)
         for _ in range(sessions):
-            drive.add_session(sale_bodies(plan))
-        supply(drive, plan, 0, numbers)
-        assert sleep_until(lambda: drive.connected == sessions, 5)
+            scheduler.add_session(sale_bodies(plan))
+        supply(scheduler, plan, 0, numbers)
+        assert sleep_until(lambda: scheduler.connected == sessions, 5)
         server.fault, server.steps = fault, {}
         start = now_ns() + LEAD_NS
-        drive.begin(start)
-        during(drive)
+        scheduler.begin(start)
+        during(scheduler)
         sleep_until(lambda: now_ns() > start + plan.duration_s * NS_PER_S, plan.duration_s + 1)
-        thread.submit(drive.drain(drain_s, serve_queued=serve_queued)).result(drain_s + 5)
-        rows, types = drive.take_rows()
+        thread.submit(scheduler.drain(drain_s, serve_queued=serve_queued)).result(drain_s + 5)
+        rows, types = scheduler.take_rows()
     finally:
         assert thread.stop()
     assert not thread.problems
     done = [row for row, kind in zip(rows, types, strict=True) if kind == ROW_DONE]
-    return Ran(plan, server, drive, start, done, [r for r, kind in zip(rows, types, strict=True) if kind == ROW_TRY])
+    return Ran(
+        plan, server, scheduler, start, done, [r for r, kind in zip(rows, types, strict=True) if kind == ROW_TRY]
+    )
 
 
-def supply(drive: Drive, plan: Plan, first: int, count: int) -> None:
+def supply(scheduler: Scheduler, plan: Plan, first: int, count: int) -> None:
     """Give the drive a block of numbers."""
     if count:
-        drive.supply(SALE.ops(plan, SALE.invoked(plan, first, count)))
+        scheduler.supply(SALE.ops(plan, SALE.invoked(plan, first, count)))
 
 
 def assert_whole(ran: Ran) -> None:
     """The identities that hold whatever happens."""
     numbers = sorted(row.number for row in ran.arrivals())
-    assert numbers == list(range(ran.drive.next_number)), "each number used has one row, in order, none is used twice"
+    assert numbers == list(range(ran.scheduler.next_number)), (
+        "each number used has one row, in order, none is used twice"
+    )
     assert len({(row.number, row.kind) for row in ran.done}) == len(ran.done)
     outcomes = ran.outcomes()
     started = [row for row in ran.done if row.outcome != Outcome.SKIPPED]
@@ -108,8 +112,8 @@ def assert_whole(ran: Ran) -> None:
     assert Counter(row.number for row in ran.tries) == Counter(
         {row.number: row.tries - 1 for row in ran.done if row.tries > 1}
     ) or len(ran.tries) == sum(row.tries - 1 for row in started)
-    assert not ran.drive.problems
-    assert ran.drive.in_flight == ran.drive.queued == ran.drive.unnumbered == 0
+    assert not ran.scheduler.problems
+    assert ran.scheduler.in_flight == ran.scheduler.queued == ran.scheduler.unnumbered == 0
 
 
 def assert_books_agree(ran: Ran) -> None:
@@ -173,10 +177,10 @@ def test_drive_late_arrivals_are_skipped_and_never_made_up() -> None:
     """With no session at all, each arrival is skipped past the late limit while the run goes: the queue is bounded."""
     longest = 0
 
-    def watch(drive: Drive) -> None:
+    def watch(scheduler: Scheduler) -> None:
         nonlocal longest
         sleep_until(lambda: False, 0.1)
-        longest = drive.queued
+        longest = scheduler.queued
 
     ran = run(sale_plan(peak_rate=5000, late_limit_s=0.01), sessions=0, during=watch, drain_s=0.05)
 
@@ -198,7 +202,7 @@ def test_drive_cut_short_skips_what_is_queued() -> None:
 def test_drive_follow_ups_are_due_at_the_answer_plus_their_delay() -> None:
     """What follows a placed order is due from the order's end, if that is before the end of the schedule."""
     ran = run(sale_plan(peak_rate=2000))
-    meaning = {op.number: op for op in SALE.ops(ran.plan, SALE.invoked(ran.plan, 0, ran.drive.next_number))}
+    meaning = {op.number: op for op in SALE.ops(ran.plan, SALE.invoked(ran.plan, 0, ran.scheduler.next_number))}
     expected = {
         (row.number, kind): row.done + delay
         for row in ran.done
@@ -233,7 +237,7 @@ def test_drive_retries_are_bounded_and_each_try_is_a_row(monkeypatch: pytest.Mon
     assert [row.tries for row in tries] == list(range(1, seat_module.MAX_CONFLICT_TRIES))
     assert all(row.code == "conflict" and row.stage == Stage.COMMIT for row in tries)
     assert whole[0].sent <= tries[0].sent <= tries[0].done <= tries[1].sent <= whole[0].done
-    assert ran.drive.errors == {"conflict": ("conflict", "injected: conflict")}
+    assert ran.scheduler.errors == {"conflict": ("conflict", "injected: conflict")}
     assert not ran.server.orders
 
 
@@ -326,16 +330,16 @@ def test_drive_says_why_sessions_are_not_connected() -> None:
     """Before the begin, sessions that cannot connect are told with their reason."""
     plan = sale_plan()
     thread = LoopThread()
-    drive = Drive(
+    scheduler = Scheduler(
         plan, SALE, FakeEngine(FakeServer(plan, lambda step, index: "refused" if index else "")), Address(), thread
     )
     for _ in range(3):
-        drive.add_session(sale_bodies(plan))
+        scheduler.add_session(sale_bodies(plan))
 
-    assert sleep_until(lambda: len(drive.connect_failures) == 2, 2)
-    assert drive.connected == 1
-    assert [failure.code for failure in drive.connect_failures] == ["refused"] * 2
-    thread.submit(drive.drain(0.0)).result(5)
+    assert sleep_until(lambda: len(scheduler.connect_failures) == 2, 2)
+    assert scheduler.connected == 1
+    assert [failure.code for failure in scheduler.connect_failures] == ["refused"] * 2
+    thread.submit(scheduler.drain(0.0)).result(5)
     assert thread.stop()
 
 
@@ -393,11 +397,11 @@ def test_drive_arrivals_without_a_number_wait_for_one() -> None:
     """When numbers come late the arrivals are late by as much, but none is lost and none gets another's instant."""
     plan = sale_plan(peak_rate=1000, duration_s=0.1)
 
-    def supply_late(drive: Drive) -> None:
+    def supply_late(scheduler: Scheduler) -> None:
         sleep_until(lambda: False, 0.05)
-        assert drive.numbers_left == 0
-        supply(drive, plan, 0, 5)
-        supply(drive, plan, 5, 1000)
+        assert scheduler.numbers_left == 0
+        supply(scheduler, plan, 0, 5)
+        supply(scheduler, plan, 5, 1000)
 
     ran = run(plan, numbers=0, during=supply_late)
 
@@ -411,7 +415,11 @@ def test_drive_arrivals_without_a_number_wait_for_one() -> None:
 def test_drive_closed_sessions_without_a_number_wait_for_one() -> None:
     """A closed run that ran out of numbers goes on when some come."""
     plan = sale_plan(shape="closed", duration_s=0.2)
-    ran = run(plan, numbers=3, during=lambda drive: (sleep_until(lambda: False, 0.03), supply(drive, plan, 3, NUMBERS)))
+    ran = run(
+        plan,
+        numbers=3,
+        during=lambda scheduler: (sleep_until(lambda: False, 0.03), supply(scheduler, plan, 3, NUMBERS)),
+    )
 
     assert_whole(ran)
     assert len(ran.arrivals()) > 50
@@ -421,20 +429,20 @@ def test_drive_arrivals_that_never_got_a_number_are_counted() -> None:
     """If the numbers end for good, what was due and could not be named is counted apart."""
     ran = run(sale_plan(duration_s=0.05), numbers=10)
 
-    assert len(ran.arrivals()) == ran.drive.next_number == 10
-    assert ran.drive.unnumbered > 10
+    assert len(ran.arrivals()) == ran.scheduler.next_number == 10
+    assert ran.scheduler.unnumbered > 10
 
 
 def test_drive_removed_session_finishes_its_op() -> None:
     """Sessions may come and go in mid-run: each finishes what it had begun, and the others go on."""
 
-    def swap(drive: Drive) -> None:
+    def swap(scheduler: Scheduler) -> None:
         sleep_until(lambda: False, 0.03)
         for session in (1, 2):
-            drive.remove_session(session)
-        assert sleep_until(lambda: drive.connected == 2, 1)
-        drive.add_session(sale_bodies(sale_plan()))
-        assert sleep_until(lambda: drive.connected == 3, 1)
+            scheduler.remove_session(session)
+        assert sleep_until(lambda: scheduler.connected == 2, 1)
+        scheduler.add_session(sale_bodies(sale_plan()))
+        assert sleep_until(lambda: scheduler.connected == 3, 1)
 
     ran = run(sale_plan(duration_s=0.1), sessions=4, during=swap)
 
@@ -447,19 +455,19 @@ def test_drive_bug_in_a_session_is_told_and_leaves_the_others() -> None:
     """An exception that is no database's ends its session, is told as a problem, and its op stays without a row."""
     plan = sale_plan(shape="closed", duration_s=0.05)
     thread = LoopThread()
-    drive = Drive(plan, SALE, FakeEngine(FakeServer(plan)), Address(), thread)
+    scheduler = Scheduler(plan, SALE, FakeEngine(FakeServer(plan)), Address(), thread)
     broken = [_broken_body] * len(Kind)
-    drive.add_session(broken)
-    drive.add_session(sale_bodies(plan))
-    supply(drive, plan, 0, 1000)
-    assert sleep_until(lambda: drive.connected == 2, 2)
-    drive.begin(now_ns())
-    sleep_until(lambda: bool(drive.problems), 1)
-    thread.submit(drive.drain(0.5)).result(5)
-    rows, _ = drive.take_rows()
+    scheduler.add_session(broken)
+    scheduler.add_session(sale_bodies(plan))
+    supply(scheduler, plan, 0, 1000)
+    assert sleep_until(lambda: scheduler.connected == 2, 2)
+    scheduler.begin(now_ns())
+    sleep_until(lambda: bool(scheduler.problems), 1)
+    thread.submit(scheduler.drain(0.5)).result(5)
+    rows, _ = scheduler.take_rows()
     thread.stop()
 
-    assert "KeyError" in drive.problems[0]
+    assert "KeyError" in scheduler.problems[0]
     assert rows
     assert {row.outcome for row in rows} == {Outcome.OK}
 
@@ -474,12 +482,12 @@ def test_drive_with_nothing_begun_drains_at_once() -> None:
     """A run that is given up before its begin ends without a row."""
     plan = sale_plan()
     thread = LoopThread()
-    drive = Drive(plan, SALE, FakeEngine(FakeServer(plan)), Address(), thread)
-    drive.add_session(sale_bodies(plan))
-    supply(drive, plan, 0, 10)
-    thread.submit(drive.drain(0.0)).result(5)
+    scheduler = Scheduler(plan, SALE, FakeEngine(FakeServer(plan)), Address(), thread)
+    scheduler.add_session(sale_bodies(plan))
+    supply(scheduler, plan, 0, 10)
+    thread.submit(scheduler.drain(0.0)).result(5)
 
-    assert drive.take_rows() == ([], [])
-    assert drive.next_number == 0
-    assert drive.client_facts()["cpu_seconds"] == 0
+    assert scheduler.take_rows() == ([], [])
+    assert scheduler.next_number == 0
+    assert scheduler.client_facts()["cpu_seconds"] == 0
     assert thread.stop()

@@ -7,8 +7,8 @@ import pytest
 from locust.stats import RequestStats
 
 from loadgen.engines.engine import Address
-from loadgen.history import ROW_DONE
-from loadgen.load.hand import BATCH_ROWS, MOST_TRIES, Hand
+from loadgen.history.history import ROW_DONE
+from loadgen.load.load_worker import BATCH_ROWS, MOST_TRIES, LoadWorker
 from loadgen.op import Completion
 from tests.load.fake_engine import sale_plan
 from tests.load.test_live import row
@@ -55,25 +55,25 @@ def link() -> Link:
 
 
 @pytest.fixture
-def hand(link: Link) -> Iterator[Hand]:
+def load_worker(link: Link) -> Iterator[LoadWorker]:
     """A hand without sessions, whose pump stands still."""
-    made = Hand(sale_plan(), SALE, Address(), (), (0, 1), "run", link, RequestStats())
+    made = LoadWorker(sale_plan(), SALE, Address(), (), (0, 1), "run", link, RequestStats())
     assert made._pump is not None
     made._pump.kill()
     yield made
     made._thread.stop()
 
 
-def end_ops(hand: Hand, numbers: range, rows: list[Completion] | None = None) -> None:
+def end_ops(load_worker: LoadWorker, numbers: range, rows: list[Completion] | None = None) -> None:
     """Let ops end in the drive, as its seats would."""
-    hand.drive._rows += rows if rows is not None else [row(number) for number in numbers]
-    hand.drive._due.released += len(numbers)
+    load_worker.scheduler._rows += rows if rows is not None else [row(number) for number in numbers]
+    load_worker.scheduler._due.released += len(numbers)
 
 
-def test_each_op_is_given_once_and_counted(hand: Hand, link: Link) -> None:
+def test_each_op_is_given_once_and_counted(load_worker: LoadWorker, link: Link) -> None:
     """In batches, each with how many were given before it; the last word has the sum."""
-    end_ops(hand, range(2 * BATCH_ROWS + 1))
-    hand.finish(0.1, serve_queued=False)
+    end_ops(load_worker, range(2 * BATCH_ROWS + 1))
+    load_worker.finish(0.1, serve_queued=False)
 
     assert link.heard == [(0, BATCH_ROWS), (BATCH_ROWS, BATCH_ROWS), (2 * BATCH_ROWS, 1)]
     assert link.facts["made"] == 2 * BATCH_ROWS + 1 and link.facts["orderly"]
@@ -82,53 +82,55 @@ def test_each_op_is_given_once_and_counted(hand: Hand, link: Link) -> None:
 @pytest.mark.parametrize("after", [False, True], ids=["before the head heard it", "after it did"])
 @pytest.mark.parametrize("failures", [1, MOST_TRIES - 1])
 def test_a_batch_that_could_not_be_given_is_kept_and_given_again(
-    hand: Hand, link: Link, failures: int, after: bool
+    load_worker: LoadWorker, link: Link, failures: int, after: bool
 ) -> None:
     """None is lost, none comes twice, and the process is orderly: it says what happened."""
-    end_ops(hand, range(2 * BATCH_ROWS))
+    end_ops(load_worker, range(2 * BATCH_ROWS))
     link.failures, link.after = failures, after
-    hand._try(hand._flush)
-    end_ops(hand, range(2 * BATCH_ROWS, 2 * BATCH_ROWS + 10))
-    hand.finish(0.1, serve_queued=False)
+    load_worker._try(load_worker._flush)
+    end_ops(load_worker, range(2 * BATCH_ROWS, 2 * BATCH_ROWS + 10))
+    load_worker.finish(0.1, serve_queued=False)
 
     assert link.numbers == list(range(2 * BATCH_ROWS + 10))
     assert link.facts["orderly"] and link.facts["made"] == len(link.numbers)
     assert any("no " in warning for warning in link.facts["warnings"])
 
 
-def test_a_batch_that_can_never_be_given_makes_the_process_disorderly(hand: Hand, link: Link) -> None:
+def test_a_batch_that_can_never_be_given_makes_the_process_disorderly(load_worker: LoadWorker, link: Link) -> None:
     """A row that no column takes: the batches behind it are given, and the last word does not match them."""
-    end_ops(hand, range(1), [row(0)._replace(number=2**70)])
-    hand._try(hand._flush)
-    end_ops(hand, range(1, 4))
-    hand.finish(0.1, serve_queued=False)
+    end_ops(load_worker, range(1), [row(0)._replace(number=2**70)])
+    load_worker._try(load_worker._flush)
+    end_ops(load_worker, range(1, 4))
+    load_worker.finish(0.1, serve_queued=False)
 
     assert link.numbers == [1, 2, 3]
     assert not link.facts["orderly"] and link.facts["made"] == 4
     assert any("1 of 4 rows could not be recorded" in warning for warning in link.facts["warnings"])
 
 
-def test_statistics_that_fail_lose_no_op(hand: Hand, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_that_fail_lose_no_op(load_worker: LoadWorker, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locust's own view is a view."""
 
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(hand._locust, "record", fail)
-    end_ops(hand, range(3))
-    hand._try(hand._flush)
-    end_ops(hand, range(3, 5))
-    hand.finish(0.1, serve_queued=False)
+    monkeypatch.setattr(load_worker._locust, "record", fail)
+    end_ops(load_worker, range(3))
+    load_worker._try(load_worker._flush)
+    end_ops(load_worker, range(3, 5))
+    load_worker.finish(0.1, serve_queued=False)
 
     assert link.numbers == [0, 1, 2, 3, 4] and link.facts["orderly"]
 
 
 @pytest.mark.parametrize("lost", [1, -1], ids=["without a row", "with two"])
-def test_an_op_that_became_due_and_left_no_row_makes_the_process_disorderly(hand: Hand, link: Link, lost: int) -> None:
+def test_an_op_that_became_due_and_left_no_row_makes_the_process_disorderly(
+    load_worker: LoadWorker, link: Link, lost: int
+) -> None:
     """Ops are counted where they become due, and where their rows are taken."""
-    end_ops(hand, range(5))
-    hand.drive._due.released += lost
-    hand.finish(0.1, serve_queued=False)
+    end_ops(load_worker, range(5))
+    load_worker.scheduler._due.released += lost
+    load_worker.finish(0.1, serve_queued=False)
 
     assert not link.facts["orderly"] and ROW_DONE
     assert any("became due and left no row" in warning for warning in link.facts["warnings"])

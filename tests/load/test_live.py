@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from locust.stats import RequestStats
 
 from loadgen.clock import NS_PER_MS, NS_PER_S, now_ns
-from loadgen.history import ROW_DONE, ROW_TRY, ops_batch
-from loadgen.load.live import LiveView, LocustView, Progress, histogram, percentile_ms, short
+from loadgen.history.history import ROW_DONE, ROW_TRY, ops_batch
+from loadgen.load.live_view import LiveView, LocustView, Progress, histogram, percentile_ms, short
 from loadgen.op import Completion, Outcome, Stage
-from loadgen.sale import Answer, Kind
+from loadgen.shop.sale import Answer, Kind
 from tests.load.fake_engine import sale_plan
 from workloads.flashsale import SALE
 

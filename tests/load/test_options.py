@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loadgen import cli
+from loadgen.commands.main import main
 from loadgen.errors import PlanError
 from loadgen.load.options import OPTION_NAMES, OPTIONS, add_options, plan_of
 
@@ -82,7 +82,7 @@ def test_every_option_has_help_and_a_value_that_parses() -> None:
 
 def test_options_are_printed_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     """Locust prints its own help before it has read a locustfile, so they are in none of it."""
-    assert cli.main(["options"]) == 0
+    assert main(["options"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     for name in OPTION_NAMES:
         assert f" --{name.replace('_', '-')} " in told

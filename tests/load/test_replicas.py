@@ -5,11 +5,11 @@ from collections import Counter
 
 from loadgen.clock import NS_PER_S, now_ns
 from loadgen.engines.engine import Address, Level
-from loadgen.load.drive import Drive
 from loadgen.load.loop import LoopThread, sleep_until
+from loadgen.load.scheduler import Scheduler
 from loadgen.op import Completion, Outcome
 from loadgen.plan import Plan
-from loadgen.sale import Kind
+from loadgen.shop.sale import Kind
 from tests.load.fake_engine import FakeConnection, FakeEngine, FakeError, FakeServer, Fault, sale_bodies, sale_plan
 from workloads.flashsale import SALE
 
@@ -48,21 +48,21 @@ def run(
     cluster, thread = FakeCluster(plan, 2), LoopThread()
     try:
         replicas = [Address(port=1), Address(port=2)]
-        drive = Drive(plan, SALE, cluster, Address(port=0), thread, replicas=replicas, share=share)
+        scheduler = Scheduler(plan, SALE, cluster, Address(port=0), thread, replicas=replicas, share=share)
         for _ in range(sessions):
-            drive.add_session(sale_bodies(plan))
-        drive.supply(SALE.ops(plan, SALE.invoked(plan, 0, 2000)))
-        assert sleep_until(lambda: drive.connected == sessions, 5)
+            scheduler.add_session(sale_bodies(plan))
+        scheduler.supply(SALE.ops(plan, SALE.invoked(plan, 0, 2000)))
+        assert sleep_until(lambda: scheduler.connected == sessions, 5)
         if fault is not None:
             cluster.members[of].fault = fault
         start = now_ns()
-        drive.begin(start)
+        scheduler.begin(start)
         sleep_until(lambda: now_ns() > start + plan.duration_s * NS_PER_S, plan.duration_s + 1)
-        thread.submit(drive.drain(1.0)).result(5)
-        rows, _ = drive.take_rows()
+        thread.submit(scheduler.drain(1.0)).result(5)
+        rows, _ = scheduler.take_rows()
     finally:
         assert thread.stop()
-    assert not drive.problems
+    assert not scheduler.problems
     return cluster, rows
 
 

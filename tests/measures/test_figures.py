@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.clock import NS_PER_MS, NS_PER_S, ClockOrigin
-from loadgen.history import LoadProcess
+from loadgen.history.history import LoadProcess
+from loadgen.history.timeline import timeline
 from loadgen.measures.errors import count_errors
-from loadgen.measures.latency import percentiles, response_and_service
+from loadgen.measures.latency import response_and_service
 from loadgen.measures.throughput import acknowledged, count_orders, duration_s
-from loadgen.measures.timeline import timeline
 from loadgen.op import Outcome, Stage
-from loadgen.sale import Answer, Kind
+from loadgen.percentiles import percentiles
+from loadgen.shop.sale import Answer, Kind
 
 Row = tuple[Kind, int, int, int, Outcome, Answer]
 """Kind, milliseconds due, sent and done, outcome and answer."""

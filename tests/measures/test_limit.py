@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from loadgen.clock import NS_PER_S, ClockOrigin
-from loadgen.history import LoadProcess
+from loadgen.history.history import LoadProcess
+from loadgen.history.timeline import timeline
 from loadgen.measures.limit import Limit, limit_of
 from loadgen.measures.throughput import count_orders
-from loadgen.measures.timeline import timeline
 from loadgen.op import Outcome
 from loadgen.plan import Plan
-from loadgen.sale import Answer, Kind
+from loadgen.shop.sale import Answer, Kind
 
 PLAN = Plan(shape="ramp", duration_s=10.0, sessions=4)
 

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen import sale
 from loadgen.clock import NS_PER_MS, NS_PER_S, ClockOrigin
-from loadgen.history import LoadProcess
+from loadgen.history.history import LoadProcess
+from loadgen.history.timeline import timeline
 from loadgen.measures.offered import NO_NUMBER, WORKER_LOST, offered
 from loadgen.measures.throughput import count_orders
-from loadgen.measures.timeline import timeline
 from loadgen.op import Outcome
 from loadgen.plan import Plan
 from loadgen.report.seconds import seconds_table
-from loadgen.sale import Answer, Kind
 from loadgen.schedule import plan_arrivals
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer, Kind
 
 MIX = (("order", 10), ("pay", 8), ("browse", 2))
 PLAN = Plan(shape="constant", peak_rate=200.0, duration_s=3.0, kind_weights=MIX)

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loadgen import sale
 from loadgen.clock import NS_PER_S
 from loadgen.errors import StoreError
-from loadgen.history import History, read_history
+from loadgen.history.history import History, read_history
 from loadgen.op import Outcome
 from loadgen.report.seconds import seconds_table, write_seconds
-from loadgen.sale import Answer
+from loadgen.shop import sale
+from loadgen.shop.sale import Answer
 from tests.stored import ORDERS, plan_facts, write_stored_run
 
 KINDS, ANSWERS = list(sale.KIND_NAMES), list(sale.ANSWER_NAMES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loadgen.plan import Plan
 from loadgen.report.page import HANDLER, WIDTH, coloured, columns, folded, terminal_columns
 from loadgen.report.terminal import HEIGHT, KINDS, render
-from loadgen.sale import CHECKS
+from loadgen.shop.sale import CHECKS
 
 TIMES = {"p50": 1.2, "p90": 3.4, "p99": 22.1, "p999": 101.2, "max": 1543.2, "count": 11020}
 PLAN_FACTS: dict[str, Any] = {

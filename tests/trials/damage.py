@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-import loadgen.interchange.check
-import loadgen.interchange.export
-import loadgen.judge
+import loadgen.commands.check_files
+import loadgen.commands.export
+import loadgen.judge.judge
 from loadgen.clusters.cluster import Cluster
-from loadgen.history import OPS_SCHEMA
+from loadgen.history.history import OPS_SCHEMA
 from tests.sale_runs import dsn_of, run_sale
 from tests.trials.servers import server
 
@@ -47,7 +47,7 @@ MOST_BYTES = 3 << 30
 CODES = {0, 1, 2, 3, 4, 5}
 _RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
-assert loadgen.judge and loadgen.interchange.check and loadgen.interchange.export, "imported before trials fork"
+assert loadgen.judge.judge and loadgen.commands.check_files and loadgen.commands.export, "imported before trials fork"
 
 
 @dataclass(frozen=True)
@@ -512,7 +512,7 @@ def _judged(run: Path, damage: Damage) -> tuple[str, list[str]]:
 
 
 def _command(arguments: Sequence[str]) -> tuple[int | str, str, str]:
-    from loadgen.cli import main
+    from loadgen.commands.main import main
 
     out, err = io.StringIO(), io.StringIO()
     try:

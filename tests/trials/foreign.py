@@ -21,10 +21,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from loadgen.checks.transactions import Kind
-from loadgen.interchange.check import check_files
-from loadgen.interchange.export import export
-from loadgen.testing.stores import Level, Store
+from loadgen.commands.check_files import check_files
+from loadgen.commands.export import export
+from loadgen.isolation.transactions import Kind
+from tests.simulation.stores import Level, Store
 
 SLOW_S = 20.0
 """What takes longer counts as hanging."""

@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from dataclasses import replace
 
-from loadgen.checks.isolation import judge
-from loadgen.checks.models import MODELS, weaker
-from loadgen.checks.transactions import ALWAYS, NEVER
+from loadgen.isolation.check import judge
+from loadgen.isolation.models import MODELS, weaker
+from loadgen.isolation.transactions import ALWAYS, NEVER
 from loadgen.verdict import Verdict
 from tests.checks.oracle import ORACLES, Txn, to_transactions
 from tests.checks.tiny import tiny_history

@@ -25,7 +25,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from loadgen.checks.catalogue import CHECKS, run_checks
+from loadgen.shop.catalogue import CHECKS, run_checks
 from tests.checks.deeds import DEEDS
 from tests.checks.shop import Simulation, simulate, small_plan
 

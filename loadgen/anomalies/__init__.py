@@ -1,1 +1,0 @@
-"""The statistical matrix: anomalies per million transactions that the probes found, by engine, level and strategy."""

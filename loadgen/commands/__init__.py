@@ -1,0 +1,1 @@
+"""The command ``loadgen``, a file for each verb."""

@@ -1,0 +1,1 @@
+"""The isolation checker: from transactions to the anomalies and the models that they rule out."""

@@ -1,0 +1,218 @@
+"""A stored run, opened: its plan, what the load side said at its end, its history, and how far it may be trusted.
+
+``load.json`` is the closing record. It lists the streams that the run wrote, each with its rows and its checksum, and
+for each load process how many rows it made and how many of them were written. What is missing or altered is a doubt:
+then nothing is called valid, though a violation that something else proves stays one. What a process that is known to
+be dead did not write is no doubt: its numbers without an ending are ``info``.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loadgen.errors import PlanError, StoreError
+from loadgen.history.history import History, LoadProcess, read_history
+from loadgen.measures.offered import Offered, offered
+from loadgen.plan import Plan, plan_from_json
+from loadgen.shop.untold import untold_follow_ups
+from loadgen.untrusted import MOST_JSON_BYTES, exists, mapping, read_json, read_plain, texts
+
+FINAL_TABLES: Mapping[str, Sequence[str]] = {
+    "flashsale": ("stock", "orders", "purchases", "payments", "releases"),
+    "append": ("append_0", "append_1", "append_2"),
+    "register": ("register",),
+    "bank": ("accounts",),
+    "longfork": ("longfork",),
+}
+"""What a run of each workload reads at its end; a plan.json that lists its tables says it by itself."""
+
+
+@dataclass(slots=True)
+class StoredRun:
+    """A run directory as read."""
+
+    path: Path
+    plan: Plan
+    facts: Mapping[str, Any]
+    """plan.json."""
+    load: Mapping[str, Any]
+    """load.json; empty if the run was killed before it ended."""
+    history: History
+    offered: Offered = field(default_factory=lambda: Offered([]))
+    """The history's processes with a row for every arrival that was due: what figures are computed from."""
+    doubts: list[str] = field(default_factory=list)
+    """Why nothing here may be called valid."""
+    warnings: list[str] = field(default_factory=list)
+    lost_numbers: bool = False
+    """Whether a part of what was handed out is missing: then what nobody asked for proves nothing."""
+    refusal: str = ""
+    """Why nothing here proves anything at all: the plan is not the one that was run."""
+
+    @property
+    def workload(self) -> str:
+        """The workload's name."""
+        return self.plan.workload
+
+    @property
+    def doubt(self) -> str:
+        """The first doubt, and how many more there are; empty if there is none."""
+        doubts = [self.refusal, *self.doubts] if self.refusal else self.doubts
+        more = f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
+        return doubts[0] + more if doubts else ""
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """The tables that have to be read at its end."""
+        told = texts(mapping(self.facts.get("workload")).get("tables"))
+        return told or FINAL_TABLES.get(self.workload, ())
+
+    def died(self, process: str) -> bool:
+        """Whether a load process is known to have ended without a last word, or could not be written any more."""
+        return bool(self.load.get("error")) or process in texts(self.load.get("died"))
+
+
+def open_run(run_dir: Path) -> StoredRun:
+    """Open the run in ``run_dir``. Raises StoreError where there is no run, or its plan is broken."""
+    path = run_dir / "plan.json"
+    facts = read_json(path)
+    if not isinstance(facts.get("plan"), dict):
+        raise StoreError(f"{path} holds no plan")
+    try:
+        plan = plan_from_json(facts["plan"])
+    except PlanError as error:
+        raise StoreError(f"{path}: {error}") from error
+    load, fault = _closing_record(run_dir / "load.json")
+    listed = load.get("streams")
+    run_id = facts.get("run_id")
+    history = read_history(
+        run_dir / "history",
+        run_id=run_id if isinstance(run_id, str) else "",
+        listed=listed.keys() if isinstance(listed, dict) else None,
+    )
+    run = StoredRun(run_dir, plan, facts, load, history)
+    run.warnings += [*texts(facts.get("warnings")), *texts(load.get("warnings")), *history.warnings]
+    if fault:
+        run.doubts.append(fault)
+    told = load.get("plan_checksum")
+    if told is not None and told != plan_checksum(path):
+        run.refusal = f"{path} is not the one that was run: its checksum in load.json is another"
+    run.doubts += texts(load.get("interference"))
+    _compare_streams(run, listed)
+    _weigh_problems(run)
+    _weigh_processes(run)
+    _weigh_final_reads(run)
+    run.offered = _offered(run)
+    run.warnings += run.offered.notes
+    return run
+
+
+def _offered(run: StoredRun) -> Offered:
+    """What was offered, for the figures; where the files say what no run says, what the history tells by itself."""
+    try:
+        return offered(run.history.processes, run.plan, mapping(run.facts.get("workload")), run.load)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        note = f"the schedule was not counted again: {type(error).__name__}: {error}"
+        return Offered(list(run.history.processes), [note])
+
+
+def plan_checksum(path: Path) -> str:
+    """The checksum of plan.json that load.json keeps. Raises StoreError."""
+    return f"{zlib.crc32(read_plain(path, MOST_JSON_BYTES)):08x}"
+
+
+def _closing_record(path: Path) -> tuple[Mapping[str, Any], str]:
+    """load.json, and what is wrong with it."""
+    if not exists(path):
+        return {}, "the run was killed before its load had ended: there is no load.json"
+    try:
+        load = read_json(path)
+    except StoreError as error:
+        return {}, f"nobody can say how the load ended: {error}"
+    return load, "" if load else f"nobody can say how the load ended: {path} is empty"
+
+
+def _compare_streams(run: StoredRun, listed: Any) -> None:
+    """Compare what was read with what the run says it wrote."""
+    if listed is None:
+        return
+    if not isinstance(listed, dict):
+        run.doubts.append("load.json does not list the streams of the run as it should")
+        return
+    for name, told in listed.items():
+        sealed = run.history.sealed.get(name)
+        if name not in run.history.sealed:
+            fault = f"the stream {name} is missing"
+        elif sealed is None or sealed.to_json() != told:
+            rows = mapping(told).get("rows")
+            fault = f"the stream {name} is not as it was written ({sealed.rows if sealed else '?'} of {rows} rows)"
+        else:
+            continue
+        run.doubts.append(fault)
+        run.history.damaged.add(name)
+        run.history.final.pop(name.removeprefix("final."), None)
+        _distrust(run, name)
+    for process, told in mapping(run.load.get("processes")).items():
+        made, written = mapping(told).get("made"), mapping(told).get("written")
+        # One that died never told how many it had made, and a history that broke took no more: what is open is info.
+        if made != written and not run.load.get("error") and not (made is None and run.died(process)):
+            run.doubts.append(f"load process {process} made {made} rows, and {written} were written")
+            _distrust(run, f"{process}.ops")
+
+
+def _distrust(run: StoredRun, stream: str) -> None:
+    """Rows of this stream are missing: its process has not told of everything that it sent."""
+    process, _, what = stream.rpartition(".")
+    run.lost_numbers |= what == "invoked"
+    for known in run.history.processes:
+        if known.name == process:
+            known.closed_at = None
+
+
+def _weigh_problems(run: StoredRun) -> None:
+    """What is broken in the history casts doubt on everything, but for the torn end of a process known to be dead."""
+    for problem in run.history.problems:
+        process = run.history.torn.get(problem)
+        (run.warnings if process is not None and run.died(process) else run.doubts).append(problem)
+    for name in run.history.damaged:
+        process, _, what = name.rpartition(".")
+        run.lost_numbers |= what == "invoked" and not run.died(process)
+    known = {process.name for process in run.history.processes}
+    run.lost_numbers |= any(
+        name.endswith(".ops") and name.removesuffix(".ops") not in known for name in run.history.sealed
+    )
+
+
+def _weigh_processes(run: StoredRun) -> None:
+    if not run.history.processes:
+        run.doubts.append("the history tells of no load process")
+    for process in run.history.processes:
+        if process.closed_at is None:
+            _weigh_open(run, process)
+        elif run.workload == "flashsale":
+            lacking = untold_follow_ups(process, run.plan)
+            if lacking:
+                run.doubts.append(
+                    f"a part of the history is missing: load process {process.name} ended in order, and does not tell "
+                    f"how {lacking} payments, cancellations or releases ended"
+                )
+                process.closed_at = None
+
+
+def _weigh_open(run: StoredRun, process: LoadProcess) -> None:
+    if run.died(process.name) or not run.load:
+        run.warnings.append(f"load process {process.name} did not end in order: what it left open counts as info")
+    elif not run.doubts:
+        run.doubts.append(f"load process {process.name} left no last word, and nobody saw it die")
+
+
+def _weigh_final_reads(run: StoredRun) -> None:
+    """Without the final reads of every table nobody knows whether what was acknowledged is there."""
+    history = run.history
+    lacking = [name for name in run.tables if not history.final.get(name)]
+    gone = [name for name in run.tables if history.final_facts.get(name, {}).get("gone")]
+    if gone and run.workload != "flashsale":
+        run.doubts.append(f"there was no table {', '.join(gone)} any more when the tables were read")
+    if lacking or not history.final:
+        run.doubts.append(f"there is no whole final read of {', '.join(lacking) or 'any table'}")

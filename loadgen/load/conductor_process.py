@@ -1,0 +1,127 @@
+"""The load side's end of the conductor process: start it, tell it what to do, hear what it says.
+
+The conductor owns the servers and the control connection. It is a child of this process and stops everything as soon
+as the pipe between them closes, so that no crash of Locust leaves a server behind.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.queue import Queue
+
+from loadgen.errors import ClusterError
+from loadgen.plan import Plan
+from loadgen.report.page import columns
+from loadgen.workload.workload import Workload
+
+START_LIMIT_S = 900.0
+"""Bringing a cluster up: containers may be pulled first."""
+FINISH_LIMIT_S = 900.0
+"""Final reads and judging of a long run."""
+
+
+class Conductor:
+    """One conductor process, for one run."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._answers: Queue[dict[str, Any]] = Queue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "loadgen.conduct.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if _is_open(2) else subprocess.DEVNULL,
+            text=True,
+            # It makes the report, and has no terminal to ask.
+            env={**os.environ, "COLUMNS": str(columns())},
+            start_new_session=True,  # Ctrl-C reaches the terminal's whole group; this one must outlive it to judge.
+        )
+        self._reader = gevent.spawn(self._read)
+
+    def start(self, plan: Plan, workload: Workload) -> dict[str, Any]:
+        """Bring the plan's cluster up, with the workload's tables. Raises ClusterError in the conductor's own words."""
+        values = {**plan.to_json(), "dsn": plan.dsn}
+        tables = [
+            {"name": table.name, "create": table.create, "final": dict(table.final), "rows": list(table.rows)}
+            for table in workload.tables(plan)
+        ]
+        description = {
+            "name": workload.name,
+            "kinds": list(workload.kinds),
+            "answers": list(workload.answers),
+            "arrivals": list(workload.arrivals),
+            "checks": list(workload.checks),
+            "tables": tables,
+        }
+        self._send({"start": {"plan": values, "workload": description}})
+        return self._wait("ready", START_LIMIT_S)
+
+    def begun(self) -> None:
+        """Tell the conductor that the load begins."""
+        with contextlib.suppress(ClusterError):
+            self._send({"begun": {}})
+
+    def finish(self, **facts: Any) -> dict[str, Any]:
+        """Wait for quiet, read, judge, report, and stop the servers. Raises ClusterError if the conductor is gone."""
+        self._send({"finish": facts})
+        done = self._wait("done", FINISH_LIMIT_S)
+        self.close()
+        return done
+
+    def abandon(self) -> None:
+        """Tell the conductor to stop its servers now, and do not wait for it."""
+        with contextlib.suppress(ClusterError):
+            self._send({"abandon": {}})
+
+    def close(self) -> None:
+        """Close the pipe: the conductor stops every server that it started, and ends."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._reader.kill(block=False)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError) as error:
+            raise ClusterError("the conductor process is gone; its last words are above, if it had any") from error
+
+    def _wait(self, wanted: str, limit_s: float) -> dict[str, Any]:
+        message = self._answers.get(timeout=limit_s)
+        if wanted in message:
+            return dict(message[wanted])
+        raise ClusterError(str(message.get("error", "the conductor process ended without an answer")))
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                self._say(line.rstrip())
+                continue
+            if "say" in message:
+                self._say(message["say"])
+            else:
+                self._answers.put(message)
+        self._answers.put({"error": "the conductor process ended without an answer"})
+
+
+def _is_open(descriptor: int) -> bool:
+    """Whether a child can inherit it: of a closed one it would make another file of its own."""
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False

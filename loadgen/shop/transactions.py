@@ -1,0 +1,97 @@
+"""The sale's own versioned rows as transactions: isolation judged on every op of a run, with no probe beside it.
+
+Each op that touched rows is a transaction that read and wrote versions (see ``op.Touch``). A row's version 0 is the
+one that it was made with.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadgen.history.history import Columns, History, LoadProcess
+from loadgen.isolation.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.op import Outcome
+
+
+def sale_transactions(history: History, *, browses: bool = True) -> Transactions:
+    """The ops of ``history`` that touched rows, as transactions of kind VERSIONED, with their ``browses`` or without.
+
+    A number that was handed out and has no completion touched nobody knows what: it is left out, and the versions
+    that it may have written are gaps that the judge passes over.
+    """
+    told = [process for process in history.processes if len(process.ops["number"])]
+    if not told:
+        return _empty()
+    parts = [process.ops for process in told]
+    most = np.array([0, *(int(part["process"].max()) + 1 for part in parts)])
+    # Sessions of two load processes are two sessions, whatever their numbers.
+    sessions = [part["process"].astype(np.int64) + base for part, base in zip(parts, np.cumsum(most)[:-1], strict=True)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in ("number", "sent", "done", "outcome")}
+    order = np.argsort(columns["sent"], kind="stable")
+    outcome = columns["outcome"][order].astype(np.uint8)
+    mops = _micro_operations(parts, order, browses=browses)
+    unsure = outcome[mops["txn"]] == Outcome.INFO
+    txns = Transactions(
+        kind=Kind.VERSIONED,
+        session=np.concatenate(sessions)[order],
+        invoked=np.where(columns["sent"][order] > 0, columns["sent"][order], ALWAYS),
+        completed=np.where(outcome == Outcome.INFO, NEVER, columns["done"][order]),
+        outcome=outcome,
+        label=columns["number"][order].astype(np.int64),
+        start=np.concatenate(([0], np.cumsum(np.bincount(mops["txn"], minlength=len(order))))),
+        act=mops["act"].astype(np.uint8),
+        key=mops["key"],
+        value=np.where(unsure & (mops["act"] == READ), UNKNOWN, mops["value"]),
+        length=np.zeros(len(mops["key"]), np.int64),
+        keys=int(mops["key"].max(initial=-1)) + 1,
+    )
+    txns.timed = len({process.origin.boot_id for process in history.processes}) == 1
+    txns.gaps = bool(history.problems) or any(_incomplete(process) for process in history.processes)
+    if not txns.timed:
+        txns.warnings.append("load processes ran on different hosts or boots: real-time order is not judged")
+    return txns
+
+
+def _micro_operations(
+    parts: Sequence[Columns], order: NDArray[np.int64], *, browses: bool
+) -> dict[str, NDArray[np.int64]]:
+    """``txn``, ``act``, ``key`` and ``value`` of every read and write, by transaction in ``order``.
+
+    A touch is up to two micro-operations: a read, then a write. Reads are told only by those who got an answer.
+    """
+    touches = np.concatenate([np.diff(part["touched_start"]) for part in parts])
+    row, read, wrote = (
+        np.concatenate([part[f"touched_{name}"] for part in parts]).astype(np.int64)
+        for name in ("row", "read", "wrote")
+    )
+    turn = np.empty(len(order), np.int64)
+    turn[order] = np.arange(len(order))
+    owner = turn[np.repeat(np.arange(len(touches)), touches)]
+    # Who orders and reads a row also writes it: only a browse reads and does not.
+    reads, writes = np.flatnonzero((read >= 0) & (browses | (wrote >= 0))), np.flatnonzero(wrote >= 0)
+    mops = {
+        "txn": np.concatenate((owner[reads], owner[writes])),
+        "act": np.concatenate((np.full(len(reads), READ), np.full(len(writes), WRITE))),
+        "key": np.concatenate((row[reads], row[writes])),
+        "value": np.concatenate((read[reads], wrote[writes])),
+    }
+    sort = np.lexsort((np.concatenate((2 * reads, 2 * writes + 1)), mops["txn"]))
+    return {name: column[sort] for name, column in mops.items()}
+
+
+def _incomplete(process: LoadProcess) -> bool:
+    """Whether an op may have written a version that nobody was told: an ``info``, or one without a completion."""
+    if process.closed_at is None or (process.ops["outcome"] == Outcome.INFO).any():
+        return True
+    numbers = process.invoked.get("number", np.zeros(0, np.int64))
+    return not np.isin(numbers[numbers < process.closed_at], process.ops["number"]).all()
+
+
+def _empty() -> Transactions:
+    nothing = np.zeros(0, np.int64)
+    flags = np.zeros(0, np.uint8)
+    start = np.zeros(1, np.int64)
+    txns = Transactions(Kind.VERSIONED, nothing, nothing, nothing, flags, nothing, start, flags, nothing, nothing)
+    txns.unfit = "no op touched a row"
+    return txns
