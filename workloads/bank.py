@@ -10,9 +10,8 @@ from collections.abc import Generator
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.workload import probes
+from loadgen.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload, probes
 from loadgen.workload.probes import ACCOUNTS, OPENING_BALANCE, WRITE, Answer, Movement
-from loadgen.workload.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload
 
 READ_BALANCE = Statement("SELECT balance FROM accounts WHERE id = :id")
 READ_LOCKED = Statement("SELECT balance FROM accounts WHERE id = :id FOR UPDATE")

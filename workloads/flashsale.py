@@ -13,7 +13,7 @@ from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Kind, Shopping, State
-from loadgen.workload.workload import (
+from loadgen.workload import (
     Body,
     Call,
     Conflict,

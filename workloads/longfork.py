@@ -6,9 +6,8 @@ snapshot isolation all readers agree on the order in which its keys appeared.
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.workload import probes
+from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
 from loadgen.workload.probes import READ, Answer, Transaction
-from loadgen.workload.workload import Body, Reply, Statement, Table, Workload
 
 READ_KEY = Statement("SELECT value FROM longfork WHERE id = :key")
 INSERT_KEY = Statement("INSERT INTO longfork (id, value) VALUES (:key, :value)")

@@ -6,9 +6,8 @@ The database counts each row's writes in ``version``, so the order of all writes
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.workload import probes
+from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
 from loadgen.workload.probes import READ, Answer, Transaction
-from loadgen.workload.workload import Body, Reply, Statement, Table, Workload
 
 READ_REGISTER = Statement("SELECT value, version FROM register WHERE id = :key")
 READ_LOCKED = Statement("SELECT value, version FROM register WHERE id = :key FOR UPDATE")

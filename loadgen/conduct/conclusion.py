@@ -20,7 +20,7 @@ from loadgen.judge.judge import exit_code, judge
 from loadgen.judge.stored_run import open_run, plan_checksum
 from loadgen.report.page import columns
 from loadgen.report.terminal import render
-from loadgen.workload.workload import Table
+from loadgen.workload import Table
 
 EXIT_OWN_ERROR = 1
 

@@ -28,7 +28,7 @@ from loadgen.history.history import write_json
 from loadgen.history.run_directory import RunDirectory, discard, make_run_directory, new_run_id, point_latest, utc_text
 from loadgen.plan import Plan, plan_from_json
 from loadgen.verdict import Verdict
-from loadgen.workload.workload import Table
+from loadgen.workload import Table
 
 QUIESCE_S = 20.0
 """How long the run's sessions may take to end."""

@@ -18,7 +18,7 @@ from gevent.queue import Queue
 from loadgen.errors import ClusterError
 from loadgen.plan import Plan
 from loadgen.report.page import columns
-from loadgen.workload.workload import Workload
+from loadgen.workload import Workload
 
 START_LIMIT_S = 900.0
 """Bringing a cluster up: containers may be pulled first."""

@@ -27,7 +27,7 @@ from loadgen.load.run_controller import Cause, RunController, print_progress, pr
 from loadgen.load.user import SessionUser, kind_weights
 from loadgen.measures.objectives import unmeasurable
 from loadgen.plan import Plan
-from loadgen.workload.workload import Workload, is_single_statement
+from loadgen.workload import Workload, is_single_statement
 
 DRAIN_S = 8.0
 """How long ops in flight may take at the end of a whole run: longer than any statement may."""

@@ -27,7 +27,7 @@ from loadgen.plan import Plan
 from loadgen.report.edition import engine_title
 from loadgen.report.page import coloured, folded, terminal_columns
 from loadgen.untrusted import printable
-from loadgen.workload.workload import Workload
+from loadgen.workload import Workload
 
 PROGRESS_S = 1.0
 """How often a progress line is printed in a run of up to two minutes; longer runs print about 120 lines."""

@@ -10,7 +10,7 @@ from locust import User
 from locust.user.task import LOCUST_STATE_WAITING
 
 from loadgen.plan import Plan
-from loadgen.workload.workload import Workload
+from loadgen.workload import Workload
 
 
 class SessionUser(User):

@@ -3,7 +3,7 @@
 from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Shopping
-from loadgen.workload.workload import Body, Refused, Reply, Statement, Table, Workload
+from loadgen.workload import Body, Refused, Reply, Statement, Table, Workload
 
 SKUS = 1_000
 SESSIONS = 32

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-import loadgen.workload.workload
+import loadgen.workload
 from loadgen.engines.columns import as_column
 from loadgen.history.history import ROW_DONE, ROW_TRY, History, HistoryWriter, ops_batch, read_history, write_final
 from loadgen.op import Completion, Outcome, Stage
@@ -26,7 +26,7 @@ from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.books import Books, open_books
 from loadgen.shop.sale import Answer, Shopping
-from loadgen.workload.workload import Conflict, Refused, Result
+from loadgen.workload import Conflict, Refused, Result
 
 FLASHSALE = Path(__file__).parents[2] / "workloads" / "flashsale.py"
 WEIGHTS = (("order", 10), ("browse", 2), ("pay", 8), ("cancel", 1), ("release", 1))
@@ -43,7 +43,7 @@ def flashsale() -> Any:
     stub.SessionUser = object  # type: ignore[attr-defined]
     stub.tag = stub.task = lambda *_: lambda body: body  # type: ignore[attr-defined]
     spec = importlib.util.spec_from_file_location("flashsale_without_locust", FLASHSALE)
-    assert spec is not None and spec.loader is not None and loadgen.workload.workload
+    assert spec is not None and spec.loader is not None and loadgen.workload
     module = importlib.util.module_from_spec(spec)
     with patch.dict(sys.modules, {"loadgen.load": stub}):
         spec.loader.exec_module(module)

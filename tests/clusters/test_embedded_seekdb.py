@@ -23,7 +23,7 @@ from loadgen.op import Outcome, Stage
 from loadgen.plan import STRATEGIES, Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Shopping
-from loadgen.workload.workload import Body, Reply, Statement
+from loadgen.workload import Body, Reply, Statement
 from workloads.flashsale import SALE, Shopper
 
 pytestmark = pytest.mark.server("oceanbase")

@@ -36,7 +36,7 @@ from loadgen.op import Outcome, Stage
 from loadgen.plan import STRATEGIES, Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Shopping, State
-from loadgen.workload.workload import Body, Refused, Reply, Statement, Table
+from loadgen.workload import Body, Refused, Reply, Statement, Table
 from workloads import flashsale
 
 READ = Statement("SELECT available, version FROM stock WHERE sku = :sku AND bucket = 0")

@@ -21,7 +21,7 @@ from loadgen.errors import ClusterError
 from loadgen.op import Outcome, Stage
 from loadgen.plan import Plan
 from loadgen.shop.sale import Answer
-from loadgen.workload.workload import Body, Reply, Statement
+from loadgen.workload import Body, Reply, Statement
 from tests.engines.contract import BOUND_S, NOTE, TAKE, EngineContract, Server, note, sessions_in_steps
 from workloads import flashsale
 

@@ -21,7 +21,7 @@ from loadgen.engines.oceanbase import ENGINE, LOAD
 from loadgen.engines.session import Session, Try
 from loadgen.op import Outcome, Stage
 from loadgen.plan import Plan
-from loadgen.workload.workload import Body, Reply, Result, Statement, Table
+from loadgen.workload import Body, Reply, Result, Statement, Table
 
 pytestmark = pytest.mark.server("oceanbase")
 

@@ -15,7 +15,7 @@ from loadgen.engines.columns import as_column
 from loadgen.history.history import History, HistoryWriter, ops_batch, read_history, write_final, write_json
 from loadgen.op import Completion, Outcome, Stage
 from loadgen.plan import Plan
-from loadgen.workload.workload import Refused, Result, Workload
+from loadgen.workload import Refused, Result, Workload
 from tests.stored import load_facts, plan_facts
 
 WORKLOADS = Path(__file__).parents[2] / "workloads"

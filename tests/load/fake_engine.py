@@ -12,7 +12,7 @@ from loadgen.engines.engine import Address, Control, Failure, Level
 from loadgen.op import Outcome, Stage
 from loadgen.plan import Plan
 from loadgen.shop.sale import bucket_stock
-from loadgen.workload.workload import Call, Result, Statement
+from loadgen.workload import Call, Result, Statement
 from workloads import flashsale
 
 Fault = Callable[[str, int], str]
