@@ -332,6 +332,7 @@ def _boolean(given: Mapping[str, Any], name: str) -> bool:
 
 
 def is_number(text: str) -> bool:
+    """Whether ``text`` is a number as people type them: no NaN, no infinity."""
     return bool(re.fullmatch(r"[+-]?(\d{1,18}(\.\d*)?|\.\d+)(e[+-]?\d{1,2})?", text.strip().lower()))
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from loadgen.errors import StoreError
 from loadgen.history.run_directory import find_run, read_json
 from loadgen.judge.documented import PROBES
-from loadgen.plan import ISOLATIONS, STRATEGIES
+from loadgen.plan import ISOLATIONS
 from loadgen.report.edition import engine_title
 from loadgen.verdict import Verdict
+from loadgen.workload.probes import STRATEGIES
 
 MILLION = 1_000_000
 HIDDEN = ("-process", "-realtime")

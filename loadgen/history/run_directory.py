@@ -49,6 +49,11 @@ class RunDirectory:
         return self.path / "plan.json"
 
     @property
+    def workload(self) -> Path:
+        """A copy of the workload's file, whose SHA-256 is in plan.json."""
+        return self.path / "workload.py"
+
+    @property
     def load(self) -> Path:
         """What the load side said at its end."""
         return self.path / "load.json"
@@ -120,6 +125,7 @@ def discard(run: RunDirectory, *, keep_itself: bool, but_logs: bool) -> None:
     if keep_itself:
         for directory in (run.history, run.logs):
             shutil.rmtree(directory, ignore_errors=True)
+        run.workload.unlink(missing_ok=True)
     else:
         shutil.rmtree(run.path, ignore_errors=True)
 

@@ -91,6 +91,6 @@ def _imported(path: Path) -> ModuleType:
 
 def _same(file: Any, path: Path) -> bool:
     try:
-        return bool(file) and os.path.samefile(file, path)
+        return bool(file) and path.samefile(file)
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""The workload: one value that says everything about one kind of load. A file in ``workloads/``, or anywhere, holds it."""
+"""The workload: one value that says everything about one kind of load."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,7 +131,9 @@ class Workload:
 
     def plan(self, **changes: Any) -> Plan:
         """A plan with the default of every option, and ``changes``."""
-        return self.resolve(Plan(workload=self.name, options={each.name: each.default for each in self.options}).with_(**changes))
+        return self.resolve(
+            Plan(workload=self.name, options={each.name: each.default for each in self.options}).with_(**changes)
+        )
 
     def stored(self, plan: Plan) -> Plan:
         """The plan of a stored run, with its options checked, and those that it lacks. Raises PlanError."""
