@@ -25,7 +25,15 @@ from loadgen.engines.engine import (
 from loadgen.engines.heartbeat import Heartbeat, SilentError
 from loadgen.errors import ClusterError, LoadgenError, LockLost, PlanError, StoreError
 from loadgen.history.history import write_json
-from loadgen.history.run_directory import RunDirectory, discard, make_run_directory, new_run_id, point_latest, utc_text
+from loadgen.history.run_directory import (
+    RUN_FORMAT,
+    RunDirectory,
+    discard,
+    make_run_directory,
+    new_run_id,
+    point_latest,
+    utc_text,
+)
 from loadgen.plan import Plan, plan_from_json
 from loadgen.verdict import Verdict
 from loadgen.workload import Table, Workload
@@ -242,6 +250,7 @@ class Conductor:
         data = Path(str(cluster.get("data") or self._run.path))
         origin = clock_origin()
         return {
+            "format": RUN_FORMAT,
             "plan": self._plan.to_json(),
             "run_id": self._run_id,
             "started_utc": utc_text(started_s),
