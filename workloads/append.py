@@ -8,9 +8,8 @@ read.
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.workload import probes
+from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
 from loadgen.workload.probes import READ, Answer, Transaction
-from loadgen.workload.workload import Body, Reply, Statement, Table, Workload
 
 TABLES = 3
 
@@ -43,11 +42,16 @@ APPENDS = Workload(
     answers=probes.ANSWER_NAMES,
     arrivals=("transaction",),
     followed_on=Answer.COMMITTED,
-    checks=("list-append",),
     tables=tables,
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.append_columns,
     ops=probes.transactions,
+    text="lists that only grow: the strongest probe of isolation",
+    refused=probes.REFUSED,
+    noun="transaction",
+    figures="transactions",
+    all_kinds_count=True,
+    options=probes.OPTIONS,
 )
 
 

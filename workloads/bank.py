@@ -10,9 +10,8 @@ from collections.abc import Generator
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.workload import probes
+from loadgen.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload, probes
 from loadgen.workload.probes import ACCOUNTS, OPENING_BALANCE, WRITE, Answer, Movement
-from loadgen.workload.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload
 
 READ_BALANCE = Statement("SELECT balance FROM accounts WHERE id = :id")
 READ_LOCKED = Statement("SELECT balance FROM accounts WHERE id = :id FOR UPDATE")
@@ -38,11 +37,16 @@ BANK = Workload(
     answers=probes.ANSWER_NAMES,
     arrivals=("transfer", "total"),
     followed_on=Answer.COMMITTED,
-    checks=("bank",),
     tables=tables,
     invoked_types=probes.BANK_COLUMNS,
     invoked=probes.bank_columns,
     ops=probes.movements,
+    text="a bank: transfers between accounts, and reads of them all",
+    refused=probes.REFUSED,
+    noun="transaction",
+    figures="transactions",
+    all_kinds_count=True,
+    options=probes.OPTIONS,
 )
 
 

@@ -6,9 +6,8 @@ snapshot isolation all readers agree on the order in which its keys appeared.
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.workload import probes
+from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
 from loadgen.workload.probes import READ, Answer, Transaction
-from loadgen.workload.workload import Body, Reply, Statement, Table, Workload
 
 READ_KEY = Statement("SELECT value FROM longfork WHERE id = :key")
 INSERT_KEY = Statement("INSERT INTO longfork (id, value) VALUES (:key, :value)")
@@ -27,11 +26,16 @@ LONG_FORK = Workload(
     answers=probes.ANSWER_NAMES,
     arrivals=("transaction",),
     followed_on=Answer.COMMITTED,
-    checks=("long-fork",),
     tables=tables,
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.long_fork_columns,
     ops=probes.transactions,
+    text="long fork: two readers that see two writes in opposite orders",
+    refused=probes.REFUSED,
+    noun="transaction",
+    figures="transactions",
+    all_kinds_count=True,
+    options=probes.OPTIONS,
 )
 
 

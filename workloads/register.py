@@ -6,9 +6,8 @@ The database counts each row's writes in ``version``, so the order of all writes
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
-from loadgen.workload import probes
+from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
 from loadgen.workload.probes import READ, Answer, Transaction
-from loadgen.workload.workload import Body, Reply, Statement, Table, Workload
 
 READ_REGISTER = Statement("SELECT value, version FROM register WHERE id = :key")
 READ_LOCKED = Statement("SELECT value, version FROM register WHERE id = :key FOR UPDATE")
@@ -29,11 +28,16 @@ REGISTERS = Workload(
     answers=probes.ANSWER_NAMES,
     arrivals=("transaction",),
     followed_on=Answer.COMMITTED,
-    checks=("rw-register",),
     tables=tables,
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.register_columns,
     ops=probes.transactions,
+    text="registers: rows that are read and overwritten by unique values",
+    refused=probes.REFUSED,
+    noun="transaction",
+    figures="transactions",
+    all_kinds_count=True,
+    options=probes.OPTIONS,
 )
 
 

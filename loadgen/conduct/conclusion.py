@@ -20,7 +20,7 @@ from loadgen.judge.judge import exit_code, judge
 from loadgen.judge.stored_run import open_run, plan_checksum
 from loadgen.report.page import columns
 from loadgen.report.terminal import render
-from loadgen.workload.workload import Table
+from loadgen.workload import Table, Workload
 
 EXIT_OWN_ERROR = 1
 
@@ -30,8 +30,11 @@ Answer = TypeVar("Answer")
 class Conclusion:
     """The end of one run, step by step. No step raises an Exception; what failed stands among the warnings."""
 
-    def __init__(self, run: RunDirectory, load: dict[str, Any], log: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: RunDirectory, load: dict[str, Any], log: Callable[[str], None], workload: Workload | None = None
+    ) -> None:
         self._run = run
+        self._workload = workload
         self._load = load
         self._log = log
         self._problems: list[str] = []

@@ -11,7 +11,7 @@ from loadgen.engines.identity import refuse_unknown
 from loadgen.errors import ClusterError, LoadgenError
 from loadgen.op import Stage
 from loadgen.plan import Plan
-from loadgen.workload.workload import Statement, Table
+from loadgen.workload import Statement, Table
 
 TRIAL_WRITE = Statement(f"UPDATE {META_TABLE} SET name = name WHERE name = '{META_TABLE}'")
 """A write that changes nothing, and is rolled back."""

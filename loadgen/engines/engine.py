@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from loadgen.dsn import MASK, masked_parameters
 from loadgen.errors import PlanError
 from loadgen.op import Outcome, Stage
-from loadgen.workload.workload import Call, Result, Table
+from loadgen.workload import Call, Result, Table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -23,7 +23,7 @@ from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
 from loadgen.engines.network import explained
 from loadgen.errors import ClusterError, SessionRefused
-from loadgen.workload.workload import Table
+from loadgen.workload import Table
 
 PROGRAM = "loadgen-control"
 """The connection attribute ``program_name`` of the control plane."""

@@ -30,7 +30,7 @@ from loadgen.engines.network import explained
 from loadgen.engines.watchdog import watchdog
 from loadgen.errors import ClusterError
 from loadgen.op import Stage
-from loadgen.workload.workload import Call, Result, Statement, Table
+from loadgen.workload import Call, Result, Statement, Table
 
 PROGRAM = "loadgen"
 """The connection attribute ``program_name`` of every load connection."""

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loadgen.workload.workload import Result, Statement
+from loadgen.workload import Result, Statement
 
 _INTEGERS = {21: "h", 23: "i", 20: "q"}
 """int2, int4, int8: their type's OID, and how struct calls them."""

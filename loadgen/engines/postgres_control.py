@@ -32,7 +32,7 @@ from loadgen.engines.postgres_session import (
 )
 from loadgen.engines.postgres_wire import WireConnection
 from loadgen.errors import ClusterError
-from loadgen.workload.workload import Table
+from loadgen.workload import Table
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from loadgen.engines.columns import as_column
 from loadgen.engines.engine import SCHEMA
 from loadgen.errors import ClusterError
-from loadgen.workload.workload import Table
+from loadgen.workload import Table
 
 CHUNK_BYTES = 1 << 20
 PREFETCH_ROWS = 10_000

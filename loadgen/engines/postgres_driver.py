@@ -27,7 +27,7 @@ from loadgen.engines.postgres_wire import (
 )
 from loadgen.engines.watchdog import watchdog
 from loadgen.errors import SessionRefused
-from loadgen.workload.workload import Call, Result, Statement
+from loadgen.workload import Call, Result, Statement
 
 T = TypeVar("T")
 

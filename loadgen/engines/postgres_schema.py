@@ -7,7 +7,7 @@ from loadgen.engines.engine import FRESH_S, LOCK_TABLE, META_TABLE, SCHEMA, Addr
 from loadgen.engines.postgres_copy import read_table, read_table_as_text
 from loadgen.engines.postgres_driver import DRIVER_ERRORS, error_facts
 from loadgen.errors import ClusterError, LockLost
-from loadgen.workload.workload import Table
+from loadgen.workload import Table
 
 LOCK_KEY = int.from_bytes(b"loadgen")
 """The advisory lock of a transaction that takes a run's lock: two that make the schema at once would meet."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from loadgen.engines.postgres_codec import SYNC, TEXT, Plan, bind_and_execute, plan_of
 from loadgen.engines.watchdog import watchdog
-from loadgen.workload.workload import Call, Result, Statement
+from loadgen.workload import Call, Result, Statement
 
 MOST_KNOWN = 4096
 _BEFORE_VALUE = b"2\0\0\0\4" + b"D\0\0\0\x12\0\1\0\0\0\x08"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from loadgen.engines.engine import Address, Connection, Engine, Failure, Level
 from loadgen.errors import SessionRefused
 from loadgen.op import Outcome, Stage
-from loadgen.workload.workload import Body, Conflict, Refused
+from loadgen.workload import Body, Conflict, Refused
 
 # Read once: a look into an enumeration costs a quarter of a microsecond, and every transaction needs five.
 _OK = Outcome.OK

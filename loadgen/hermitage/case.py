@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from loadgen.workload.workload import Statement, Table
+from loadgen.workload import Statement, Table
 
 ANOMALIES = ("G0", "G1a", "G1b", "G1c", "OTV", "PMP", "P4", "G-single", "G2-item", "G2")
 """Hermitage's columns, by Adya's and Bailis's names."""

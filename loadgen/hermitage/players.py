@@ -17,7 +17,7 @@ from loadgen.hermitage.case import BEGIN, COMMIT, INITIAL, ROLLBACK, TABLE, Case
 from loadgen.hermitage.play import Event, Play, Verdict, What
 from loadgen.hermitage.waits import SESSION_ID, WAITS
 from loadgen.op import Outcome, Stage
-from loadgen.workload.workload import Call, Result, Statement
+from loadgen.workload import Call, Result, Statement
 
 SETTLE_LIMIT_S = 2 * (LOCK_TIMEOUT_S + STATEMENT_TIMEOUT_S)
 """How long a statement may neither be answered nor be seen to wait: above all limits of the server."""

@@ -6,7 +6,7 @@ that the server takes is used: they differ between its editions.
 
 from collections.abc import Mapping
 
-from loadgen.workload.workload import Statement
+from loadgen.workload import Statement
 
 SESSION_ID = Statement("SELECT pg_backend_pid()", mysql="SELECT CONNECTION_ID()")
 """What a session is called in the answers."""

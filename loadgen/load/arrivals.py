@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from loadgen import schedule
 from loadgen.clock import NS_PER_S, now_ns
 from loadgen.plan import Plan
-from loadgen.workload.workload import Workload
+from loadgen.workload import Workload
 
 _CLOCK_MONOTONIC = 1
 _TFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from typing import Any, Protocol
 
 from loadgen.load.client_cost import LATE_RELEASE_NS, ClientMeter
-from loadgen.workload.workload import Invoked
+from loadgen.workload import Invoked
 
 Item = tuple[int, int, int, Invoked]
 """An op that is due: ``(due_ns, number, kind, op)``."""

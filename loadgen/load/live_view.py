@@ -23,7 +23,7 @@ from loadgen.load.exporting import RequestEvents
 from loadgen.op import Completion, Outcome, Stage
 from loadgen.plan import Plan
 from loadgen.schedule import main_kind
-from loadgen.workload.workload import Workload
+from loadgen.workload import Workload
 
 METHOD = "op"
 """The "method" of our entries in Locust's statistics."""

@@ -17,7 +17,7 @@ from loadgen.op import Completion
 from loadgen.plan import Plan
 from loadgen.schedule import arrival_profile
 from loadgen.shapes import is_closed
-from loadgen.workload.workload import Workload
+from loadgen.workload import Workload
 
 FLUSH_S = 0.1
 """How often finished ops go to the history and the live view. At half of it, recording an op costs much more."""

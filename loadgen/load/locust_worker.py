@@ -11,7 +11,7 @@ from loadgen.errors import LoadgenError, PlanError
 from loadgen.load import messages
 from loadgen.load.load_worker import LoadWorker
 from loadgen.plan import Plan, plan_from_json
-from loadgen.workload.workload import Workload
+from loadgen.workload import Workload
 
 logger = logging.getLogger("loadgen")
 

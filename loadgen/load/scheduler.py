@@ -22,7 +22,7 @@ from loadgen.load.session_loop import TRY_LIMIT_NS, SessionLoop, Shared, skipped
 from loadgen.op import Completion, replica_of
 from loadgen.plan import Plan
 from loadgen.shapes import is_closed
-from loadgen.workload.workload import Invoked, Workload
+from loadgen.workload import Invoked, Workload
 
 TICK_S = 0.1
 """How often the loop looks for what is late or stuck, and whether it is itself saturated."""

@@ -11,7 +11,7 @@ from loadgen.engines.engine import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S, Failu
 from loadgen.engines.session import Session, Try
 from loadgen.load.due_queue import DueQueue, Item
 from loadgen.op import Completion, Outcome, Stage
-from loadgen.workload.workload import is_single_statement
+from loadgen.workload import is_single_statement
 
 MAX_TRIES = 10
 """How often an op is tried at most."""

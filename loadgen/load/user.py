@@ -10,7 +10,7 @@ from locust import User
 from locust.user.task import LOCUST_STATE_WAITING
 
 from loadgen.plan import Plan
-from loadgen.workload.workload import Workload
+from loadgen.workload import Workload
 
 
 class SessionUser(User):
@@ -40,6 +40,19 @@ class SessionUser(User):
         finally:
             if session is not None:
                 load_worker.remove_session(session)
+
+
+def loaded_workloads() -> list[Workload]:
+    """The workloads of the classes of users that the locustfile has, each once."""
+    found: list[Workload] = []
+    classes: list[type[SessionUser]] = [SessionUser]
+    while classes:
+        each = classes.pop(0)
+        classes += each.__subclasses__()
+        workload = getattr(each, "workload", None)
+        if workload is not None and not any(workload is known for known in found):
+            found.append(workload)
+    return found
 
 
 def kind_weights(user_class: type[SessionUser]) -> tuple[tuple[str, int], ...]:

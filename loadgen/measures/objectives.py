@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from loadgen.percentiles import LEAST_FOR_P999
-from loadgen.plan import SLO_RATES, SLO_SHARES, Plan, Slo
+from loadgen.plan import SLO_SHARES, Plan, Slo
 from loadgen.schedule import arrival_profile
 from loadgen.shapes import is_closed
 
-_RATES = dict(zip(SLO_RATES, ("per_second_mean", "per_second_peak"), strict=True))
+_RATES = {"placed_per_second": "per_second_mean", "peak_per_second": "per_second_peak"}
 _KIND_OF = {"order_refused": "order"}
 """Times that are told apart by the answer, and the kind of op that they are of."""
 

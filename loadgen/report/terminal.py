@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadgen.plan import FIELDS
 from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
 from loadgen.report.page import MARGIN, WIDTH, Page
 from loadgen.untrusted import printable
@@ -120,11 +121,16 @@ def _what_ran(page: Page, summary: Facts, plan_facts: Facts) -> None:
         rate = "as fast as answered" if plan["shape"] == "closed" else f"peak {plan['peak_rate']:,g} orders/s"
         page.add(
             "Plan",
-            f"{plan['workload']}, strategy {plan['strategy']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, "
-            f"{_count(plan['skus'])} SKUs × {_count(plan['stock'])} units, skew {plan['skew']}, "
+            f"{plan['workload']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, {_own_options(plan)}"
             f"{_count(plan['sessions'])} sessions, seed {plan['seed']}; started {started}",
         )
         _sessions(page, summary, plan)
+
+
+def _own_options(plan: Facts) -> str:
+    """The options that are the workload's own, each with its value."""
+    own = {name: value for name, value in plan.items() if name not in FIELDS}
+    return "".join(f"{name} {_count(value) if type(value) is int else value}, " for name, value in own.items())
 
 
 def _sessions(page: Page, summary: Facts, plan: Facts) -> None:

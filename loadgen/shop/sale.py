@@ -191,7 +191,7 @@ def price(sku: NDArray[Any]) -> NDArray[np.int64]:
 
 def bucket_stock(plan: Plan, bucket: int) -> int:
     """How many of a SKU's units lie in one of its buckets at the start: as even as whole numbers allow."""
-    return plan.stock // plan.buckets + (1 if bucket < plan.stock % plan.buckets else 0)
+    return int(plan.stock // plan.buckets) + (1 if bucket < plan.stock % plan.buckets else 0)
 
 
 def order_share(plan: Plan) -> float:
@@ -247,9 +247,9 @@ def _skus(plan: Plan, uniform: NDArray[np.float64]) -> NDArray[np.int32]:
     if plan.skew == "one-hot":
         return np.zeros(len(uniform), dtype=np.int32)
     if plan.skew == "uniform":
-        return np.minimum((uniform * plan.skus).astype(np.int32), plan.skus - 1)
+        return np.asarray(np.minimum((uniform * plan.skus).astype(np.int32), plan.skus - 1))
     cumulative = _zipf(plan.skus, float(plan.skew.removeprefix("zipf:")))
-    return np.minimum(np.searchsorted(cumulative, uniform, side="right"), plan.skus - 1).astype(np.int32)
+    return np.asarray(np.minimum(np.searchsorted(cumulative, uniform, side="right"), plan.skus - 1).astype(np.int32))
 
 
 @lru_cache(maxsize=4)

@@ -24,7 +24,7 @@ from loadgen.load.loop import LoopThread, sleep_until
 from loadgen.load.scheduler import Scheduler
 from loadgen.op import Completion, Stage
 from loadgen.plan import Plan
-from loadgen.workload.workload import Call, Result
+from loadgen.workload import Call, Result
 from tests.bench import four_statements
 
 FLUSH_S = 0.1

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-import loadgen.workload.workload
+import loadgen.workload
 from loadgen.engines.columns import as_column
 from loadgen.history.history import ROW_DONE, ROW_TRY, History, HistoryWriter, ops_batch, read_history, write_final
 from loadgen.op import Completion, Outcome, Stage
@@ -26,7 +26,8 @@ from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.books import Books, open_books
 from loadgen.shop.sale import Answer, Shopping
-from loadgen.workload.workload import Conflict, Refused, Result
+from loadgen.workload import Conflict, Refused, Result
+from tests.plans import sale_plan
 
 FLASHSALE = Path(__file__).parents[2] / "workloads" / "flashsale.py"
 WEIGHTS = (("order", 10), ("browse", 2), ("pay", 8), ("cancel", 1), ("release", 1))
@@ -43,7 +44,7 @@ def flashsale() -> Any:
     stub.SessionUser = object  # type: ignore[attr-defined]
     stub.tag = stub.task = lambda *_: lambda body: body  # type: ignore[attr-defined]
     spec = importlib.util.spec_from_file_location("flashsale_without_locust", FLASHSALE)
-    assert spec is not None and spec.loader is not None and loadgen.workload.workload
+    assert spec is not None and spec.loader is not None and loadgen.workload
     module = importlib.util.module_from_spec(spec)
     with patch.dict(sys.modules, {"loadgen.load": stub}):
         spec.loader.exec_module(module)
@@ -476,5 +477,5 @@ class Simulation:
 
 def small_plan(**changes: Any) -> Plan:
     """A plan whose stock runs out within a hundred orders."""
-    base = Plan(skus=6, stock=12, skew="zipf:0.8", duration_s=1.0, kind_weights=WEIGHTS, user_limit=3)
+    base = sale_plan(skus=6, stock=12, skew="zipf:0.8", duration_s=1.0, kind_weights=WEIGHTS, user_limit=3)
     return base.with_(**changes)

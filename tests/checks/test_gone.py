@@ -12,7 +12,7 @@ from loadgen.judge.judge import exit_code, judge
 from loadgen.shop.catalogue import CHECKS, run_checks
 from loadgen.shop.sale import Answer
 from loadgen.verdict import Finding, Verdict
-from loadgen.workload.workload import Table
+from loadgen.workload import Table
 from tests.checks.shop import Run, simulate, small_plan
 from tests.stored import FINAL_COLUMNS, write_stored_run
 

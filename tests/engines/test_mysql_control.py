@@ -11,7 +11,7 @@ from loadgen.clusters.cluster import Cluster
 from loadgen.engines.engine import META_TABLE, SCHEMA, Address, Control, level_of
 from loadgen.engines.oceanbase import ENGINE
 from loadgen.errors import ClusterError, LockLost, SessionRefused
-from loadgen.workload.workload import Table
+from loadgen.workload import Table
 
 pytestmark = pytest.mark.server("oceanbase")
 

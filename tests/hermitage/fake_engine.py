@@ -8,7 +8,7 @@ from typing import Any
 from loadgen.engines.engine import Address, Control, Failure, Level
 from loadgen.hermitage.waits import SESSION_ID, WAITS
 from loadgen.op import Outcome, Stage
-from loadgen.workload.workload import Call, Result
+from loadgen.workload import Call, Result
 
 UPDATE = re.compile(r"UPDATE test SET value = (\d+) WHERE id = (\d+)")
 DEADLOCK, CONFLICT, LOST, SYNTAX = "deadlock", "conflict", "connection", "other"

@@ -20,7 +20,7 @@ from loadgen.load.scheduler import Scheduler
 from loadgen.op import Completion, Outcome, Stage
 from loadgen.plan import Plan
 from loadgen.shop.sale import Answer, Kind
-from loadgen.workload.workload import Call, Result
+from loadgen.workload import Call, Result
 from tests.load.fake_engine import FakeEngine, FakeServer, Fault, no_fault, sale_bodies, sale_plan
 from workloads.flashsale import SALE
 

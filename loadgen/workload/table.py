@@ -1,0 +1,28 @@
+"""Tables: how they are made, filled, and read at the end."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a workload: how it is made, filled, and read at the end.
+
+    ``create`` is a CREATE TABLE that every engine takes, of the unqualified ``name``. ``rows`` fill it, in the order
+    of its columns. ``final`` maps the columns of the final read to their Arrow types (int64, int32, string).
+    """
+
+    name: str
+    create: str
+    final: Mapping[str, str]
+    rows: Sequence[tuple[int | str, ...]] = field(default=(), repr=False)
+
+    @property
+    def final_read(self) -> str:
+        """The SELECT of the final read."""
+        return f"SELECT {', '.join(self.final)} FROM {self.name}"
+
+
+def table_names(tables: Iterable[Table]) -> tuple[str, ...]:
+    """The names of ``tables``, in order."""
+    return tuple(table.name for table in tables)
