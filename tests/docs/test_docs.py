@@ -10,12 +10,17 @@ import pytest
 from loadgen.shop import sale
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md", ROOT / "loadgen" / "README.md"]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "loadgen" / "README.md"]
 
 
 def anchor(title: str) -> str:
     """The anchor that a Markdown heading gets."""
     return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    return {anchor(title) for title in re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)}
 
 
 def test_the_options_page_is_current() -> None:
@@ -50,7 +55,7 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
             continue
         name, _, heading = target.partition("#")
         file = (page.parent / name).resolve() if name else page
-        if not file.exists() or (heading and heading not in map(anchor, re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE))):
+        if not file.exists() or (heading and heading not in anchors(file)):
             wrong.append(target)
 
     assert wrong == []
