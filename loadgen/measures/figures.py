@@ -30,8 +30,8 @@ class Stored(Protocol):
 
 
 def figures_of(run: Stored) -> dict[str, Any]:
-    """The figures of a run of any workload, under its own names: ``main`` counts the main kind's ops, and the
-    workload's own key, if it has one, holds the same counts."""
+    """The figures of a run of any workload, under its own names: the main kind's ops are counted under the
+    workload's own key, or in ``main`` if it has none."""
     processes, facts = run.offered.processes, facts_of(run)
     main = main_kind(run.plan, facts.arrivals)
     counts = count_ops(processes, timeline(processes), facts, main)
@@ -42,7 +42,7 @@ def figures_of(run: Stored) -> dict[str, Any]:
         "response_time_ms": response,
         "service_time_ms": service,
     }
-    return {**figures, "slo": [measured(slo, figures) for slo in run.plan.slo]}
+    return {**figures, "slo": [measured(slo, {**figures, "main": counts}) for slo in run.plan.slo]}
 
 
 def facts_of(run: Stored) -> WorkloadFacts:
@@ -65,9 +65,7 @@ def _common_figures(run: Stored, facts: WorkloadFacts, main: str, counts: Mappin
         "acknowledged": acknowledged(processes),
         "main": {
             "kind": main,
-            "noun": facts.noun,
-            "good": facts.good,
-            **counts,
+            **({} if facts.figures else {"noun": facts.noun, "good": facts.good, **counts}),
             "acknowledged": acknowledged(processes, facts.kinds.index(main), facts.refused_codes),
         },
         **_limit(run, facts, main, counts),

@@ -159,15 +159,14 @@ def _orders(page: Page, summary: Facts, plan_facts: Facts) -> None:
     orders = summary.get("orders") or (not summary.get("transactions") and "due" in main and main)
     if not orders:
         return
-    # A summary of an older version does not say its words: it is one of a sale.
-    good, noun = str(main.get("good", "placed")), str(main.get("noun", "order"))
+    good, noun = main.get("good", "placed"), _noun(summary)
     things = f"{noun[:1].upper()}{noun[1:]}s"
     page.add(
         f"{things[:6]}/s",
         f"{_rate(orders.get('per_second_mean'))} mean, {_rate(orders.get('per_second_peak'))} in the best second "
         f"({good or 'ok'} {noun}s only) on {_title(summary, plan_facts)}",
     )
-    _limit(page, summary)
+    page.add("Limit", *_limit(summary), most_lines=3)
     due, started, skipped = (orders.get(name, 0) for name in ("due", "started", "skipped"))
     share = f" ({100 * skipped / due:.1f} %{_causes(summary)})" if due else ""
     parts = [
@@ -183,10 +182,9 @@ def _orders(page: Page, summary: Facts, plan_facts: Facts) -> None:
     )
 
 
-def _limit(page: Page, summary: Facts) -> None:
+def _limit(summary: Facts) -> list[str]:
     """Whether the figures are what the server can do."""
-    if text := summary.get("limit"):
-        page.add("Limit", str(text), most_lines=3)
+    return [str(summary["limit"])] if summary.get("limit") else []
 
 
 def _causes(summary: Facts) -> str:
@@ -204,7 +202,7 @@ def _transactions(page: Page, summary: Facts, plan_facts: Facts) -> None:
         page.add(
             "Txns/s", f"{_rate(counts.get('per_second_mean'))} mean (committed only) on {_title(summary, plan_facts)}"
         )
-        _limit(page, summary)
+        page.add("Limit", *_limit(summary), most_lines=3)
         page.add(
             "Txns",
             f"due {_count(counts['due'])} = started {_count(counts['started'])} + skipped {_count(counts['skipped'])}"
@@ -332,11 +330,11 @@ def _client(page: Page, summary: Facts) -> None:
     client = summary.get("client") or {}
     if client.get("cpu_us_per_order") is None:
         return
-    noun = _noun(summary)
-    article = "an" if noun[:1] in "aeiou" else "a"
+    noun = f"{'an' if _noun(summary)[:1] in 'aeiou' else 'a'} {_noun(summary)}"
     page.add(
         "Client",
-        f"{client['cpu_us_per_order']:,.0f} µs of CPU {article} {noun}, {client.get('cpu_seconds') or 0:,.1f} s in all, "
+        f"{client['cpu_us_per_order']:,.0f} µs of CPU {noun}, "
+        f"{client.get('cpu_seconds') or 0:,.1f} s in all, "
         f"{client.get('peak_rss_mb') or 0:,.0f} MB at most; {_blame(summary)}",
     )
 
