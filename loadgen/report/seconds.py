@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ from loadgen.report.edition import engine_title
 from loadgen.shop import sale
 from loadgen.workload.facts import WorkloadFacts
 
+DataFrame: TypeAlias = pd.DataFrame
+"""pandas is imported in this file alone."""
 PERCENTILES = ("p50", "p99")
 
 
