@@ -7,8 +7,8 @@ from typing import NoReturn
 
 import pytest
 
-from loadgen.commands import run
 from loadgen.commands.main import main
+from loadgen.workload import loading
 
 EXPECTED = ["append", "bank", "flashsale", "longfork", "register"]
 
@@ -46,7 +46,7 @@ def test_workloads_are_listed_without_being_imported(
     (tmp_path / "broken.py").write_text("def (\n")
     (tmp_path / "hostile.py").write_text('"""A \\x1b[2J text."""\n')
     (tmp_path / "_helper.py").write_text("")
-    monkeypatch.setattr(run, "WORKLOADS", (tmp_path, tmp_path / "missing"))
+    monkeypatch.setattr(loading, "INSTALLED", (tmp_path, tmp_path / "missing"))
 
     assert main(["workloads"]) == 0
     out = capsys.readouterr().out
@@ -58,7 +58,7 @@ def test_an_installation_without_workloads_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one line."""
-    monkeypatch.setattr(run, "WORKLOADS", (tmp_path,))
+    monkeypatch.setattr(loading, "INSTALLED", (tmp_path,))
 
     assert main(["workloads"]) == 2
     assert main(["run", "flashsale"]) == 2

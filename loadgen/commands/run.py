@@ -9,10 +9,8 @@ from pathlib import Path
 
 from loadgen.errors import PlanError
 from loadgen.untrusted import one_line
+from loadgen.workload.loading import installed_workloads
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-WORKLOADS = (_PACKAGE / "workloads", _PACKAGE.parent / "workloads")
-"""Where workloads are: inside the package of a wheel, beside it in a checkout."""
 USAGE = """\
 usage: loadgen run WORKLOAD [options of locust and of a run]
 
@@ -27,12 +25,6 @@ workloads: {names}
   loadgen options                         the options of a run
   loadgen workloads                       what each workload does
 """
-
-
-def installed_workloads() -> dict[str, Path]:
-    """The files of the installed workloads by their names, sorted."""
-    files = [path for folder in WORKLOADS for path in folder.glob("*.py") if not path.stem.startswith("_")]
-    return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
 
 
 def run_workload(words: Sequence[str]) -> int:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_MS
 from loadgen.errors import StoreError
-from loadgen.history.history import Columns, LoadProcess, read_history
+from loadgen.history.history import OPS_SCHEMA, Columns, LoadProcess, read_history
 from loadgen.history.run_directory import RunDirectory, find_run, read_plan
+from loadgen.history.stream import no_rows
 from loadgen.history.timeline import timeline
 from loadgen.op import Outcome, Stage
 from loadgen.report.stored import read_summary
@@ -159,6 +160,9 @@ class Run:
 
     def _of_processes(self, what: str, *, joined: bool) -> Iterator[Any]:
         """The rows of every process. ``joined``: with the columns of their numbers."""
+        if not self._history.processes:
+            # Nothing is whole, and the columns are known.
+            yield pa.table(self._columns(no_rows(OPS_SCHEMA), slice(0, 0), 0, 0))
         line = timeline(self._history.processes)
         for index, process in enumerate(self._history.processes):
             rows: Columns = getattr(process, what)
@@ -270,8 +274,9 @@ class Run:
     def _counted_seconds(self) -> "DataFrame":
         from loadgen.report.seconds import seconds_table_of
 
-        facts = replace(workload_facts(self._workload), kinds=tuple(self._kinds), answers=tuple(self._answers))
-        table = seconds_table_of(self._history.processes, facts, self._main_kinds[0])
+        kinds = self._kinds or ["op"]
+        facts = replace(workload_facts(self._workload), kinds=tuple(kinds), answers=tuple(self._answers))
+        table = seconds_table_of(self._history.processes, facts, next(iter(self._main_kinds), kinds[0]))
         table["utc"] = table["utc"].astype("datetime64[ns, UTC]")
         return table
 

@@ -105,6 +105,25 @@ def test_of_a_cut_run_what_is_whole_is_there(run: Path, cut: float) -> None:
     assert "orders" not in opened.tables and "stock" in opened.tables
 
 
+@pytest.mark.parametrize("workload", [None, {"kinds": [], "answers": []}], ids=["as told", "nothing told"])
+def test_of_a_run_without_any_whole_stream_there_are_empty_tables(
+    run: Path, tmp_path: Path, workload: dict[str, object] | None
+) -> None:
+    """With the columns that any run has, and the export writes them."""
+    path = next((run / "history").glob("*.invoked.arrows"))
+    path.write_bytes(path.read_bytes()[:20])
+    if workload is not None:
+        facts = json.loads((run / "plan.json").read_text())
+        (run / "plan.json").write_text(json.dumps({**facts, "workload": workload}))
+    opened = loadgen.open_run(run)
+
+    assert opened.warnings and len(opened.tables) == 5
+    assert len(opened.ops) == len(opened.main) == len(opened.tries) == len(opened.seconds) == 0
+    assert "response_ms" in opened.ops.columns
+    for style in ("csv", "parquet"):
+        assert main(["export", str(run), "--format", style, "-o", str(tmp_path / style)]) == 0
+
+
 def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     """A missing directory, and an empty one."""
     for path in (tmp_path / "missing", tmp_path):
