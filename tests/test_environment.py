@@ -10,8 +10,10 @@ import pytest
 
 from loadgen.commands.main import main
 from loadgen.environment import misspelt
+from loadgen.errors import PlanError
 from loadgen.load.options import OPTION_NAMES
 from loadgen.plan import engines_asked
+from loadgen.workload.loading import UNPATCHED, load_workload
 
 ROOT = Path(__file__).parent.parent
 
@@ -113,3 +115,16 @@ def test_doctor_says_where_runs_go_and_which_variable_is_none(
     assert seen["LOADGEN_DSN"] == "every command goes to db1:5432, db2:5432 as u"
     assert "LOADGEN_PEAK_RATE" in seen["environment"]
     assert "SECRET" not in text
+
+
+def test_importing_a_workload_leaves_the_environment_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Locust that is started afterwards would inherit what the import needs, and hang without its patches."""
+    file = tmp_path / "broken.py"
+    file.write_text(f"import os\nassert os.environ['{UNPATCHED}']\nraise ValueError('it breaks off')\n")
+    for before in (None, "0"):
+        monkeypatch.delenv(UNPATCHED, raising=False)
+        if before is not None:
+            monkeypatch.setenv(UNPATCHED, before)
+        with pytest.raises(PlanError, match="it breaks off"):
+            load_workload(file)
+        assert os.environ.get(UNPATCHED) == before

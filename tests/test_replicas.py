@@ -12,6 +12,7 @@ from loadgen.conduct.conductor import Conductor
 from loadgen.engines import engine_of
 from loadgen.engines.address import members_of
 from loadgen.errors import ClusterError
+from loadgen.workload.loading import installed_workloads
 from tests.plans import sale_plan
 from tests.sale_runs import dsn_of, run_sale, sale
 from tests.test_refusals import refusal
@@ -75,8 +76,7 @@ def test_replica_that_does_not_follow_is_refused_before_the_load(
     """Reads of tables that are not there yet, or of another run's, would be no reads of this run."""
     monkeypatch.setattr("loadgen.conduct.verification.REPLICATED_S", 1.0)
     plan = sale_plan(cluster="existing", dsn=dsn_of_all(replicated), read_from="replica", run_dir=str(tmp_path / "run"))
-    table = {"name": "t", "create": "CREATE TABLE t (id INT PRIMARY KEY)", "final": {"id": "int32"}, "rows": [[1]]}
-    workload = {"name": "flashsale", "kinds": [], "answers": [], "checks": [], "tables": [table]}
+    workload = {"name": "flashsale", "file": str(installed_workloads()["flashsale"])}
     pause_replay(replicated)
 
     with closing(Conductor(lambda _: None)) as conductor, pytest.raises(ClusterError) as refused:

@@ -18,6 +18,8 @@ from loadgen.workload.workload import Workload
 _PACKAGE = Path(__file__).resolve().parent.parent
 INSTALLED = (_PACKAGE / "workloads", _PACKAGE.parent / "workloads")
 """Where workloads are: inside the package of a wheel, beside it in a checkout."""
+UNPATCHED = "LOCUST_SKIP_MONKEY_PATCH"
+"""Locust's variable: set, it leaves the interpreter alone when it is imported."""
 MOST_BYTES = 1 << 20
 """A larger file is no workload."""
 
@@ -68,14 +70,16 @@ def _imported(path: Path) -> ModuleType:
     known = sys.modules.get(name)
     if known is not None and _same(getattr(known, "__file__", None), path):
         return known
-    # A file that imports Locust itself must not patch the interpreter of whoever judges.
-    os.environ.setdefault("LOCUST_SKIP_MONKEY_PATCH", "1")
     folder = str(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(f"loadgen_workload_{name}", path)
     if spec is None or spec.loader is None:
         raise PlanError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, folder)
+    # A file that imports Locust itself must not patch this interpreter. Only while it is imported: a process that is
+    # started later and inherits the variable would be a Locust without its patches, which hangs.
+    before = os.environ.get(UNPATCHED)
+    os.environ[UNPATCHED] = "1"
     try:
         # Classes of data look their module up while they are made.
         sys.modules[spec.name] = module
@@ -86,6 +90,10 @@ def _imported(path: Path) -> ModuleType:
         raise PlanError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(folder)
+        if before is None:
+            del os.environ[UNPATCHED]
+        else:
+            os.environ[UNPATCHED] = before
     return module
 
 

@@ -1,11 +1,8 @@
 """The generated part of docs/options.md: ``python -m tests.docs.generate`` writes it anew from the code."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-
-os.environ.setdefault("LOCUST_SKIP_MONKEY_PATCH", "1")  # only the texts are wanted, not a load
 
 from loadgen.load.options import FLAGS, OPTION_NAMES, arguments
 from loadgen.workload.loading import installed_workloads, load_workload
