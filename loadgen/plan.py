@@ -249,6 +249,16 @@ def parse_option(option: Option, given: Mapping[str, Any]) -> Value:
     return str(given[name])
 
 
+def check_options(plan: Plan, own: Sequence[Option]) -> None:
+    """Refuse a stored plan whose options are not all there, each as a user could have typed it. Raises PlanError."""
+    given = dict(plan.options)
+    for option in own:
+        value = given.get(option.name)
+        if type(value) is not type(option.default):
+            raise PlanError(f"{option.name} is {str(value)[:40]!r}, which is no {type(option.default).__name__}")
+        parse_option(option, given)
+
+
 def parse_duration(value: Any, option: str, most_s: float) -> float:
     """Seconds of ``90``, ``90s``, ``1m30s``, ``1.5h`` or ``250ms``; more than 0 and at most ``most_s``."""
     text = str(value).strip().lower()

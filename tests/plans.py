@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from loadgen.plan import Plan, parse_plan
-from loadgen.shop import sale
-from loadgen.shop.options import OPTIONS, resolve, sale_plan
+from loadgen.plan import Plan
+from loadgen.shop.options import OPTIONS
+from loadgen.workload.loading import installed_workloads, load_workload
 
-__all__ = ["parse_sale", "sale_plan"]
-METRICS = ((*sale.KIND_NAMES, "order_refused"), ("placed_per_second", "peak_per_second"))
+SALE = load_workload(installed_workloads()["flashsale"])
 
 
 def parse_sale(values: Mapping[str, Any]) -> Plan:
     """The plan that a user of the sale asked for."""
-    return resolve(parse_plan(values, OPTIONS, METRICS))
+    return SALE.parse(values)
+
+
+def sale_plan(**changes: Any) -> Plan:
+    """A plan of the sale with the default of every option but ``changes``. No bounds are checked."""
+    return Plan(options={**{option.name: option.default for option in OPTIONS}, "buckets": 1}).with_(**changes)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadgen.errors import StoreError
 from loadgen.history.history import HistoryWriter, ops_batch, read_history, read_stream, write_final, write_json
 from loadgen.judge.judge import exit_code, judge
 from loadgen.judge.stored_run import FINAL_TABLES, open_run, plan_checksum
@@ -22,6 +23,7 @@ from loadgen.shop.untold import untold_follow_ups
 from loadgen.workload import probes
 from tests.checks.shop import Run
 from tests.plans import sale_plan
+from tests.stored import write_stored_run
 from tests.test_history import rewritten, write_unsealed
 from tests.test_judge import a_run, lose, store
 
@@ -354,3 +356,35 @@ def test_a_lost_block_of_numbers_accuses_nobody(tmp_path: Path) -> None:
     summary = judge(directory)
 
     assert summary["verdict"] == "unknown" and sum(summary["violations"].values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("skus", 10**9), ("skus", 0), ("skus", "4"), ("skus", True), ("buckets", 1025), ("buckets", 0)),
+        *(("stock", -1), ("user_limit", 0), ("skew", "zipf:nan"), ("strategy", "bold"), ("strategy", None)),
+    ],
+)
+def test_a_stored_option_that_no_user_can_type_is_refused(tmp_path: Path, option: str, value: object) -> None:
+    """Tables of its size would be made before anything is judged."""
+    path = write_stored_run(tmp_path / "run") / "plan.json"
+    facts = json.loads(path.read_text())
+    facts["plan"][option] = value
+    path.write_text(json.dumps(facts))
+
+    with pytest.raises(StoreError, match=r"plan\.json: ") as refused:
+        open_run(path.parent)
+
+    assert "\n" not in str(refused.value)
+
+
+def test_a_stored_plan_without_an_option_or_with_too_many_rows_is_refused(tmp_path: Path) -> None:
+    """Each option is in its bounds here, and the plan still is no run's."""
+    path = write_stored_run(tmp_path / "run") / "plan.json"
+    whole = json.loads(path.read_text())
+    for changes in ({"skus": None}, {"skus": 10**6, "buckets": 1024}):
+        plan = {**whole["plan"], **changes}
+        plan = {name: value for name, value in plan.items() if value is not None}
+        path.write_text(json.dumps({**whole, "plan": plan}))
+        with pytest.raises(StoreError, match="skus"):
+            open_run(path.parent)

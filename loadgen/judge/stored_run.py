@@ -16,9 +16,11 @@ from loadgen.errors import PlanError, StoreError
 from loadgen.history.history import History, LoadProcess, read_history
 from loadgen.history.run_directory import read_plan
 from loadgen.measures.offered import Offered, offered
-from loadgen.plan import Plan, plan_from_json
+from loadgen.plan import Plan, check_options, plan_from_json
+from loadgen.shop import options as sale_options
 from loadgen.shop.untold import untold_follow_ups
 from loadgen.untrusted import MOST_JSON_BYTES, exists, mapping, read_json, read_plain, texts
+from loadgen.workload import probes
 
 FINAL_TABLES: Mapping[str, Sequence[str]] = {
     "flashsale": ("stock", "orders", "purchases", "payments", "releases"),
@@ -82,6 +84,7 @@ def open_run(run_dir: Path) -> StoredRun:
         raise StoreError(f"{path} holds no plan")
     try:
         plan = plan_from_json(facts["plan"])
+        _check_own_options(plan)
     except PlanError as error:
         raise StoreError(f"{path}: {error}") from error
     load, fault = _closing_record(run_dir / "load.json")
@@ -107,6 +110,18 @@ def open_run(run_dir: Path) -> StoredRun:
     run.offered = _offered(run)
     run.warnings += run.offered.notes
     return run
+
+
+def _check_own_options(plan: Plan) -> None:
+    """Refuse options that no run of this workload has: tables of their size are made before anything is judged.
+
+    Raises PlanError.
+    """
+    if plan.workload == "flashsale":
+        check_options(plan, sale_options.OPTIONS)
+        sale_options.check_rows(plan)
+    elif plan.workload in probes.NAMES:
+        check_options(plan, probes.OPTIONS)
 
 
 def _offered(run: StoredRun) -> Offered:

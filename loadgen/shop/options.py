@@ -1,7 +1,5 @@
 """The options of the sale: what is on sale, to whom, and how it is deducted."""
 
-from typing import Any
-
 from loadgen.errors import PlanError
 from loadgen.plan import Option, Plan, is_number
 
@@ -65,11 +63,11 @@ def resolve(plan: Plan) -> Plan:
         )
     if plan.buckets > plan.stock:
         raise PlanError(f"--buckets {plan.buckets} leaves a bucket empty with --stock {plan.stock}: use fewer")
-    if plan.skus * plan.buckets > MAX_SKUS:
-        raise PlanError(f"--skus {plan.skus} times --buckets {plan.buckets} is more than {MAX_SKUS:,} stock rows")
+    check_rows(plan)
     return plan
 
 
-def sale_plan(**changes: Any) -> Plan:
-    """The plan of a sale with the default of every option but ``changes``. No bounds are checked."""
-    return Plan(options={**{option.name: option.default for option in OPTIONS}, "buckets": 1}).with_(**changes)
+def check_rows(plan: Plan) -> None:
+    """Refuse more stock rows than fit. Raises PlanError."""
+    if plan.skus * plan.buckets > MAX_SKUS:
+        raise PlanError(f"--skus {plan.skus} times --buckets {plan.buckets} is more than {MAX_SKUS:,} stock rows")
