@@ -3,8 +3,9 @@
 Driving makes them due, and figures count them: what a dead load process should have driven is known without it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,11 @@ def has_schedule(plan: Plan) -> bool:
 
 def main_kind(plan: Plan, kinds: Sequence[str]) -> str:
     """The kind of which a run must acknowledge something: the first one that arrives and is in the plan's mix."""
-    weights = dict(plan.kind_weights)
+    return first_in_mix(dict(plan.kind_weights), kinds)
+
+
+def first_in_mix(weights: Mapping[str, Any], kinds: Sequence[str]) -> str:
+    """The first of ``kinds`` that has a weight; the first one where none has."""
     return next((kind for kind in kinds if weights.get(kind)), kinds[0])
 
 

@@ -46,7 +46,6 @@ APPENDS = Workload(
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.append_columns,
     ops=probes.transactions,
-    text="lists that only grow: the strongest probe of isolation",
     refused=probes.REFUSED,
     noun="transaction",
     figures="transactions",

@@ -41,7 +41,6 @@ BANK = Workload(
     invoked_types=probes.BANK_COLUMNS,
     invoked=probes.bank_columns,
     ops=probes.movements,
-    text="a bank: transfers between accounts, and reads of them all",
     refused=probes.REFUSED,
     noun="transaction",
     figures="transactions",

@@ -30,7 +30,6 @@ LONG_FORK = Workload(
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.long_fork_columns,
     ops=probes.transactions,
-    text="long fork: two readers that see two writes in opposite orders",
     refused=probes.REFUSED,
     noun="transaction",
     figures="transactions",

@@ -32,7 +32,6 @@ REGISTERS = Workload(
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.register_columns,
     ops=probes.transactions,
-    text="registers: rows that are read and overwritten by unique values",
     refused=probes.REFUSED,
     noun="transaction",
     figures="transactions",

@@ -155,4 +155,4 @@ def _write_seconds(run: RunDirectory) -> None:
     stored = open_run(run.path)
     facts = facts_of(stored)
     main = main_kind(stored.plan, facts.arrivals)
-    write_seconds(stored.offered.processes, stored.facts, run.seconds, stored.load.get("sessions") or (), facts, main)
+    write_seconds(stored.offered.processes, stored.facts, run.seconds, facts, main, stored.load.get("sessions") or ())

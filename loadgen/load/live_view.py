@@ -24,11 +24,10 @@ from loadgen.op import Completion, Outcome, Stage
 from loadgen.plan import Plan
 from loadgen.schedule import main_kind
 from loadgen.workload import Workload
+from loadgen.workload.facts import REFUSED
 
 METHOD = "op"
 """The "method" of our entries in Locust's statistics."""
-REFUSED = "_refused"
-"""What the name of a kind's refused ops ends in."""
 MOST_PENDING_ROWS = 5_000
 """Rows are counted when a line is asked for, or when there are as many: that takes about 1 ms."""
 

@@ -47,9 +47,13 @@ def figures_of(run: Stored) -> dict[str, Any]:
 
 def facts_of(run: Stored) -> WorkloadFacts:
     """The words of a run's workload."""
-    name = run.plan.workload
-    default = sale.FACTS if name == "flashsale" else probes.FACTS if name in probes.NAMES else None
-    return workload_facts(mapping(run.facts.get("workload")), default)
+    return words_of(run.plan.workload, mapping(run.facts.get("workload")))
+
+
+def words_of(workload: str, told: Mapping[str, Any]) -> WorkloadFacts:
+    """The words of a workload, by its name and by what plan.json tells of it: an older one tells only some."""
+    default = sale.FACTS if workload == "flashsale" else probes.FACTS if workload in probes.NAMES else None
+    return workload_facts(told, default)
 
 
 def _common_figures(run: Stored, facts: WorkloadFacts, main: str, counts: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def limit_of(
     counts: Mapping[str, Any],
     load: Mapping[str, Any],
     *,
-    noun: str = "orders",
-    main: Sequence[int] | None = (0,),
+    noun: str,
+    main: Sequence[int] | None,
 ) -> Limit:
     """What limited a run whose ``processes`` are complete (measures.offered). ``counts`` are of its main kind.
 

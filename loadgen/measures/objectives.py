@@ -11,9 +11,7 @@ from loadgen.plan import SLO_PEAK, SLO_SHARES, Plan, Slo
 from loadgen.schedule import arrival_profile
 from loadgen.shapes import is_closed
 from loadgen.workload import probes
-
-REFUSED = "_refused"
-"""What the name of times that are told apart by the answer ends in."""
+from loadgen.workload.facts import REFUSED
 
 
 def unmeasurable(plan: Plan, arriving: Sequence[str], duration_s: float) -> str:

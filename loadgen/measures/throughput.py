@@ -16,16 +16,10 @@ from loadgen.clock import NS_PER_S
 from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import Timeline
 from loadgen.op import Outcome
-from loadgen.shop import sale
 from loadgen.workload.facts import WorkloadFacts
 
 LONGEST_S = 10**7
 """Seconds told apart when the best one is looked for: about 115 days, far more than a run may take."""
-
-
-def count_orders(processes: Sequence[LoadProcess], times: Timeline) -> dict[str, Any]:
-    """The counts of a sale's orders."""
-    return count_ops(processes, times, sale.FACTS)
 
 
 def count_ops(

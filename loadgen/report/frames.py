@@ -24,10 +24,11 @@ from loadgen.history.history import OPS_SCHEMA, Columns, LoadProcess, read_histo
 from loadgen.history.run_directory import RunDirectory, find_run, read_plan
 from loadgen.history.stream import no_rows
 from loadgen.history.timeline import timeline
+from loadgen.measures.figures import words_of
 from loadgen.op import Outcome, Stage
 from loadgen.report.stored import read_summary
+from loadgen.schedule import first_in_mix
 from loadgen.untrusted import mapping, texts
-from loadgen.workload.facts import workload_facts
 
 if TYPE_CHECKING:
     from loadgen.report.seconds import DataFrame
@@ -56,6 +57,7 @@ class Run:
         self.warnings = [*self._history.problems, *self._history.warnings]
         """What is missing or damaged, one sentence each."""
         self._workload = mapping(self.facts.get("workload"))
+        self._words = words_of(str(self.plan.get("workload")), self._workload)
 
     def __repr__(self) -> str:
         return f"<loadgen run {self.path}: {self._workload.get('name')} on {self.plan.get('engine')}>"
@@ -256,27 +258,27 @@ class Run:
 
     @cached_property
     def _main_kinds(self) -> list[str]:
-        """Of the kinds that arrive by themselves the first that the mix has; of some workloads all of them count."""
-        weights = mapping(self.plan.get("kind_weights"))
-        arrivals = [name for name in texts(self._workload.get("arrivals")) if name in self._kinds] or self._kinds
-        if self._workload.get("all_kinds_count"):
-            return arrivals
-        return [name for name in arrivals if weights.get(name, 1)][:1]
+        """The kinds that the figures of the run count."""
+        words = self._words
+        arrivals = [name for name in words.arrivals if name in self._kinds] or self._kinds
+        return arrivals if words.all_kinds_count or not arrivals else [first_in_mix(self._weights, arrivals)]
+
+    @property
+    def _weights(self) -> Mapping[str, Any]:
+        return mapping(self.plan.get("kind_weights"))
 
     @cached_property
     def _plural(self) -> str:
         """How a person calls the main ops: ``orders``."""
-        noun = self._workload.get("noun")
-        noun = noun if isinstance(noun, str) and noun else next(iter(self._main_kinds), "")
-        noun = re.sub(r"\W+", "_", noun)
+        noun = re.sub(r"\W+", "_", self._words.noun)
         return f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
 
     def _counted_seconds(self) -> "DataFrame":
-        from loadgen.report.seconds import seconds_table_of
+        from loadgen.report.seconds import seconds_table
 
         kinds = self._kinds or ["op"]
-        facts = replace(workload_facts(self._workload), kinds=tuple(kinds), answers=tuple(self._answers))
-        table = seconds_table_of(self._history.processes, facts, next(iter(self._main_kinds), kinds[0]))
+        words = replace(self._words, kinds=tuple(kinds), answers=tuple(self._answers))
+        table = seconds_table(self._history.processes, words, next(iter(self._main_kinds), kinds[0]))
         table["utc"] = table["utc"].astype("datetime64[ns, UTC]")
         return table
 

@@ -6,7 +6,6 @@ The last column says which server it was, with its edition.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +19,6 @@ from loadgen.history.history import LoadProcess
 from loadgen.op import Outcome
 from loadgen.percentiles import RANKS, nearest_rank
 from loadgen.report.edition import engine_title
-from loadgen.shop import sale
 from loadgen.workload.facts import WorkloadFacts
 
 DataFrame: TypeAlias = pd.DataFrame
@@ -32,16 +30,16 @@ def write_seconds(
     processes: Sequence[LoadProcess],
     plan_facts: Mapping[str, Any],
     path: Path,
-    sessions: Sequence[Sequence[int]] = (),
-    facts: WorkloadFacts = sale.FACTS,
+    facts: WorkloadFacts,
     main: str = "",
+    sessions: Sequence[Sequence[int]] = (),
 ) -> None:
     """Write the table of a run to ``path``, whole or not at all. ``processes`` are complete (measures.offered).
 
     ``facts`` are the workload's words, ``main`` the run's main kind. ``sessions`` are ``(second, how many)`` at each
     change. Raises StoreError.
     """
-    table = seconds_table_of(processes, facts, main)
+    table = seconds_table(processes, facts, main)
     if sessions and len(table):
         changes = pd.Series({int(second): int(count) for second, count in sessions})
         table.insert(2, "sessions", changes.reindex(range(len(table))).ffill().fillna(0).astype("int64").to_numpy())
@@ -55,12 +53,7 @@ def write_seconds(
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def seconds_table(processes: Sequence[LoadProcess], kinds: Sequence[str], answers: list[str]) -> pd.DataFrame:
-    """The table of a sale."""
-    return seconds_table_of(processes, replace(sale.FACTS, kinds=tuple(kinds), answers=tuple(answers)))
-
-
-def seconds_table_of(processes: Sequence[LoadProcess], facts: WorkloadFacts, main: str = "") -> pd.DataFrame:
+def seconds_table(processes: Sequence[LoadProcess], facts: WorkloadFacts, main: str = "") -> pd.DataFrame:
     """One row a second, without gaps: for the main kinds what was due, its answers, outcomes and times in
     milliseconds; for the other kinds how many were ok; and the tries that failed and were made again.
     """

@@ -6,6 +6,9 @@ from typing import Any
 
 from loadgen.untrusted import texts
 
+REFUSED = "_refused"
+"""What the name of a kind's refused ops ends in, wherever they are told apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkloadFacts:
@@ -37,6 +40,11 @@ class WorkloadFacts:
                 break
             told.append(name)
         return tuple(told)
+
+    @property
+    def split(self) -> str:
+        """The kind whose refused ops have times of their own: the first that arrives; empty if none has."""
+        return self.arrivals[0] if self.refused and not self.all_kinds_count else ""
 
     def main_codes(self, main: str = "") -> list[int]:
         """The codes of the kinds that the figures count; ``main`` is the run's main kind."""

@@ -10,9 +10,10 @@ from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import timeline
 from loadgen.measures.errors import count_errors
 from loadgen.measures.latency import response_and_service
-from loadgen.measures.throughput import acknowledged, count_orders, duration_s
+from loadgen.measures.throughput import acknowledged, count_ops, duration_s
 from loadgen.op import Outcome, Stage
 from loadgen.percentiles import percentiles
+from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Kind
 
 Row = tuple[Kind, int, int, int, Outcome, Answer]
@@ -90,7 +91,7 @@ def test_response_counts_from_due_and_service_from_sent_for_each_kind() -> None:
             (Kind.PAY, 0, 1, 3, Outcome.OK, Answer.NOT_RESERVED),
             (Kind.BROWSE, 0, 0, 0, Outcome.SKIPPED, Answer.NONE),
         )
-    ])  # fmt: skip
+    ], sale.FACTS)  # fmt: skip
 
     assert (response["order"]["max"], service["order"]["max"]) == (10.0, 9.0)
     assert (response["order_refused"]["p50"], service["order_refused"]["max"]) == (7.0, 4.0)
@@ -110,7 +111,7 @@ def test_orders_are_counted_and_rated_by_the_placed_ones() -> None:
         (Kind.PAY, 100, 101, 9000, Outcome.OK, Answer.PAID),
     )
 
-    counts = count_orders([run], timeline([run]))
+    counts = count_ops([run], timeline([run]), sale.FACTS)
 
     assert counts == {
         "due": 6, "started": 5, "ok": 4, "placed": 3, "sold_out": 0, "limited": 1, "fail": 0, "info": 1, "skipped": 1,
@@ -124,7 +125,7 @@ def test_no_order_gives_no_rate() -> None:
     """Nothing divided by no time."""
     run = process()
 
-    counts = count_orders([run], timeline([run]))
+    counts = count_ops([run], timeline([run]), sale.FACTS)
 
     assert counts["per_second_mean"] is None and counts["per_second_peak"] == 0 and counts["due"] == 0
     assert duration_s([], timeline([])) == 0.0

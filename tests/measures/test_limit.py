@@ -9,9 +9,10 @@ from loadgen.clock import NS_PER_S, ClockOrigin
 from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import timeline
 from loadgen.measures.limit import Limit, limit_of
-from loadgen.measures.throughput import count_orders
+from loadgen.measures.throughput import count_ops
 from loadgen.op import Outcome
 from loadgen.plan import Plan
+from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Kind
 from tests.plans import sale_plan
 
@@ -52,12 +53,12 @@ def process(rows: list[tuple[float, float, float, Outcome]]) -> tuple[LoadProces
         "code": np.array([""] * count, dtype=object),
     }
     made = LoadProcess("0", ClockOrigin("h", "b", 0, 0), {}, {}, ops, {}, count)
-    return made, count_orders([made], timeline([made]))
+    return made, count_ops([made], timeline([made]), sale.FACTS)
 
 
 def limit(made: tuple[LoadProcess, dict[str, Any]], plan: Plan = PLAN, **load: Any) -> Limit:
     """What limited a run of that process."""
-    return limit_of([made[0]], timeline([made[0]]), plan, made[1], load)
+    return limit_of([made[0]], timeline([made[0]]), plan, made[1], load, noun="orders", main=[0])
 
 
 def test_all_that_was_offered_was_served_so_the_limit_lies_higher() -> None:

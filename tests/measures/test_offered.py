@@ -14,7 +14,7 @@ from loadgen.clock import NS_PER_MS, NS_PER_S, ClockOrigin
 from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import timeline
 from loadgen.measures.offered import NO_NUMBER, WORKER_LOST, offered
-from loadgen.measures.throughput import count_orders
+from loadgen.measures.throughput import count_ops
 from loadgen.op import Outcome
 from loadgen.plan import Plan
 from loadgen.report.seconds import seconds_table
@@ -110,8 +110,8 @@ def process_of(
 
 def orders(processes: Sequence[LoadProcess]) -> dict[str, Any]:
     """The counts of a run's orders, checked against each other and against the table of seconds."""
-    counts = count_orders(processes, timeline(processes))
-    table = seconds_table(processes, sale.KIND_NAMES, list(sale.ANSWER_NAMES))
+    counts = count_ops(processes, timeline(processes), sale.FACTS)
+    table = seconds_table(processes, sale.FACTS)
     assert counts["due"] == counts["started"] + counts["skipped"]
     assert counts["started"] == counts["ok"] + counts["fail"] + counts["info"]
     for name in ("due", "skipped", "placed", "fail", "info") if len(table) else ():

@@ -27,7 +27,7 @@ def history(tmp_path: Path) -> History:
 def test_seconds_add_up_to_the_run(history: History) -> None:
     """Every op stands in exactly one second."""
     ops = history.processes[0].ops
-    table = seconds_table(history.processes, KINDS, ANSWERS)
+    table = seconds_table(history.processes, sale.FACTS)
 
     assert table["due"].sum() == ORDERS
     assert table["placed"].sum() == np.count_nonzero(ops["answer"] == Answer.PLACED)
@@ -42,7 +42,7 @@ def test_a_pause_is_rows_of_zeros_not_a_gap(history: History) -> None:
         times = ops[name].copy()
         times[len(times) // 2 :] += 5 * NS_PER_S
         ops[name] = times
-    table = seconds_table(history.processes, KINDS, ANSWERS)
+    table = seconds_table(history.processes, sale.FACTS)
 
     assert list(table["second"]) == list(range(len(table)))
     assert len(table) >= 6
@@ -56,7 +56,7 @@ def test_a_skipped_order_stands_in_the_second_it_was_due(history: History) -> No
     ops = history.processes[0].ops
     ops["outcome"] = np.full(len(ops["outcome"]), int(Outcome.SKIPPED), dtype=np.uint8)
     ops["done"] = np.zeros(len(ops["done"]), dtype=np.int64)
-    table = seconds_table(history.processes, KINDS, ANSWERS)
+    table = seconds_table(history.processes, sale.FACTS)
 
     assert table["skipped"].sum() == ORDERS
     assert len(table) <= 2
@@ -64,7 +64,7 @@ def test_a_skipped_order_stands_in_the_second_it_was_due(history: History) -> No
 
 def test_a_run_without_ops_has_a_table_without_rows() -> None:
     """Nothing done is nothing told."""
-    assert len(seconds_table([], KINDS, ANSWERS)) == 0
+    assert len(seconds_table([], sale.FACTS)) == 0
 
 
 def test_a_table_that_cannot_be_written_leaves_nothing(history: History, tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ def test_a_table_that_cannot_be_written_leaves_nothing(history: History, tmp_pat
     facts = plan_facts("x")
     facts["engine"] |= {"title": "OceanBase", "edition": "seekdb", "version": "1.4"}
     with pytest.raises(StoreError):
-        write_seconds(history.processes, facts, tmp_path / "missing" / "seconds.csv")
-    write_seconds(history.processes, facts, tmp_path / "seconds.csv")
+        write_seconds(history.processes, facts, tmp_path / "missing" / "seconds.csv", sale.FACTS)
+    write_seconds(history.processes, facts, tmp_path / "seconds.csv", sale.FACTS)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "seconds.csv"]
     assert set(pd.read_csv(tmp_path / "seconds.csv")["server"]) == {"seekdb 1.4 (OceanBase's dialect)"}
