@@ -142,10 +142,8 @@ def _noun(summary: Facts) -> str:
 
 def _own_options(plan: Facts) -> str:
     """The options that are the workload's own, each with its value."""
-    own = {name: value for name, value in plan.items() if name not in FIELDS}
-    return "".join(
-        f"{name.replace('_', '-')} {_count(value) if type(value) is int else value}, " for name, value in own.items()
-    )
+    own = {name.replace("_", "-"): value for name, value in plan.items() if name not in FIELDS}
+    return "".join(f"{name} {_count(value) if type(value) is int else value}, " for name, value in own.items())
 
 
 def _sessions(page: Page, summary: Facts, plan: Facts) -> None:
