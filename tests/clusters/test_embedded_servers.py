@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -17,10 +18,16 @@ pytestmark = pytest.mark.server
 
 
 def started(engine: str, tmp_path: Path) -> tuple[Cluster, list[psutil.Process]]:
-    """A server, and its processes."""
+    """A server, and its processes: those that stay once the session that found it ready is gone."""
     cluster = clusters.start(sale_plan(engine=engine, sessions=4), Place(logs=tmp_path, say=lambda _: None))
     first = psutil.Process(cluster.facts()["processes"][0])
-    return cluster, [first, *first.children(recursive=True)]
+    children = first.children(recursive=True)
+    for _ in range(20):
+        time.sleep(0.25)
+        before, children = children, first.children(recursive=True)
+        if children == before:
+            break
+    return cluster, [first, *children]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
