@@ -16,7 +16,7 @@ from loadgen.isolation.jepsen import FORBIDDEN_BY, check_bank, check_long_fork
 from loadgen.isolation.judgement import Answer, Judgement
 from loadgen.isolation.models import MODELS, strongest, weakest
 from loadgen.isolation.observed import observe
-from loadgen.judge.transactions import bank_reads, stale_values, transactions_of
+from loadgen.probes.transactions import bank_reads, stale_values, transactions_of
 from loadgen.plan import Plan
 from loadgen.verdict import Finding, Verdict
 from loadgen.workload.probes import ACCOUNTS, TOTAL

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.judge.documented import PROBES, Promise, promised, real_time_reads, undecided
-from loadgen.judge.finals import final_findings
+from loadgen.probes.finals import final_findings
 from loadgen.judge.stored_run import StoredRun, open_run
 from loadgen.measures.figures import probe_figures, sale_figures
 from loadgen.shop.asked import Contradiction
