@@ -53,7 +53,7 @@ class RunDirectory:
     @property
     def workload(self) -> Path:
         """A copy of the workload's file, whose SHA-256 is in plan.json."""
-        return self.path / "workload.py"
+        return self.history / "workload.py"
 
     @property
     def load(self) -> Path:
@@ -127,7 +127,6 @@ def discard(run: RunDirectory, *, keep_itself: bool, but_logs: bool) -> None:
     if keep_itself:
         for directory in (run.history, run.logs):
             shutil.rmtree(directory, ignore_errors=True)
-        run.workload.unlink(missing_ok=True)
     else:
         shutil.rmtree(run.path, ignore_errors=True)
 
