@@ -11,8 +11,8 @@ from typing import Any
 from loadgen.errors import StoreError
 from loadgen.history.history import Columns, History
 from loadgen.isolation.transactions import WRITE
-from loadgen.probes.transactions import answered, asked, elements, op_rows
 from loadgen.op import Outcome
+from loadgen.probes.transactions import answered, asked, elements, op_rows
 from loadgen.shop.books import MOST_WITNESSES
 from loadgen.verdict import Finding
 from loadgen.workload import probes

@@ -58,9 +58,8 @@ def _finder(name: str) -> Callable[[Evidence], Finding]:
 
 def _finals(evidence: Evidence) -> Sequence[Finding]:
     documented = str(mapping(evidence.facts.get("engine")).get("means") or "read-committed")
-    doubt = next(iter(evidence.doubts), "")
     plan = evidence.plan
-    return final_findings(plan.workload, evidence.history, plan.strategy, known_model(documented), doubt)
+    return final_findings(plan.workload, evidence.history, plan.strategy, known_model(documented), evidence.doubt)
 
 
 def _bank(history: History) -> Judgement:

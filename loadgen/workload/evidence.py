@@ -37,6 +37,12 @@ class Evidence:
     """Whether a part of what was asked is missing: then what nobody asked for proves nothing."""
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def doubt(self) -> str:
+        """The first doubt, and how many more there are; empty if there is none."""
+        more = f" (and {len(self.doubts) - 1} more)" if len(self.doubts) > 1 else ""
+        return self.doubts[0] + more if self.doubts else ""
+
     def derived(self, make: Callable[["Evidence"], T]) -> T:
         """What ``make`` makes of this evidence, made once for all checks."""
         if make not in self._made:

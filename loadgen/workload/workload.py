@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     # Not needed to run: whoever only starts or guards a server does without numpy's tenth of a second.
     from numpy.typing import NDArray
 
+    from loadgen.history.history import LoadProcess
     from loadgen.workload.evidence import Evidence
 
 REFUSED = "_refused"
@@ -101,8 +102,11 @@ class Workload:
     examine: Callable[["Evidence"], None] | None = None
     """Called before any check: may add doubts to the evidence, and raises Contradiction where it fits no run."""
     isolation: Isolation | None = None
-    extras: Callable[["Evidence"], Mapping[str, Any]] | None = None
-    """More keys of ``summary.json``; what it adds to ``evidence.warnings`` is shown, too."""
+    extras: Callable[["Evidence | None"], Mapping[str, Any]] | None = None
+    """More keys of ``summary.json``, also of a run of which there is no evidence (None); what it adds to
+    ``evidence.warnings`` is shown, too."""
+    untold: Callable[["LoadProcess", Plan], str] | None = None
+    """What a load process that ended in order should have told and does not, in words; empty if nothing is missing."""
     evidence_version: int = 1
     """Raised when an older run's history can no longer be judged by this file."""
     shapes: Mapping[str, Any] = field(default_factory=dict)
