@@ -30,7 +30,7 @@ COMMANDS = {
     "clean": ("loadgen.commands.clean", "add_clean_arguments", "remove what runs left on a server"),
     "hermitage": ("loadgen.hermitage.command", "add_hermitage_arguments", "what each isolation level really prevents"),
     "anomalies": ("loadgen.campaign.anomalies", "add_anomalies_arguments", "how often each anomaly happens"),
-    "export": ("loadgen.commands.export", "add_export_arguments", "write a run's history as Elle's operation maps"),
+    "export": ("loadgen.commands.export", "add_export_arguments", "write a run for Elle, or as Parquet or CSV tables"),
 }
 """The commands, each imported only for itself: module, what fills the parser, help."""
 EXIT_PIPE_CLOSED = 141

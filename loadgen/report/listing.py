@@ -95,7 +95,14 @@ def _row(run: RunDirectory) -> Row:
         plan_facts = read_plan(run.plan)
         plan, started = plan_facts["plan"], str(plan_facts["started_utc"])[:19].replace("T", " ")
         engine, cluster = plan_facts["engine"], _cluster(plan["cluster"], plan_facts.get("cluster") or {})
-        what = (started, engine_title(engine), cluster, plan["workload"], plan["strategy"], engine["level"])
+        what = (
+            started,
+            engine_title(engine),
+            cluster,
+            plan["workload"],
+            str(plan.get("strategy", "")),
+            engine["level"],
+        )
     except _NOT_OURS as error:
         reason = str(error) if isinstance(error, StoreError) else f"{run.plan} lacks what it should hold"
         return (*("-",) * HEAD.index("verdict"), "broken", *_NO_FIGURES, f"{run.path}: {reason}")

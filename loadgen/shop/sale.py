@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from loadgen.draws import Draws, mix
 from loadgen.plan import Plan
+from loadgen.workload.facts import WorkloadFacts
 
 SHOPPERS = 50_000
 """How many shoppers there are: small enough that some come back and meet the limit."""
@@ -101,6 +102,17 @@ CHECKS = (
 FOLLOW_UPS = (Kind.PAY, Kind.CANCEL, Kind.RELEASE)
 KIND_NAMES = tuple(kind.name.lower() for kind in Kind)
 ANSWER_NAMES = tuple(answer.name.lower() for answer in Answer)
+
+FACTS = WorkloadFacts(
+    kinds=KIND_NAMES,
+    answers=ANSWER_NAMES,
+    arrivals=("order", "browse"),
+    refused=tuple(answer.name.lower() for answer in REFUSALS),
+    good="placed",
+    noun="order",
+    figures="orders",
+)
+"""What the plan.json of an older run does not say."""
 
 INVOKED_COLUMNS: Mapping[str, str] = {
     "number": "int64",
