@@ -64,6 +64,7 @@ def _evidence(run: StoredRun) -> Evidence:
         doubts=run.doubts,
         warnings=run.warnings,
         lost_numbers=run.lost_numbers,
+        workload=run.file,
     )
 
 

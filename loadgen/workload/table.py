@@ -6,6 +6,9 @@ from typing import Any
 
 from loadgen.plan import Plan
 
+TABLE_BITS = 48
+"""A row number in Reply.touched has the versioned table above so many bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -34,3 +37,8 @@ class Table:
 def table_names(tables: Iterable[Table]) -> tuple[str, ...]:
     """The names of ``tables``, in order."""
     return tuple(table.name for table in tables)
+
+
+def versioned_row(table: int, row: int) -> int:
+    """The number in Reply.touched of ``row`` of the ``table``-th table that has a version column, from 0."""
+    return (table << TABLE_BITS) + row

@@ -16,17 +16,11 @@ from loadgen.op import Outcome
 from loadgen.plan import Plan
 from loadgen.verdict import Finding
 from loadgen.workload.evidence import Evidence
-from loadgen.workload.table import Table
+from loadgen.workload.table import TABLE_BITS, Table, versioned_row
 from loadgen.workload.workload import Check, Workload
 
 MOST_WITNESSES = 20
-TABLE_BITS = 48
 Numbers = NDArray[np.int64]
-
-
-def versioned_row(table: int, row: int) -> int:
-    """The number in Reply.touched of ``row`` of the ``table``-th table that has a version column, from 0."""
-    return (table << TABLE_BITS) + row
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +29,7 @@ class Witness:
 
     number: Numbers
     kind: Numbers
-    boot: Numbers
+    clock: Numbers
     sent: Numbers
     done: Numbers
     row: Numbers
@@ -140,12 +134,12 @@ class _Judged:
     def real_time_order(self, evidence: Evidence) -> Finding:
         """A write that ended before another was sent, on one clock, and has the larger version of the row."""
         seen = self.witness(evidence)
-        order = np.lexsort((seen.wrote, seen.row, seen.boot))
+        order = np.lexsort((seen.wrote, seen.row, seen.clock))
         words, count = [], 0
         earliest, group, pending = -1, (-1, -1), list[int]()
         # From the largest version down: the earliest end of all larger ones tells.
         for at in order[::-1].tolist():
-            key = int(seen.boot[at]), int(seen.row[at])
+            key = int(seen.clock[at]), int(seen.row[at])
             if key != group:
                 earliest, group, pending = -1, key, []
             if pending and seen.wrote[pending[0]] != seen.wrote[at]:
@@ -164,30 +158,17 @@ class _Judged:
 
     def _witness(self, evidence: Evidence) -> Witness:
         refused = [self._workload.answers.index(answer) for answer in self._workload.refused]
-        columns: dict[str, list[Any]] = {
-            name: [] for name in ("number", "kind", "boot", "sent", "done", "row", "read", "wrote")
-        }
-        known: set[tuple[int, int]] = set()
-        open_ops, boots = 0, dict[str, int]()
-        for index, process in enumerate(evidence.history.processes):
-            ops = process.ops
-            count = np.diff(ops["touched_start"])
-            owner = np.repeat(np.arange(len(count)), count)
-            row, read, wrote = (ops[f"touched_{name}"] for name in ("row", "read", "wrote"))
-            fine = (ops["outcome"] == Outcome.OK) & ~np.isin(ops["answer"], refused)
-            mine = fine[owner] & (wrote >= 0)
-            boot = boots.setdefault(process.origin.boot_id or f"unknown {index}", len(boots))
-            for name in ("number", "kind", "sent", "done"):
-                columns[name].append(ops[name][owner[mine]].astype(np.int64))
-            for name, values in (("row", row), ("read", read), ("wrote", wrote)):
-                columns[name].append(values[mine].astype(np.int64))
-            columns["boot"].append(np.full(int(mine.sum()), boot, np.int64))
-            info = ops["outcome"] == Outcome.INFO
-            told = info[owner] & (wrote >= 0)
-            known |= set(zip(row[told].tolist(), wrote[told].tolist(), strict=True))
-            # What a body told before its COMMIT was lost may be less than it wrote: every open op explains more.
-            open_ops += int(info.sum()) + _open_numbers(process)
-        joined = {name: np.concatenate(parts) if parts else np.zeros(0, np.int64) for name, parts in columns.items()}
+        ops, touched = evidence.ops, evidence.touched
+        fine = (ops["outcome"] == Outcome.OK) & ~np.isin(ops["answer"], refused)
+        mine = fine[touched["op"]] & (touched["wrote"] >= 0)
+        owner = touched["op"][mine]
+        joined = {name: ops[name][owner].astype(np.int64) for name in ("number", "kind", "clock", "sent", "done")}
+        joined |= {name: touched[name][mine].astype(np.int64) for name in ("row", "read", "wrote")}
+        info = ops["outcome"] == Outcome.INFO
+        told = info[touched["op"]] & (touched["wrote"] >= 0)
+        known = set(zip(touched["row"][told].tolist(), touched["wrote"][told].tolist(), strict=True))
+        # What a body told before its end was lost may be less than it wrote: every open op explains more.
+        open_ops = sum(len(evidence.may_have_happened(kind)) for kind in self._workload.kinds)
         pairs = np.stack((joined["number"], joined["row"]))
         _, inverse, counts = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
         own = counts[inverse.ravel()] if len(joined["row"]) else np.zeros(0, np.int64)
@@ -240,16 +221,6 @@ def _twins(seen: Witness) -> tuple[Numbers, Numbers]:
     same = (seen.row[first] == seen.row[second]) & (seen.wrote[first] == seen.wrote[second])
     same &= seen.number[first] != seen.number[second]
     return first[same], second[same]
-
-
-def _open_numbers(process: Any) -> int:
-    """How many numbers have no ending and may have been started."""
-    numbers = process.invoked.get("number", np.zeros(0, np.int64))
-    if process.closed_at is not None:
-        numbers = numbers[numbers < process.closed_at]
-    missing = int((~np.isin(numbers, process.ops["number"])).sum())
-    # What follows an op has its number: a process that died may have sent that for any of them.
-    return missing if process.closed_at is not None else len(numbers) + missing
 
 
 def _lack(history: History, table: Table) -> str:
