@@ -64,8 +64,7 @@ class Store:
         if broken == "lost-update":
             touched = ((rows[0], before[rows[0]] - 1, self.version[rows[0]]),)
         elif broken == "lost-write":
-            # It is acknowledged, and rolled back: nobody writes this row any more.
-            touched = ((rows[0], -1, 1_000),)
+            # It is acknowledged, and rolled back: the next writer gets the same version, or nobody does.
             self.version = before
         elif broken == "phantom-write":
             self.version[rows[0]] += 1_000
