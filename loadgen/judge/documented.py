@@ -21,8 +21,6 @@ from loadgen.workload.workload import Isolation
 
 ISOLATION = "isolation"
 """The name of the check as a whole; what it proves is named by the anomaly."""
-PROBES = ("append", "register", "bank", "longfork")
-"""The workloads whose verdict is this check's."""
 
 
 def real_time_reads(cluster: Mapping[str, Any], address: Mapping[str, Any]) -> bool:

@@ -24,6 +24,8 @@ FINAL_TABLES: Mapping[str, Sequence[str]] = {
     "bank": ("accounts",),
     "longfork": ("longfork",),
 }
+PROBES = tuple(FINAL_TABLES)
+"""The workloads whose verdict is that of their isolation."""
 LOST, GHOST, PHANTOM = "lost-write", "ghost", "phantom-write"
 MOST_SUMS = 100_000
 """How many sums of open transfers are tried before the balances count as explained."""

@@ -90,7 +90,7 @@ class Workload:
     """The answer that the headline rate counts (``GOOD_per_second``); empty: every answer of the main kind that is
     not a refusal, under the name "ok"."""
     noun: str = "op"
-    """What one op of the main kind is called: "order". The plural has an s."""
+    """What one op of the main kind is called: an order. The plural has an s."""
     figures: str = ""
     """The key of ``summary.json`` under which the main kind's counts are given, beside ``main``."""
     all_kinds_count: bool = False
