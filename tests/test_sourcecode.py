@@ -36,7 +36,7 @@ LAYERS = {
     "isolation": 3,
     **dict.fromkeys(("shop", "engines"), 4),
     **dict.fromkeys(("formats", "measures", "clusters"), 5),
-    "judge": 6,
+    **dict.fromkeys(("probes", "judge"), 6),
     "report": 7,
     **dict.fromkeys(("load", "conduct", "hermitage"), 8),
     "campaign": 9,

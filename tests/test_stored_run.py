@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from loadgen.errors import StoreError
 from loadgen.history.history import HistoryWriter, ops_batch, read_history, read_stream, write_final, write_json
 from loadgen.judge.judge import exit_code, judge
-from loadgen.judge.stored_run import FINAL_TABLES, open_run, plan_checksum
+from loadgen.judge.stored_run import open_run, plan_checksum
 from loadgen.op import Completion, Outcome
+from loadgen.probes.finals import FINAL_TABLES
 from loadgen.shop import sale
 from loadgen.shop.asked import read_asked
 from loadgen.shop.sale import Answer, Kind

@@ -8,6 +8,7 @@ read.
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
+from loadgen.probes.judging import probe_checks, probe_isolation
 from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
 from loadgen.workload.probes import READ, Answer, Transaction
 
@@ -51,6 +52,8 @@ APPENDS = Workload(
     figures="transactions",
     all_kinds_count=True,
     options=probes.OPTIONS,
+    isolation=probe_isolation(),
+    checks=probe_checks("lost-write", "ghost"),
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Generator
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
+from loadgen.probes.judging import probe_checks, probe_isolation
 from loadgen.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload, probes
 from loadgen.workload.probes import ACCOUNTS, OPENING_BALANCE, WRITE, Answer, Movement
 
@@ -46,6 +47,8 @@ BANK = Workload(
     figures="transactions",
     all_kinds_count=True,
     options=probes.OPTIONS,
+    isolation=probe_isolation(),
+    checks=probe_checks("lost-write", "phantom-write"),
 )
 
 

@@ -12,8 +12,11 @@ import numpy as np
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
 from loadgen.shop import sale
+from loadgen.shop.catalogue import SALE_CHECKS, examine, extras
 from loadgen.shop.options import OPTIONS, resolve
 from loadgen.shop.sale import Answer, Kind, Shopping, State
+from loadgen.shop.transactions import sale_isolation
+from loadgen.shop.untold import untold
 from loadgen.workload import (
     Body,
     Call,
@@ -26,6 +29,7 @@ from loadgen.workload import (
     Workload,
     single_statement,
 )
+from loadgen.workload.workload import Isolation
 
 CREATE_STOCK = """CREATE TABLE stock (
     sku INT NOT NULL, bucket INT NOT NULL, available INT NOT NULL, version BIGINT NOT NULL, price BIGINT NOT NULL,
@@ -194,6 +198,11 @@ SALE = Workload(
     figures="orders",
     options=OPTIONS,
     resolve=resolve,
+    checks=SALE_CHECKS,
+    examine=examine,
+    extras=extras,
+    untold=untold,
+    isolation=Isolation(sale_isolation),
 )
 
 

@@ -6,6 +6,7 @@ snapshot isolation all readers agree on the order in which its keys appeared.
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
+from loadgen.probes.judging import probe_checks, probe_isolation
 from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
 from loadgen.workload.probes import READ, Answer, Transaction
 
@@ -35,6 +36,8 @@ LONG_FORK = Workload(
     figures="transactions",
     all_kinds_count=True,
     options=probes.OPTIONS,
+    isolation=probe_isolation(),
+    checks=probe_checks("lost-write", "ghost"),
 )
 
 

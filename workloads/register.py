@@ -6,6 +6,7 @@ The database counts each row's writes in ``version``, so the order of all writes
 
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
+from loadgen.probes.judging import probe_checks, probe_isolation
 from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
 from loadgen.workload.probes import READ, Answer, Transaction
 
@@ -37,6 +38,8 @@ REGISTERS = Workload(
     figures="transactions",
     all_kinds_count=True,
     options=probes.OPTIONS,
+    isolation=probe_isolation(),
+    checks=probe_checks("lost-write", "ghost", "phantom-write"),
 )
 
 

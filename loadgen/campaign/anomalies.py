@@ -15,8 +15,8 @@ from loadgen.campaign.anomalies_matrix import ProbeRun, read_probe, render, rows
 from loadgen.dsn import given_dsn
 from loadgen.errors import ClusterError, PlanError, StoreError
 from loadgen.history.run_directory import RUNS, store_matrix, utc_text
-from loadgen.judge.documented import PROBES
 from loadgen.plan import ENGINES, MAX_DURATION_S, engines_asked, parse_duration, parse_isolation
+from loadgen.probes.finals import PROBES
 from loadgen.verdict import Verdict
 from loadgen.workload.probes import STRATEGIES
 

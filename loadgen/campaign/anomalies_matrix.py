@@ -11,8 +11,8 @@ from typing import Any
 
 from loadgen.errors import StoreError
 from loadgen.history.run_directory import find_run, read_json, read_plan
-from loadgen.judge.documented import PROBES
 from loadgen.plan import ISOLATIONS
+from loadgen.probes.finals import PROBES
 from loadgen.report.edition import engine_title
 from loadgen.verdict import Verdict
 from loadgen.workload.probes import STRATEGIES

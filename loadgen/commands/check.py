@@ -48,6 +48,14 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-limit", type=float, default=60.0, help="seconds for one history; then it is unknown (60)"
     )
+    parser.add_argument(
+        "--workload", metavar="FILE", type=Path, help="the workload file that judges the run, where it is not installed"
+    )
+    parser.add_argument(
+        "--trust-workload",
+        action="store_true",
+        help="run the copy of the workload file in the run directory, if it is not installed: only of runs you trust",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, with the keys of summary.json")
     parser.set_defaults(command=check)
 
@@ -60,9 +68,11 @@ def check(options: argparse.Namespace) -> int:
 
         return check_files(runs, options.model, options.kind, options.json, options.time_limit)
     from loadgen.judge.judge import exit_code, judge
+    from loadgen.workload.loading import load_workload
 
     run = find_run(runs[0])
-    summary = judge(run.path)
+    workload = load_workload(options.workload) if options.workload else None
+    summary = judge(run.path, workload, trust=options.trust_workload)
     if run.summary.exists():
         # What only the run itself could know.
         stored = read_json(run.summary)

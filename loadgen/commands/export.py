@@ -15,8 +15,8 @@ from loadgen.errors import StoreError
 from loadgen.formats.edn import Keyword
 from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, UNKNOWN, WRITE, Kind, Transactions
 from loadgen.judge.stored_run import open_run
-from loadgen.judge.transactions import bank_reads, transactions_of
 from loadgen.op import Outcome
+from loadgen.probes.transactions import bank_reads, transactions_of
 from loadgen.untrusted import one_line
 
 STYLES = ("elle-json", "elle-edn")

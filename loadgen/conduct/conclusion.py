@@ -68,7 +68,7 @@ class Conclusion:
 
     def judge(self) -> str:
         """The verdict on what is stored: ``valid``, ``invalid`` or ``unknown``."""
-        summary = self._try("the run was not judged", lambda: judge(self._run.path))
+        summary = self._try("the run was not judged", lambda: judge(self._run.path, self._workload))
         self._summary = summary or {"verdict": "unknown", "unknown": self._problems[-1], "exit_code": EXIT_OWN_ERROR}
         return str(self._summary["verdict"])
 

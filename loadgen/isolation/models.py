@@ -229,3 +229,13 @@ def strongest(names: Iterable[str]) -> list[str]:
     chosen = set(names)
     covered = {weak for name in chosen for weak in weaker(name) - {name}}
     return [name for name in MODELS if name in chosen - covered]
+
+
+NEAREST: Mapping[str, str] = {"monotonic-atomic-view": "read-committed", "cursor-stability": "read-committed"}
+"""Documented models that the checker does not know, and the strongest known one that they imply."""
+
+
+def known_model(documented: str) -> str:
+    """The model that is judged for the documented one."""
+    model = NEAREST.get(documented, documented)
+    return model if model in MODELS else "read-committed"

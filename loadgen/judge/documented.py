@@ -10,23 +10,17 @@ from typing import Any
 
 from loadgen.errors import StoreError
 from loadgen.history.history import History
-from loadgen.isolation.anomaly import Anomalies
-from loadgen.isolation.check import TIME_LIMIT_S, judge
-from loadgen.isolation.jepsen import FORBIDDEN_BY, check_bank, check_long_fork
+from loadgen.isolation.check import TIME_LIMIT_S
 from loadgen.isolation.judgement import Answer, Judgement
-from loadgen.isolation.models import MODELS, strongest, weakest
-from loadgen.isolation.observed import observe
-from loadgen.judge.transactions import bank_reads, stale_values, transactions_of
+from loadgen.isolation.models import MODELS, known_model, strongest, weakest
 from loadgen.plan import Plan
 from loadgen.verdict import Finding, Verdict
-from loadgen.workload.probes import ACCOUNTS, TOTAL
+from loadgen.workload.evidence import Evidence
+from loadgen.workload.loading import installed_workloads, load_workload
+from loadgen.workload.workload import Isolation
 
 ISOLATION = "isolation"
 """The name of the check as a whole; what it proves is named by the anomaly."""
-NEAREST: Mapping[str, str] = {"monotonic-atomic-view": "read-committed", "cursor-stability": "read-committed"}
-"""Documented models that the checker does not know, and the strongest known one that they imply."""
-PROBES = ("append", "register", "bank", "longfork")
-"""The workloads whose verdict is this check's."""
 
 
 def real_time_reads(cluster: Mapping[str, Any], address: Mapping[str, Any]) -> bool:
@@ -90,16 +84,30 @@ def promised(
     models: Iterable[str] = MODELS,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> Promise:
+    """Judge the transactions of a run of an installed workload; ``kept`` tells how."""
+    path = installed_workloads().get(workload)
+    isolation = load_workload(path).isolation if path else None
+    return kept(isolation, Evidence(plan, history, {}, {}), documented, doubt, models, time_limit_s)
+
+
+def kept(
+    isolation: Isolation | None,
+    evidence: Evidence,
+    documented: str,
+    doubt: str = "",
+    models: Iterable[str] = MODELS,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> Promise:
     """Judge a run's transactions by the documented model and ``models``, within the time limit.
 
     With a ``doubt`` about the history, what proves nothing is unknown.
     """
-    model = _known(documented)
+    model = known_model(documented)
     asked = {*models, model}
+    if isolation is None:
+        return undecided(documented, doubt or "the workload says of no transactions what they read and wrote")
     try:
-        judgement = (
-            _bank(history) if workload == "bank" else _transactions(workload, plan, history, asked, time_limit_s)
-        )
+        judgement = isolation.judge(evidence, tuple(asked), time_limit_s)
     except StoreError as error:
         judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or str(error)
     except Exception as error:  # noqa: BLE001 - what a damaged history holds is undecided, and no traceback
@@ -114,41 +122,5 @@ def promised(
 
 def undecided(documented: str, doubt: str) -> Promise:
     """The promise of a run that cannot be judged at all."""
-    answers = {name: Answer(Verdict.UNKNOWN, (), doubt) for name in (*MODELS, _known(documented))}
-    return Promise(_known(documented), Judgement(answers))
-
-
-def _known(documented: str) -> str:
-    """The model that is judged for the documented one."""
-    model = NEAREST.get(documented, documented)
-    return model if model in MODELS else "read-committed"
-
-
-def _transactions(workload: str, plan: Plan, history: History, models: Iterable[str], time_limit_s: float) -> Judgement:
-    # What the level documents holds on one node; what replicas showed is measured (checks/replicas.py tells why).
-    transactions = transactions_of(workload, plan, history, replica_reads=False)
-    judgement = judge(transactions, models, time_limit_s)
-    if workload == "longfork" and not transactions.unfit:
-        _rule_out(judgement, check_long_fork(observe(transactions)), FORBIDDEN_BY)
-    if workload == "register":
-        aborted = Anomalies()
-        for witness in stale_values(history):
-            aborted.add("G1a", witness)
-        _rule_out(judgement, aborted, {"G1a": frozenset(MODELS) - {"read-uncommitted"}})
-    return judgement
-
-
-def _bank(history: History) -> Judgement:
-    reads = bank_reads(history)
-    verdict = Answer(Verdict.VALID) if reads else Answer(Verdict.UNKNOWN, (), "nobody ever read the bank")
-    judgement = Judgement(dict.fromkeys(MODELS, verdict))
-    _rule_out(judgement, check_bank(reads, set(range(ACCOUNTS)), total=TOTAL, negative=False), FORBIDDEN_BY)
-    return judgement
-
-
-def _rule_out(judgement: Judgement, found: Anomalies, forbidden_by: Mapping[str, frozenset[str]]) -> None:
-    judgement.anomalies.merge(found)
-    for name, answer in judgement.answers.items():
-        broken = {anomaly for anomaly in found.names() if name in forbidden_by[anomaly]}
-        if broken:
-            judgement.answers[name] = Answer(Verdict.INVALID, tuple(sorted({*answer.anomalies, *broken})))
+    answers = {name: Answer(Verdict.UNKNOWN, (), doubt) for name in (*MODELS, known_model(documented))}
+    return Promise(known_model(documented), Judgement(answers))

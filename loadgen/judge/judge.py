@@ -13,64 +13,112 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.judge.documented import PROBES, Promise, promised, real_time_reads, undecided
-from loadgen.judge.finals import final_findings
+from loadgen.isolation.models import MODELS
+from loadgen.judge.documented import Promise, kept, real_time_reads, undecided
 from loadgen.judge.stored_run import StoredRun, open_run
 from loadgen.measures.figures import figures_of
-from loadgen.shop.asked import Contradiction
-from loadgen.shop.books import Books, open_books
-from loadgen.shop.catalogue import CHECKS, run_checks
-from loadgen.shop.replicas import replica_reads
-from loadgen.shop.undersell import UNKNOWN, undersell
 from loadgen.untrusted import mapping, texts
 from loadgen.verdict import Finding, Verdict, overall
+from loadgen.workload.evidence import Contradiction, Evidence
+from loadgen.workload.versions import version_checks
+from loadgen.workload.workload import Check, Workload
 
 EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
-SALE_ISOLATION_S = 20.0
-"""How long the sale's own rows are judged for isolation: beside the ledger it is an extra, and may end unknown."""
-STANDS_ALONE = frozenset(
-    {
-        *("oversell", "negative-stock", "duplicate-token", "user-limit", "lost-order", "lost-payment"),
-        *("altered-row", "double-payment", "paid-cancelled", "double-release", "fractured-read", "lost-update"),
-        "real-time-order",
-    }
-)
-"""Checks whose proof needs nothing but the rows and the answers in it. The others rest on what nobody asked for."""
-MOST_REPLICAS = 100
-"""A plan.json that names more was not written by a run: its replicas are not told apart."""
 
 
-def judge(run_dir: Path) -> dict[str, Any]:
-    """Judge the run in ``run_dir``: its summary. Raises StoreError where there is no run, or its plan is broken."""
-    run = open_run(run_dir)
-    if run.plan.workload in PROBES:
-        return _judge_probe(run)
-    books = _join(run)
-    # A run of an older version names fewer checks than hold for it.
-    names = tuple(dict.fromkeys([*texts(mapping(run.facts.get("workload")).get("checks")), *CHECKS]))
-    findings = [_provable(run, finding) for finding in run_checks(names, books, run.doubt)]
-    # The shop's own rules are judged above at any level; of isolation only what the engine promised.
-    promise = _promise(run, models=(), time_limit_s=SALE_ISOLATION_S)
-    findings += [finding for finding in promise.findings if finding.anomalies]
+def judge(run_dir: Path, workload: Workload | None = None, *, trust: bool = False) -> dict[str, Any]:
+    """Judge the run in ``run_dir``: its summary. Raises StoreError where there is no run, or its plan is broken.
+
+    ``workload`` judges it, else the installed one of its name, else with ``trust`` the copy in its directory.
+    """
+    run = open_run(run_dir, workload, trust=trust)
+    evidence = _evidence(run)
+    examined = _examine(run, evidence)
+    promise = _promise(run, evidence)
+    findings = [*_check_all(run, evidence if examined else None)]
+    if run.file is not None and run.file.isolation is not None:
+        if run.file.isolation.decides:
+            findings = [*promise.findings, *findings]
+        else:
+            findings += [finding for finding in promise.findings if finding.anomalies]
     findings = _set_aside(run, findings)
-    left = undersell(books) if books is not None else None
-    if left is not None and left["causes"][UNKNOWN]:
-        run.warnings.append(
-            f"undersell: {left['causes'][UNKNOWN]} units were left though buyers were refused, and nothing tells why"
-        )
+    extras = _extras(run, evidence if examined else None)
     run.warnings += [
         f"{finding.name}: {finding.witnesses[0]}" for finding in findings if finding.witnesses and not finding.anomalies
     ]
-    return _with_reason(
-        {
-            **_outcome(run, findings),
-            **figures_of(run),
-            "isolation": promise.to_json(_documented(run)),
-            "undersell": left,
-            "replica_reads": _replica_reads(run, books),
-            "warnings": run.warnings,
-        }
+    summary = {**_outcome(run, findings), **figures_of(run), "isolation": promise.to_json(_documented(run)), **extras}
+    return _with_reason({**summary, "warnings": run.warnings})
+
+
+def _evidence(run: StoredRun) -> Evidence:
+    """The run as its checks see it; doubts and warnings are the run's own."""
+    engine = mapping(run.facts.get("engine"))
+    return Evidence(
+        run.plan,
+        run.history,
+        run.facts,
+        run.load,
+        whole=_vouched(run),
+        real_time_reads=real_time_reads(mapping(run.facts.get("cluster")), mapping(run.facts.get("address"))),
+        statement_snapshot=bool(engine.get("statement_snapshot", True)),
+        doubts=run.doubts,
+        warnings=run.warnings,
+        lost_numbers=run.lost_numbers,
+        workload=run.file,
     )
+
+
+def _examine(run: StoredRun, evidence: Evidence) -> bool:
+    """Whether the run's checks can be held against its evidence."""
+    if run.file is None:
+        run.doubts.insert(0, run.unjudged)
+        return False
+    if run.refusal:
+        return False
+    try:
+        if run.file.examine is not None:
+            run.file.examine(evidence)
+    except Contradiction as contradiction:
+        run.doubts.insert(0, f"the history contradicts itself or the plan: {contradiction}")
+        return False
+    except Exception as error:  # noqa: BLE001 - whatever a damaged history holds, it is undecided and no traceback
+        run.doubts.insert(0, f"the history could not be joined: {type(error).__name__}: {error}")
+        return False
+    run.lost_numbers |= evidence.lost_numbers
+    return True
+
+
+def _check_all(run: StoredRun, evidence: Evidence | None) -> list[Finding]:
+    """The findings of every check of the workload, and of those that its tables' versions give it."""
+    told = texts(mapping(run.facts.get("workload")).get("checks"))
+    if run.file is None:
+        return [Finding(name, unknown=run.doubt) for name in told] or [Finding("workload", unknown=run.doubt)]
+    own = {check.name: check for check in run.file.checks}
+    checks = {check.name: check for check in version_checks(run.file, run.plan)} | own
+    # A run of an older version names fewer checks than hold for it; one of a probe named what no function finds.
+    decides = run.file.isolation is not None and run.file.isolation.decides
+    names = dict.fromkeys([*(() if decides else told), *checks])
+    if evidence is None:
+        return [Finding(name, unknown=run.doubt) for name in names]
+    findings = []
+    for name in names:
+        check = checks.get(name)
+        found = Finding(name, unknown="no such check is known") if check is None else _check(check, evidence)
+        if run.doubt and not found.anomalies:
+            found = Finding(found.name, 0, found.witnesses, unknown=found.unknown or run.doubt)
+        findings.append(_provable(run, found, alone=check is not None and check.from_rows_alone))
+    return findings
+
+
+def _check(check: Check, evidence: Evidence) -> Finding:
+    try:
+        return check.find(evidence)
+    except Exception as error:  # noqa: BLE001 - a check that breaks down has decided nothing
+        return Finding(check.name, unknown=f"the check itself failed: {type(error).__name__}: {error}")
+
+
+def _extras(run: StoredRun, evidence: Evidence | None) -> Mapping[str, Any]:
+    return run.file.extras(evidence) if run.file is not None and run.file.extras is not None else {}
 
 
 def _set_aside(run: StoredRun, findings: Sequence[Finding]) -> list[Finding]:
@@ -86,42 +134,20 @@ def _set_aside(run: StoredRun, findings: Sequence[Finding]) -> list[Finding]:
     return [Finding(finding.name, unknown=interference[0]) for finding in findings]
 
 
-def _replica_reads(run: StoredRun, books: Books | None) -> dict[str, Any] | None:
-    """What reads from replicas saw; None where there were none, or nothing can be said of them."""
-    if books is None or run.plan.read_from != "replica":
-        return None
-    replicas = run.facts.get("replicas")
-    count = len(replicas) if isinstance(replicas, list) else 0
-    return replica_reads(books, count if 0 < count <= MOST_REPLICAS else 1)
-
-
-def _judge_probe(run: StoredRun) -> dict[str, Any]:
-    """A probe's verdict is whether the isolation that the engine documents was kept, and every acknowledged write."""
-    promise = _promise(run)
-    try:
-        kept = final_findings(run.workload, run.history, run.plan.strategy, promise.model, run.doubt)
-    except Exception as error:  # noqa: BLE001 - whatever a damaged history holds, it is undecided and no traceback
-        kept = [Finding("lost-write", unknown=f"the check itself failed: {type(error).__name__}: {error}")]
-    findings = _set_aside(run, [*promise.findings, *(_provable(run, finding) for finding in kept)])
-    return _with_reason(
-        {
-            **_outcome(run, findings),
-            **figures_of(run),
-            "isolation": promise.to_json(_documented(run)),
-            "warnings": run.warnings,
-        }
-    )
-
-
 def _with_reason(summary: dict[str, Any]) -> dict[str, Any]:
     return {**summary, "exit_reason": error_of(summary)}
 
 
-def _promise(run: StoredRun, **limits: Any) -> Promise:
-    if run.refusal or run.lost_numbers:
+def _promise(run: StoredRun, evidence: Evidence) -> Promise:
+    isolation = run.file.isolation if run.file is not None else None
+    if run.refusal or run.lost_numbers or isolation is None:
         # What an unknown transaction wrote would look like a value from nowhere.
-        return undecided(_documented(run), run.doubt)
-    return promised(run.plan.workload, run.plan, run.history, _documented(run), run.doubt, **limits)
+        return undecided(
+            _documented(run), run.doubt or "the workload does not say what its transactions read and wrote"
+        )
+    # Beside checks that decide it is an extra: only what the engine promised, in less time.
+    models = MODELS if isolation.decides else ()
+    return kept(isolation, evidence, _documented(run), run.doubt, models, isolation.time_limit_s)
 
 
 def _documented(run: StoredRun) -> str:
@@ -154,33 +180,6 @@ def error_of(summary: Mapping[str, Any]) -> str:
     return "stopped by a signal" if summary.get("signalled") else ""
 
 
-def _join(run: StoredRun) -> Books | None:
-    if run.refusal:
-        return None
-    snapshot = bool(mapping(run.facts.get("engine")).get("statement_snapshot", True))
-    real_time = real_time_reads(mapping(run.facts.get("cluster")), mapping(run.facts.get("address")))
-    try:
-        books = open_books(
-            run.history, run.plan, statement_snapshot=snapshot, real_time_reads=real_time, whole=_vouched(run)
-        )
-    except Contradiction as contradiction:
-        run.doubts.insert(0, f"the history contradicts itself or the plan: {contradiction}")
-        return None
-    except Exception as error:  # noqa: BLE001 - whatever a damaged history holds, it is undecided and no traceback
-        run.doubts.insert(0, f"the history could not be joined: {type(error).__name__}: {error}")
-        return None
-    run.doubts += [
-        f"the table {table} was dropped, and is judged as an empty one: {reason}"
-        for table, reason in books.final.gone.items()
-    ]
-    orders = books.final.orders
-    if orders is not None and orders.unheard.any():
-        count = int(orders.unheard.sum())
-        run.doubts.append(f"a part of the history is missing: it does not tell of {count} orders that the tables hold")
-        run.lost_numbers = True
-    return books
-
-
 def _vouched(run: StoredRun) -> bool:
     """Whether the history tells of every number that was handed out: whole streams, sealed, all that the run wrote."""
     streams = (f"{process.name}.invoked" for process in run.history.processes)
@@ -188,9 +187,9 @@ def _vouched(run: StoredRun) -> bool:
     return sealed and not run.doubts and all(process.closed_at is not None for process in run.history.processes)
 
 
-def _provable(run: StoredRun, finding: Finding) -> Finding:
+def _provable(run: StoredRun, finding: Finding, *, alone: bool) -> Finding:
     """The finding, if it stands although a part of what was asked is missing."""
-    stands = not run.refusal and (not run.lost_numbers or finding.name in STANDS_ALONE)
+    stands = not run.refusal and (not run.lost_numbers or alone)
     if stands or not finding.anomalies:
         return finding
     return Finding(finding.name, unknown=run.doubt)

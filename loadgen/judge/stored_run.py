@@ -16,20 +16,11 @@ from loadgen.errors import PlanError, StoreError
 from loadgen.history.history import History, LoadProcess, read_history
 from loadgen.history.run_directory import read_plan
 from loadgen.measures.offered import Offered, offered
-from loadgen.plan import Plan, check_options, plan_from_json
-from loadgen.shop import options as sale_options
-from loadgen.shop.untold import untold_follow_ups
+from loadgen.plan import Plan, plan_from_json
 from loadgen.untrusted import MOST_JSON_BYTES, exists, mapping, read_json, read_plain, texts
-from loadgen.workload import probes
-
-FINAL_TABLES: Mapping[str, Sequence[str]] = {
-    "flashsale": ("stock", "orders", "purchases", "payments", "releases"),
-    "append": ("append_0", "append_1", "append_2"),
-    "register": ("register",),
-    "bank": ("accounts",),
-    "longfork": ("longfork",),
-}
-"""What a run of each workload reads at its end; a plan.json that lists its tables says it by itself."""
+from loadgen.workload.loading import installed_workloads, load_workload, sha256_of
+from loadgen.workload.table import table_names
+from loadgen.workload.workload import Workload
 
 
 @dataclass(slots=True)
@@ -50,6 +41,10 @@ class StoredRun:
     warnings: list[str] = field(default_factory=list)
     lost_numbers: bool = False
     """Whether a part of what was handed out is missing: then what nobody asked for proves nothing."""
+    file: Workload | None = None
+    """What judges it; None if there is nothing that may."""
+    unjudged: str = ""
+    """Why there is nothing that may judge it."""
     refusal: str = ""
     """Why nothing here proves anything at all: the plan is not the one that was run."""
 
@@ -69,24 +64,33 @@ class StoredRun:
     def tables(self) -> Sequence[str]:
         """The tables that have to be read at its end."""
         told = texts(mapping(self.facts.get("workload")).get("tables"))
-        return told or FINAL_TABLES.get(self.workload, ())
+        return told or (table_names(self.file.tables(self.plan)) if self.file else ())
 
     def died(self, process: str) -> bool:
         """Whether a load process is known to have ended without a last word, or could not be written any more."""
         return bool(self.load.get("error")) or process in texts(self.load.get("died"))
 
 
-def open_run(run_dir: Path) -> StoredRun:
-    """Open the run in ``run_dir``. Raises StoreError where there is no run, or its plan is broken."""
+def open_run(run_dir: Path, workload: Workload | None = None, *, trust: bool = False) -> StoredRun:
+    """Open the run in ``run_dir``, of ``workload`` or of what ``choose`` finds.
+
+    Raises StoreError where there is no run, or its plan is broken.
+    """
     path = run_dir / "plan.json"
     facts = read_plan(path)
     if not isinstance(facts.get("plan"), dict):
         raise StoreError(f"{path} holds no plan")
     try:
         plan = plan_from_json(facts["plan"])
-        _check_own_options(plan)
     except PlanError as error:
         raise StoreError(f"{path}: {error}") from error
+    warnings: list[str] = []
+    file, unjudged = choose(run_dir, plan.workload, mapping(facts.get("workload")), workload, warnings, trust=trust)
+    if file is not None:
+        try:
+            plan = file.stored(plan, texts(mapping(facts.get("workload")).get("options")))
+        except PlanError as error:
+            raise StoreError(f"{path}: {error}") from error
     load, fault = _closing_record(run_dir / "load.json")
     listed = load.get("streams")
     run_id = facts.get("run_id")
@@ -95,8 +99,8 @@ def open_run(run_dir: Path) -> StoredRun:
         run_id=run_id if isinstance(run_id, str) else "",
         listed=listed.keys() if isinstance(listed, dict) else None,
     )
-    run = StoredRun(run_dir, plan, facts, load, history)
-    run.warnings += [*texts(facts.get("warnings")), *texts(load.get("warnings")), *history.warnings]
+    run = StoredRun(run_dir, plan, facts, load, history, file=file, unjudged=unjudged)
+    run.warnings += [*warnings, *texts(facts.get("warnings")), *texts(load.get("warnings")), *history.warnings]
     if fault:
         run.doubts.append(fault)
     told = load.get("plan_checksum")
@@ -112,16 +116,40 @@ def open_run(run_dir: Path) -> StoredRun:
     return run
 
 
-def _check_own_options(plan: Plan) -> None:
-    """Refuse options that no run of this workload has: tables of their size are made before anything is judged.
+def choose(
+    run_dir: Path,
+    name: str,
+    facts: Mapping[str, Any],
+    given: Workload | None,
+    warnings: list[str],
+    *,
+    trust: bool,
+) -> tuple[Workload | None, str]:
+    """The workload that judges a run: the given one, the installed one, or with ``trust`` the run's own copy.
 
-    Raises PlanError.
+    None, and why, if there is none. No path that a run directory names is imported. Raises PlanError.
     """
-    if plan.workload == "flashsale":
-        check_options(plan, sale_options.OPTIONS)
-        sale_options.check_rows(plan)
-    elif plan.workload in probes.NAMES:
-        check_options(plan, probes.OPTIONS)
+    if given is not None:
+        if given.name != name:
+            raise PlanError(f"the run is of the workload {name}, and the file holds {given.name}")
+        return given, ""
+    path = installed_workloads().get(name)
+    hash_told = facts.get("sha256")
+    if path is not None:
+        installed = load_workload(path)
+        if installed.evidence_version == facts.get("evidence_version", 1):
+            if isinstance(hash_told, str) and hash_told != sha256_of(path):
+                warnings.append(f"the installed {name} that judges is not the file that the run loaded")
+            return installed, ""
+    copy = run_dir / "history" / "workload.py"
+    if trust and copy.is_file():
+        warnings.append(f"judged by the run's own copy {copy} (SHA-256 {sha256_of(copy)})")
+        copied = load_workload(copy)
+        if copied.name != name:
+            raise PlanError(f"the run is of the workload {name}, and {copy} holds {copied.name}")
+        return copied, ""
+    why = "the installed one judges other evidence" if path else "the run's workload file is not installed"
+    return None, f"{why}: name it by --workload FILE, or trust the run's copy by --trust-workload"
 
 
 def _offered(run: StoredRun) -> Offered:
@@ -206,14 +234,12 @@ def _weigh_processes(run: StoredRun) -> None:
     for process in run.history.processes:
         if process.closed_at is None:
             _weigh_open(run, process)
-        elif run.workload == "flashsale":
-            lacking = untold_follow_ups(process, run.plan)
-            if lacking:
-                run.doubts.append(
-                    f"a part of the history is missing: load process {process.name} ended in order, and does not tell "
-                    f"how {lacking} payments, cancellations or releases ended"
-                )
-                process.closed_at = None
+        elif run.file is not None and run.file.untold is not None and (words := run.file.untold(process, run.plan)):
+            run.doubts.append(
+                f"a part of the history is missing: load process {process.name} ended in order, and does not tell "
+                f"{words}"
+            )
+            process.closed_at = None
 
 
 def _weigh_open(run: StoredRun, process: LoadProcess) -> None:
@@ -228,7 +254,7 @@ def _weigh_final_reads(run: StoredRun) -> None:
     history = run.history
     lacking = [name for name in run.tables if not history.final.get(name)]
     gone = [name for name in run.tables if history.final_facts.get(name, {}).get("gone")]
-    if gone and run.workload != "flashsale":
+    if gone and (run.file is None or run.file.examine is None):
         run.doubts.append(f"there was no table {', '.join(gone)} any more when the tables were read")
     if lacking or not history.final:
         run.doubts.append(f"there is no whole final read of {', '.join(lacking) or 'any table'}")

@@ -16,13 +16,10 @@ from loadgen.op import Outcome
 from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import FOLLOW_UPS, Answer, Kind
+from loadgen.workload.evidence import Contradiction as Contradiction
 
 MOST_NUMBER = 2**53
 """Op numbers count up from 0: a larger one was not made by a run."""
-
-
-class Contradiction(Exception):  # noqa: N818 - what a history can be, not what went wrong here
-    """The history says something that no run could have written, so it proves nothing."""
 
 
 class Fate(IntEnum):

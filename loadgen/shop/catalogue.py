@@ -1,8 +1,9 @@
 """Every check by its name, and how they are run: all of them, whatever becomes of one."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from loadgen.shop.books import Books
+from loadgen.shop.books import Books, open_books
 from loadgen.shop.ghosts import ghost
 from loadgen.shop.ledger import (
     deduction_without_order,
@@ -17,9 +18,13 @@ from loadgen.shop.ledger import (
 from loadgen.shop.payments import double_payment, double_release, lost_payment, money_not_conserved, paid_cancelled
 from loadgen.shop.reads import fractured_read
 from loadgen.shop.refusals import false_refusal
+from loadgen.shop.replicas import replica_reads
 from loadgen.shop.rows import altered_row
+from loadgen.shop.undersell import UNKNOWN, undersell
 from loadgen.shop.versions import lost_update, lost_write, phantom_write, real_time_order
 from loadgen.verdict import Finding
+from loadgen.workload import workload
+from loadgen.workload.evidence import Evidence
 
 Check = Callable[[Books], Finding]
 
@@ -74,3 +79,69 @@ def _doubted(finding: Finding, doubt: str) -> Finding:
     if not doubt or finding.anomalies:
         return finding
     return Finding(finding.name, 0, finding.witnesses, unknown=finding.unknown or doubt)
+
+
+STANDS_ALONE = frozenset(
+    {
+        *("oversell", "negative-stock", "duplicate-token", "user-limit", "lost-order", "lost-payment"),
+        *("altered-row", "double-payment", "paid-cancelled", "double-release", "fractured-read", "lost-update"),
+        "real-time-order",
+    }
+)
+"""Checks whose proof needs nothing but the rows and the answers in it. The others rest on what nobody asked for."""
+MOST_REPLICAS = 100
+"""A plan.json that names more was not written by a run: its replicas are not told apart."""
+
+
+def books_of(evidence: Evidence) -> Books:
+    """The books of a run. Raises Contradiction."""
+    return open_books(
+        evidence.history,
+        evidence.plan,
+        statement_snapshot=evidence.statement_snapshot,
+        real_time_reads=evidence.real_time_reads,
+        whole=evidence.whole,
+    )
+
+
+def examine(evidence: Evidence) -> None:
+    """Open the books, and doubt what tables that were dropped, or orders that the history does not tell of, say."""
+    books = evidence.derived(books_of)
+    evidence.doubts += [
+        f"the table {table} was dropped, and is judged as an empty one: {reason}"
+        for table, reason in books.final.gone.items()
+    ]
+    orders = books.final.orders
+    if orders is not None and orders.unheard.any():
+        count = int(orders.unheard.sum())
+        evidence.doubts.append(
+            f"a part of the history is missing: it does not tell of {count} orders that the tables hold"
+        )
+        evidence.lost_numbers = True
+
+
+def extras(evidence: Evidence | None) -> Mapping[str, Any]:
+    """What was left though buyers were refused, and what reads of replicas saw; nulls without books."""
+    if evidence is None:
+        return {"undersell": None, "replica_reads": None}
+    books = evidence.derived(books_of)
+    left = undersell(books)
+    if left is not None and left["causes"][UNKNOWN]:
+        evidence.warnings.append(
+            f"undersell: {left['causes'][UNKNOWN]} units were left though buyers were refused, and nothing tells why"
+        )
+    seen = None
+    if evidence.plan.read_from == "replica":
+        replicas = evidence.facts.get("replicas")
+        count = len(replicas) if isinstance(replicas, list) else 0
+        seen = replica_reads(books, count if 0 < count <= MOST_REPLICAS else 1)
+    return {"undersell": left, "replica_reads": seen}
+
+
+def _of_books(name: str, check: Check) -> workload.Check:
+    text = (check.__doc__ or "").partition("\n")[0]
+    return workload.Check(name, lambda evidence: check(evidence.derived(books_of)), text, name in STANDS_ALONE)
+
+
+SALE_CHECKS: tuple[workload.Check, ...] = tuple(_of_books(name, check) for name, check in CHECKS.items())
+"""The same, as the sale's workload gives them to the judge."""

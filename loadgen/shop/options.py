@@ -57,17 +57,12 @@ def resolve(plan: Plan) -> Plan:
     """The plan with the buckets that its strategy has. Raises PlanError for options that contradict each other."""
     if not plan.buckets:
         plan = plan.with_(buckets=BUCKETS if plan.strategy == "bucketed" else 1)
+    if plan.skus * plan.buckets > MAX_SKUS:
+        raise PlanError(f"--skus {plan.skus} times --buckets {plan.buckets} is more than {MAX_SKUS:,} stock rows")
     if plan.strategy != "bucketed" and plan.buckets != 1:
         raise PlanError(
             f"--buckets {plan.buckets} splits each SKU into rows, which only --strategy bucketed can sell from"
         )
     if plan.buckets > plan.stock:
         raise PlanError(f"--buckets {plan.buckets} leaves a bucket empty with --stock {plan.stock}: use fewer")
-    check_rows(plan)
     return plan
-
-
-def check_rows(plan: Plan) -> None:
-    """Refuse more stock rows than fit. Raises PlanError."""
-    if plan.skus * plan.buckets > MAX_SKUS:
-        raise PlanError(f"--skus {plan.skus} times --buckets {plan.buckets} is more than {MAX_SKUS:,} stock rows")

@@ -10,8 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.history.history import Columns, History, LoadProcess
+from loadgen.isolation.check import judge
+from loadgen.isolation.judgement import Judgement
 from loadgen.isolation.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
 from loadgen.op import Outcome
+from loadgen.workload.evidence import Evidence
+
+
+def sale_isolation(evidence: Evidence, models: Sequence[str], time_limit_s: float) -> Judgement:
+    """Judge the sale's versioned rows. What a level documents holds on one node: replicas are measured elsewhere."""
+    txns = sale_transactions(evidence.history, browses=evidence.plan.read_from != "replica")
+    return judge(txns, models, time_limit_s)
 
 
 def sale_transactions(history: History, *, browses: bool = True) -> Transactions:

@@ -26,3 +26,9 @@ def untold_follow_ups(process: LoadProcess, plan: Plan) -> int:
     # A kind that nobody ever did is not in the mix of this process's sessions.
     done_here = np.isin(kinds, np.unique(ops["kind"][follows]))
     return int(np.count_nonzero(done_here & (done + delays < ops["due"].max())))
+
+
+def untold(process: LoadProcess, plan: Plan) -> str:
+    """The same in words; empty if nothing is missing."""
+    lacking = untold_follow_ups(process, plan)
+    return f"how {lacking} payments, cancellations or releases ended" if lacking else ""

@@ -5,13 +5,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loadgen.errors import PlanError
-from loadgen.plan import FIELDS, SLO_PEAK, Option, Plan, parse_plan
+from loadgen.plan import FIELDS, SLO_PEAK, Option, Plan, check_options, parse_plan
+from loadgen.verdict import Finding
 from loadgen.workload.facts import REFUSED, WorkloadFacts
 from loadgen.workload.table import Table
 
 if TYPE_CHECKING:
     # Not needed to run: whoever only starts or guards a server does without numpy's tenth of a second.
     from numpy.typing import NDArray
+
+    from loadgen.history.history import LoadProcess
+    from loadgen.workload.evidence import Evidence
 
 
 class Invoked(Protocol):
@@ -28,6 +32,32 @@ class Invoked(Protocol):
     @property
     def follow_ups(self) -> tuple[tuple[int, int], ...]:
         """``(kind, delay_ns)`` of the ops that follow its success, under the same number."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its name in the report, the function that finds, and what it finds in one line."""
+
+    name: str
+    find: Callable[["Evidence"], Finding]
+    text: str
+    from_rows_alone: bool = False
+    """Whether its proof needs nothing but rows and answers: then it also proves something where a part of what was
+    asked is missing from the history."""
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """Which transactions of a run are judged for isolation.
+
+    ``judge`` gives the judgement of one run: ``(evidence, models, time_limit_s) -> isolation.judgement.Judgement``.
+    ``decides``: the verdict of the run is this one; else what it finds is added to what the checks find, within
+    ``time_limit_s``.
+    """
+
+    judge: Callable[["Evidence", Sequence[str], float], Any]
+    decides: bool = False
+    time_limit_s: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +86,7 @@ class Workload:
     """The answer that the headline rate counts (``GOOD_per_second``); empty: every answer of the main kind that is
     not a refusal, under the name "ok"."""
     noun: str = "op"
-    """What one op of the main kind is called: "order". The plural has an s."""
+    """What one op of the main kind is called: an order. The plural has an s."""
     figures: str = ""
     """The key of ``summary.json`` under which the main kind's counts are given, beside ``main``."""
     all_kinds_count: bool = False
@@ -64,6 +94,17 @@ class Workload:
     options: tuple[Option, ...] = ()
     resolve: Callable[[Plan], Plan] = lambda plan: plan
     """Checks the options together, and fills in those that depend on others. Raises PlanError."""
+    checks: tuple[Check, ...] = ()
+    examine: Callable[["Evidence"], None] | None = None
+    """Called before any check: may add doubts to the evidence, and raises Contradiction where it fits no run."""
+    isolation: Isolation | None = None
+    extras: Callable[["Evidence | None"], Mapping[str, Any]] | None = None
+    """More keys of ``summary.json``, also of a run of which there is no evidence (None); what it adds to
+    ``evidence.warnings`` is shown, too."""
+    untold: Callable[["LoadProcess", Plan], str] | None = None
+    """What a load process that ended in order should have told and does not, in words; empty if nothing is missing."""
+    evidence_version: int = 1
+    """Raised when an older run's history can no longer be judged by this file."""
 
     def __post_init__(self) -> None:
         """Refuse what could not be said on a command line or in a history. Raises PlanError."""
@@ -92,6 +133,20 @@ class Workload:
         """What figures and reports need of it."""
         return WorkloadFacts(**{each.name: getattr(self, each.name) for each in fields(WorkloadFacts)})
 
+    def stored(self, plan: Plan, listed: Sequence[str]) -> Plan:
+        """The plan of a stored run, with its options checked. ``listed`` are the options that the workload had then:
+        those that came later get their defaults, and one that is listed and missing is refused. Raises PlanError."""
+        later = {each.name: each.default for each in self.options if listed and each.name not in listed}
+        whole = plan.with_(options={**later, **dict(plan.options)})
+        check_options(whole, self.options)
+        return self.resolve(whole)
+
     def facts(self) -> dict[str, Any]:
         """What plan.json says of the workload, as plain JSON values."""
-        return {"name": self.name, **asdict(self.words)}
+        return {
+            "name": self.name,
+            **asdict(self.words),
+            "checks": [check.name for check in self.checks],
+            "options": [option.name for option in self.options],
+            "evidence_version": self.evidence_version,
+        }

@@ -25,8 +25,8 @@ from typing import Any
 
 from loadgen.isolation.check import judge
 from loadgen.isolation.transactions import Kind
-from loadgen.judge.finals import final_findings
 from loadgen.op import Outcome
+from loadgen.probes.finals import final_findings
 from loadgen.shop.catalogue import CHECKS, run_checks
 from loadgen.verdict import Verdict
 from tests.checks.sabotage import ACTS

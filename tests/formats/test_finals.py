@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadgen.history.history import write_final
-from loadgen.judge.finals import final_findings
 from loadgen.judge.judge import exit_code, judge
 from loadgen.op import Outcome
+from loadgen.probes.finals import final_findings
 from loadgen.verdict import Finding, Verdict
 from tests.formats.probe_runs import NAMES, ProbeRun, play, probe_plan
 

@@ -11,14 +11,21 @@ from typing import Any
 from loadgen.errors import StoreError
 from loadgen.history.history import Columns, History
 from loadgen.isolation.transactions import WRITE
-from loadgen.judge.stored_run import FINAL_TABLES
-from loadgen.judge.transactions import answered, asked, elements, op_rows
 from loadgen.op import Outcome
+from loadgen.probes.transactions import answered, asked, elements, op_rows
 from loadgen.shop.books import MOST_WITNESSES
 from loadgen.verdict import Finding
 from loadgen.workload import probes
 from loadgen.workload.probes import ACCOUNTS, MICRO_OPS, OPENING_BALANCE, TRANSFER, Answer
 
+FINAL_TABLES: Mapping[str, Sequence[str]] = {
+    "append": ("append_0", "append_1", "append_2"),
+    "register": ("register",),
+    "bank": ("accounts",),
+    "longfork": ("longfork",),
+}
+PROBES = tuple(FINAL_TABLES)
+"""The workloads whose verdict is that of their isolation."""
 LOST, GHOST, PHANTOM = "lost-write", "ghost", "phantom-write"
 MOST_SUMS = 100_000
 """How many sums of open transfers are tried before the balances count as explained."""

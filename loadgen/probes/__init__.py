@@ -1,0 +1,1 @@
+"""The probes: their histories as transactions, and their tables at the end."""

@@ -1,0 +1,90 @@
+"""A workload of somebody else's, in a directory of its own: it runs, is judged and reported by its own names."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadgen.plan import ENGINES
+from tests.sale_runs import FORGOTTEN, KEPT
+
+FIXTURE = Path(__file__).with_name("tickets.py")
+OPTIONS = ("--shape", "closed", "-u", "32", "--duration", "3s", "--venues", "1", "--isolation", "read committed")
+OBJECTIVES = ("--slo", "reserve.p99<60s, reserved_per_second>1")
+LIMIT_S = 150
+
+
+def ran(words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command of the package, in ``cwd``."""
+    environment = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(FORGOTTEN)}
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+    )
+
+
+def load(directory: Path, engine: str, *, careful: bool) -> tuple[subprocess.CompletedProcess[str], Mapping[str, Any]]:
+    """Copy the file, with its seeded bug or without, run it, and read its summary."""
+    text = FIXTURE.read_text()
+    assert "CAREFUL = True" in text
+    (directory / "tickets.py").write_text(text.replace("CAREFUL = True", f"CAREFUL = {careful}"))
+    words = ["locust", "-f", "tickets.py", "--headless", "--engine", engine, "--run-dir", "run"]
+    run = ran([*words, *OPTIONS, *OBJECTIVES], directory)
+    summary = directory / "run" / "summary.json"
+    return run, json.loads(summary.read_text()) if summary.exists() else {}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tickets_are_valid_on_every_engine_and_told_by_their_own_names(tmp_path: Path, engine: str) -> None:
+    """Exit code 0; figures, objectives and seconds.csv speak of reserve and refund."""
+    run, summary = load(tmp_path, engine, careful=True)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert summary["verdict"] == "valid"
+    assert {check["name"] for check in summary["checks"]} == {
+        *("double-booking", "lost-update", "lost-write", "phantom-write", "real-time-order")
+    }
+    assert {"reserve", "refund", "look"} <= set(summary["response_time_ms"])
+    assert not {"order", "pay"} & set(summary["response_time_ms"])
+    assert [slo["met"] for slo in summary["slo"]] == [True, True]
+    header = (tmp_path / "run" / "seconds.csv").read_text().splitlines()[0]
+    assert "reserve" in header
+    assert "refund" in run.stdout
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_seeded_bug_is_a_double_booking_and_a_lost_update(tmp_path: Path, engine: str) -> None:
+    """Who reads without a lock, and then writes, takes a seat that somebody else has just taken."""
+    run, summary = load(tmp_path, engine, careful=False)
+
+    assert run.returncode == 4, run.stdout + run.stderr
+    witnesses = {check["name"]: check["witness"] for check in summary["checks"] if check["anomalies"]}
+    assert set(witnesses) == {"double-booking", "lost-update"}
+    assert "was reserved" in witnesses["double-booking"]
+    assert "computed from version" in witnesses["lost-update"]
+    assert "of seats" in witnesses["lost-update"]
+
+
+@pytest.mark.server
+def test_check_judges_a_foreign_run_only_by_a_file_that_somebody_names_or_trusts(tmp_path: Path) -> None:
+    """Unknown without one, and the same verdict as the run's own with it. What the run holds is not run unasked."""
+    load(tmp_path, "postgres", careful=True)
+    bare = ran(["loadgen", "check", "run"], tmp_path)
+    named = ran(["loadgen", "check", "run", "--workload", "tickets.py"], tmp_path)
+    trusted = ran(["loadgen", "check", "run", "--trust-workload"], tmp_path)
+
+    assert bare.returncode == 5, bare.stdout + bare.stderr
+    assert "--trust-workload" in bare.stdout
+    assert "reserve" in bare.stdout
+    assert named.returncode == 0, named.stdout + named.stderr
+    assert trusted.returncode == 0, trusted.stdout + trusted.stderr
+    copy = tmp_path / "run" / "history" / "workload.py"
+    copy.write_text("from pathlib import Path\nPath('ran').touch()\n" + copy.read_text())
+    assert ran(["loadgen", "check", "run"], tmp_path).returncode == 5
+    assert not (tmp_path / "ran").exists()
