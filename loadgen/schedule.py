@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_S
-from loadgen.plan import MAX_DURATION_S, MAX_RATE, Plan
 from loadgen.errors import PlanError
+from loadgen.plan import MAX_DURATION_S, MAX_RATE, Plan
 from loadgen.shapes import Profile, is_closed, profile, stored_curve
 
 CHUNK = 1024

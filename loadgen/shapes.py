@@ -231,7 +231,7 @@ WITH_VALUES: Mapping[str, Callable[[Parameters], Curve]] = {"steps": steps}
 
 def is_closed(text: str) -> bool:
     """Whether sessions take one op after another instead of waiting for arrivals."""
-    return text.partition(":")[0] == "closed"
+    return text == "closed"
 
 
 def asked_shape(
@@ -294,7 +294,8 @@ def resolved(name: str, shape: Shape) -> Pieces:
         share = index / CELLS
         try:
             rate = float(shape(share))
-        except Exception as error:  # noqa: BLE001 - it is a user's code, and a plan's mistake is one line
+        except Exception as error:
+            # It is a user's code, and a plan's mistake is one line.
             raise PlanError(f"--shape {name}: at {share:g} it raises {error!r:.100}") from error
         if not 0.0 <= rate <= 1.0:  # NaN compares false, so it ends here too
             raise PlanError(f"--shape {name}: at {share:g} it gives {rate:g}; a relative rate is from 0 to 1")
