@@ -146,6 +146,8 @@ class Plan:
         values["dsn"] = masked_dsn(self.dsn)
         values["slo"] = [slo.text for slo in self.slo]
         values["kind_weights"] = dict(self.kind_weights)
+        if not self.shape_pieces:
+            del values["shape_pieces"]
         return {**values, **dict(self.options)}
 
 

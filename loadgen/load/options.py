@@ -87,9 +87,9 @@ OPTIONS = (
         DEFAULTS.shape,
         "arrivals over time: double11 (preheat, step to the peak, plateau, decay; double11:compress=60 lets 60 s of "
         "the sale pass in each second), constant, ramp (0 to the peak), spike:at=30s,for=5s,base=0.1 (the peak rate "
-        "for 5 s, 0.1 of it otherwise), steps:100,200,400@30s (arrivals a second, each held for 30 s), csv:FILE (lines of "
-        "second,rate from production; command line only), a shape of the workload, or closed (each session asks again "
-        "as soon as it has its answer)",
+        "for 5 s, 0.1 of it otherwise), steps:100,200,400@30s (arrivals a second, each held for 30 s), csv:FILE "
+        "(lines of second,rate from production; command line only), a shape of the workload, or closed (each session "
+        "asks again as soon as it has its answer)",
     ),
     Argument(
         "peak_rate",
