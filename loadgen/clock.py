@@ -1,15 +1,25 @@
-"""The one clock of a run: integer nanoseconds on the host's monotonic clock, and what ties it to the wall."""
+"""The one clock of a run: integer nanoseconds on the host's monotonic clock, and what ties it to the wall.
 
+Also how a user writes a time.
+"""
+
+import math
 import platform
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from loadgen.errors import PlanError
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 
 now_ns = time.monotonic_ns
 """Nanoseconds on CLOCK_MONOTONIC: one clock for every process of one boot of one host, never set back."""
+
+_DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +44,24 @@ def clock_origin() -> ClockOrigin:
         # Without a boot id, nothing says that two processes share a clock: each one stands alone.
         boot_id = f"{platform.node()}-{time.time_ns()}"
     return ClockOrigin(platform.node(), boot_id, time.time_ns(), time.monotonic_ns())
+
+
+def parse_duration(value: Any, option: str, most_s: float) -> float:
+    """Seconds of ``90``, ``90s``, ``1m30s``, ``1.5h`` or ``250ms``; more than 0 and at most ``most_s``."""
+    text = str(value).strip().lower()
+    seconds = math.nan
+    if text.endswith("ms") and is_number(text[:-2]):
+        seconds = float(text[:-2]) / 1000
+    elif is_number(text):
+        seconds = float(text)
+    elif text and (match := _DURATION.fullmatch(text)):
+        hours, minutes, rest = (float(part or 0) for part in match.groups())
+        seconds = hours * 3600 + minutes * 60 + rest
+    if not 0 < seconds <= most_s:  # NaN compares false, so it ends here too
+        raise PlanError(f"--{option} {str(value)!r} is not a time from above 0 to {most_s:g} s, such as 90s or 1m30s")
+    return seconds
+
+
+def is_number(text: str) -> bool:
+    """Whether ``text`` is a finite number as a user writes it: no more than 18 digits, and an exponent of two."""
+    return bool(re.fullmatch(r"[+-]?(\d{1,18}(\.\d*)?|\.\d+)(e[+-]?\d{1,2})?", text.strip().lower()))

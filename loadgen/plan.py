@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from loadgen.clock import is_number as is_number
+from loadgen.clock import parse_duration as parse_duration
 from loadgen.dsn import masked_dsn, read_dsn
 from loadgen.errors import PlanError
+from loadgen.shapes import DEFAULT_DURATION_S, Curve, Pieces, Shape, asked_shape, stored_curve
+from loadgen.shapes import SHAPES as SHAPES
 
 ENGINES = ("postgres", "mysql", "tidb", "oceanbase")
 CLUSTERS = ("embedded", "container", "compose", "existing")
-SHAPES = ("double11", "constant", "ramp", "closed")
 READ_FROM = ("primary", "replica")
 ISOLATIONS = ("read uncommitted", "read committed", "repeatable read", "repeatable read optimistic", "serializable")
 """From the weakest. The optimistic one is TiDB's: its mode of transactions decides what the level means."""
@@ -30,7 +33,6 @@ _BOUNDS = (
 )
 """The numbers of a plan, as a file may hold them: a NaN lies within no bounds."""
 
-_DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
 _UNITS = {"ms": 1.0, "s": 1000.0, "%": 1.0, "": 1.0}
 _SLO = re.compile(
     r"(?P<metric>[a-z_]+(?:\.[a-z0-9_.]+)?)\s*(?P<relation><=|>=|<|>)\s*(?P<bound>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|%|)"
@@ -106,8 +108,9 @@ class Plan:
     isolation: str = ""
     read_from: str = "primary"
     shape: str = "double11"
+    shape_pieces: Pieces = ()
     peak_rate: float = 400.0
-    duration_s: float = 60.0
+    duration_s: float = DEFAULT_DURATION_S
     late_limit_s: float = 1.0
     slo: tuple[Slo, ...] = ()
     seed: int = 1
@@ -143,6 +146,8 @@ class Plan:
         values["dsn"] = masked_dsn(self.dsn)
         values["slo"] = [slo.text for slo in self.slo]
         values["kind_weights"] = dict(self.kind_weights)
+        if not self.shape_pieces:
+            del values["shape_pieces"]
         return {**values, **dict(self.options)}
 
 
@@ -159,9 +164,10 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
     """
     try:
         # A run of an older version read from the primary, and its plan does not say so.
-        values = {"read_from": DEFAULTS.read_from, "allow_unknown_engine": False, **values}
+        values = {"read_from": DEFAULTS.read_from, "allow_unknown_engine": False, "shape_pieces": (), **values}
         known = {name: values[name] for name in FIELDS - {"options"}}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
+        known["shape_pieces"] = tuple(tuple(piece) for piece in known["shape_pieces"])
         known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
         plan = Plan(**known, options={name: values[name] for name in values if name not in FIELDS})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -182,8 +188,9 @@ def _check_stored(plan: Plan) -> None:
     for name, value in plan.options:
         if not isinstance(value, str | int | float) or not name.isidentifier():
             raise PlanError(f"{name} is {str(value)[:40]!r}, which is no value of an option")
-    if plan.shape not in SHAPES or plan.read_from not in READ_FROM:
-        raise PlanError(f"shape is {plan.shape!r} and read_from {plan.read_from!r}: no run has both")
+    if plan.read_from not in READ_FROM:
+        raise PlanError(f"read_from is {plan.read_from!r}, which no run has")
+    stored_curve(plan.shape, plan.shape_pieces, plan.duration_s)
     if not all(
         type(name) is str and type(weight) is int and 0 <= weight <= MAX_SEED for name, weight in plan.kind_weights
     ):
@@ -191,13 +198,17 @@ def _check_stored(plan: Plan) -> None:
 
 
 def parse_plan(
-    options: Mapping[str, Any], own: Sequence[Option] = (), metrics: tuple[Sequence[str], Sequence[str]] | None = None
+    options: Mapping[str, Any],
+    own: Sequence[Option] = (),
+    metrics: tuple[Sequence[str], Sequence[str]] | None = None,
+    own_shapes: Mapping[str, Shape | Curve] | None = None,
 ) -> Plan:
     """The plan that a user asked for by ``options``: names as in Plan (``duration`` and ``late_limit`` as text).
 
     ``own`` are the workload's options, ``metrics`` the kinds and the rates that its objectives may name (None: any).
     Values may be strings, as they come from a command line, an environment or a web form; a missing or empty one
-    stands for the default. Raises PlanError, whose message names the option, the value and what would be right.
+    stands for the default. ``own_shapes`` are those of the workload and of the files that the user named. Raises
+    PlanError, whose message names the option, the value and what would be right.
     """
     given = {name: value for name, value in options.items() if value is not None and value != ""}
     dsn = str(given.get("dsn", ""))
@@ -217,9 +228,7 @@ def parse_plan(
         dsn=dsn,
         isolation=parse_isolation(str(given.get("isolation", ""))),
         read_from=_choice(given, "read_from", READ_FROM, DEFAULTS.read_from),
-        shape=_choice(given, "shape", SHAPES, DEFAULTS.shape),
-        peak_rate=_number(given, "peak_rate", DEFAULTS.peak_rate, MAX_RATE),
-        duration_s=parse_duration(given.get("duration", DEFAULTS.duration_s), "duration", MAX_DURATION_S),
+        **_schedule(given, own_shapes or {}),
         late_limit_s=parse_duration(given.get("late_limit", DEFAULTS.late_limit_s), "late-limit", MAX_LATE_LIMIT_S),
         slo=parse_slos(str(given.get("slo", "")), metrics),
         seed=_integer(given, "seed", DEFAULTS.seed, 0, MAX_SEED),
@@ -259,20 +268,20 @@ def check_options(plan: Plan, own: Sequence[Option]) -> None:
         parse_option(option, given)
 
 
-def parse_duration(value: Any, option: str, most_s: float) -> float:
-    """Seconds of ``90``, ``90s``, ``1m30s``, ``1.5h`` or ``250ms``; more than 0 and at most ``most_s``."""
-    text = str(value).strip().lower()
-    seconds = math.nan
-    if text.endswith("ms") and is_number(text[:-2]):
-        seconds = float(text[:-2]) / 1000
-    elif is_number(text):
-        seconds = float(text)
-    elif text and (match := _DURATION.fullmatch(text)):
-        hours, minutes, rest = (float(part or 0) for part in match.groups())
-        seconds = hours * 3600 + minutes * 60 + rest
-    if not 0 < seconds <= most_s:  # NaN compares false, so it ends here too
-        raise PlanError(f"--{option} {str(value)!r} is not a time from above 0 to {most_s:g} s, such as 90s or 1m30s")
-    return seconds
+def _schedule(given: Mapping[str, Any], own_shapes: Mapping[str, Shape | Curve]) -> dict[str, Any]:
+    """The shape of a plan, with the duration and the peak rate that the user gives, or else the shape does."""
+    duration_s = parse_duration(given["duration"], "duration", MAX_DURATION_S) if "duration" in given else None
+    peak_rate = _number(given, "peak_rate", DEFAULTS.peak_rate, MAX_RATE) if "peak_rate" in given else None
+    text, curve = asked_shape(str(given.get("shape", DEFAULTS.shape)), duration_s, peak_rate, own_shapes)
+    duration_s = duration_s or curve.duration_s or DEFAULTS.duration_s
+    peak_rate = peak_rate or curve.peak_rate or DEFAULTS.peak_rate
+    if duration_s > MAX_DURATION_S or peak_rate > MAX_RATE:
+        raise PlanError(
+            f"--shape {text[:80]!r} has {peak_rate:,g} arrivals a second and lasts {duration_s:,g} s: at most "
+            f"{MAX_RATE:,.0f} (--peak-rate) and {MAX_DURATION_S:,.0f} s (--duration) are right"
+        )
+    pieces = curve.pieces if text in own_shapes else ()
+    return {"shape": text, "shape_pieces": pieces, "duration_s": duration_s, "peak_rate": peak_rate}
 
 
 def parse_isolation(text: str) -> str:
@@ -339,11 +348,6 @@ def _boolean(given: Mapping[str, Any], name: str) -> bool:
     if value not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
         raise PlanError(f"{_flag(name)} {value!r} is not true or false")
     return value in ("true", "1", "yes", "on")
-
-
-def is_number(text: str) -> bool:
-    """Whether ``text`` is a number as people type them: no NaN, no infinity."""
-    return bool(re.fullmatch(r"[+-]?(\d{1,18}(\.\d*)?|\.\d+)(e[+-]?\d{1,2})?", text.strip().lower()))
 
 
 def _flag(name: str) -> str:

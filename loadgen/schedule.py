@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_S
+from loadgen.errors import PlanError
 from loadgen.plan import MAX_DURATION_S, MAX_RATE, Plan
-from loadgen.shapes import SHAPES, Profile, is_closed, profile
+from loadgen.shapes import Profile, is_closed, profile, stored_curve
 
 CHUNK = 1024
 """How many arrivals are made at a time: the memory of a schedule, however long it is."""
@@ -28,20 +29,23 @@ def arrival_profile(plan: Plan, kinds: Sequence[str]) -> Profile:
     first_weight = weights.get(kinds[0], 0)
     # A mix without the first kind, picked by tags, gives the whole rate to what there is.
     share = first_weight / all_weights if first_weight else 1.0
-    return profile(plan.shape, plan.duration_s, plan.peak_rate / share)
+    return profile(plan.shape, plan.duration_s, plan.peak_rate / share, plan.shape_pieces)
 
 
 def has_schedule(plan: Plan) -> bool:
     """Whether a plan can have been a run's: a stored one may say anything."""
     numbers = (plan.duration_s, plan.peak_rate)
-    return (
-        plan.shape in SHAPES
-        and all(isinstance(number, int | float) and isfinite(number) for number in numbers)
+    sound = (
+        all(isinstance(number, int | float) and isfinite(number) for number in numbers)
         and 0 < plan.duration_s <= MAX_DURATION_S
         and 0 < plan.peak_rate <= MAX_RATE
         and isinstance(plan.sessions, int)
         and all(isinstance(weight, int) and 0 <= weight < 10**6 for _, weight in plan.kind_weights)
     )
+    try:
+        return sound and bool(stored_curve(plan.shape, plan.shape_pieces, plan.duration_s))
+    except PlanError:
+        return False
 
 
 def main_kind(plan: Plan, kinds: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loadgen.clusters.cluster import Cluster
+from loadgen.commands.main import main
 from loadgen.history.history import read_history
 from tests.sale_runs import PRESSURE, EndedRun, assert_adds_up, best_sellers_sold, dsn_of, run_sale, sale
 
@@ -194,3 +195,18 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.mark.server("postgres")
+def test_a_file_of_rates_drives_several_processes_and_is_not_needed_again(tmp_path: Path) -> None:
+    """The plan has its rates: workers get them from there, and whoever judges later does, too."""
+    rates = tmp_path / "rates.csv"
+    rates.write_text("second,rate\n0,50\n1,150\n2,100\n")
+    run = run_sale(tmp_path, "--shape", f"csv:{rates}", "-u", "8", "--processes", "2")
+
+    assert run.exit_code == 0, run
+    assert_adds_up(run)
+    assert (run.plan["plan"]["duration_s"], run.plan["plan"]["peak_rate"]) == (3.0, 150.0)
+    assert 220 < run.summary["orders"]["due"] < 380
+    rates.unlink()
+    assert main(["check", str(run.directory)]) == 0

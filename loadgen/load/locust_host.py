@@ -61,6 +61,8 @@ class LocustHost:
         # Locust sends its options to workers and renders some of them: the DSN holds a password, so it lives here.
         self._dsn = str(environment.parsed_options.dsn or "")
         environment.parsed_options.dsn = ""
+        # Locust sends its options to the workers, which get the plan instead.
+        self._shape_files = vars(environment.parsed_options).pop("shape_files", {})
         environment.load_worker = None
 
     @property
@@ -115,6 +117,7 @@ class LocustHost:
         (known,) = self._environment.user_classes
         workload = known.workload
         options = {**vars(self._environment.parsed_options), **changes, "dsn": self._dsn}
+        options["shape_files"] = self._shape_files
         plan, self._cut_s = plan_of(options, kind_weights(known), workload)
         _check_mix(plan, workload)
         _check_reads(plan, known)

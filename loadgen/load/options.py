@@ -17,6 +17,7 @@ from loadgen.environment import misspelt
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.load.authentication import take_token
 from loadgen.load.output import complain
+from loadgen.load.rate_file import names_a_file, read_rate_file
 from loadgen.load.refusal import refuse
 from loadgen.plan import (
     CLUSTERS,
@@ -24,7 +25,6 @@ from loadgen.plan import (
     ENGINES,
     MAX_DURATION_S,
     READ_FROM,
-    SHAPES,
     Plan,
     parse_duration,
     parse_plan,
@@ -85,13 +85,22 @@ OPTIONS = (
     Argument(
         "shape",
         DEFAULTS.shape,
-        "arrivals over time: double11 (preheat, step to the peak, plateau, decay), constant, ramp (0 to the peak), or "
-        "closed (each session orders again as soon as it has its answer)",
-        SHAPES,
+        "arrivals over time: double11 (preheat, step to the peak, plateau, decay; double11:compress=60 lets 60 s of "
+        "the sale pass in each second), constant, ramp (0 to the peak), spike:at=30s,for=5s,base=0.1 (the peak rate "
+        "for 5 s, 0.1 of it otherwise), steps:100,200,400@30s (arrivals a second, each held for 30 s), csv:FILE "
+        "(lines of second,rate from production; command line only), a shape of the workload, or closed (each session "
+        "asks again as soon as it has its answer)",
     ),
-    Argument("peak_rate", f"{DEFAULTS.peak_rate:g}", "orders due a second at the peak of the shape"),
     Argument(
-        "duration", "", f"how long orders are due, such as 90s or 5m (default: {DEFAULTS.duration_s:g}s, or -t alone)"
+        "peak_rate",
+        "",
+        "orders due a second at the peak of the shape; steps and a file have their own "
+        f"(default: {DEFAULTS.peak_rate:g})",
+    ),
+    Argument(
+        "duration",
+        "",
+        f"how long orders are due, such as 90s or 5m (default: {DEFAULTS.duration_s:g}s, what the shape says, or -t)",
     ),
     Argument(
         "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival that no session could take for this long is skipped"
@@ -230,7 +239,7 @@ def plan_of(
     """The plan of ``options``, and after how many seconds ``-t`` cuts it (infinity: never).
 
     ``-t`` alone is the duration; beside ``--duration`` it cuts the run. Without a ``workload`` only the options of any
-    run are parsed.
+    run are parsed. Files of rates are in ``options["shape_files"]``: the page cannot have one read.
     """
     values = {name: options.get(name) for name in option_names(workload)}
     values |= {"sessions": options.get("num_users")}
@@ -240,7 +249,8 @@ def plan_of(
         cut_s = parse_duration(run_time, "run-time", MAX_DURATION_S)
         if not values["duration"]:
             values["duration"], cut_s = str(run_time), float("inf")
-    plan = parse_plan(values) if workload is None else workload.parse(values)
+    files = options.get("shape_files") or {}
+    plan = parse_plan(values, own_shapes=files) if workload is None else workload.parse(values, files)
     return plan.with_(kind_weights=tuple(kind_weights)), cut_s
 
 
@@ -257,6 +267,8 @@ def _check_while_parsing(parser: Any, workloads: Sequence[Workload]) -> None:
             _name_misspelt(workloads)
             try:
                 if not options.worker:
+                    named = str(options.shape).strip()
+                    options.shape_files = {named: read_rate_file(named)} if names_a_file(named) else {}
                     plan, _ = plan_of(vars(options), (), workloads[0] if len(workloads) == 1 else None)
                     # What the page's drop-downs show at first.
                     options.engine, options.cluster = plan.engine, plan.cluster

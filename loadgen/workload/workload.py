@@ -1,11 +1,12 @@
 """The workload: one value that says everything about one kind of load."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loadgen.errors import PlanError
 from loadgen.plan import FIELDS, SLO_PEAK, Option, Plan, check_options, parse_plan
+from loadgen.shapes import SHAPES, WITH_VALUES, Curve, Shape
 from loadgen.verdict import Finding
 from loadgen.workload.facts import REFUSED, WorkloadFacts
 from loadgen.workload.table import Table
@@ -105,12 +106,17 @@ class Workload:
     """What a load process that ended in order should have told and does not, in words; empty if nothing is missing."""
     evidence_version: int = 1
     """Raised when an older run's history can no longer be judged by this file."""
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    """Its own shapes, for ``--shape NAME``: from relative time in [0, 1] to relative rate in [0, 1]."""
 
     def __post_init__(self) -> None:
         """Refuse what could not be said on a command line or in a history. Raises PlanError."""
         for option in self.options:
             if option.name in FIELDS or not option.name.isidentifier():
                 raise PlanError(f"workload {self.name}: an option cannot be called {option.name!r}")
+        for name in self.shapes:
+            if name in {*SHAPES, *WITH_VALUES} or not name.isidentifier():
+                raise PlanError(f"workload {self.name}: a shape of its own cannot be called {name!r}")
         for kind in (*self.arrivals, *self.kinds):
             if kind not in self.kinds or self.kinds.count(kind) != 1 or not kind.isidentifier():
                 raise PlanError(f"workload {self.name}: {kind!r} is not one of its kinds, each named once")
@@ -124,9 +130,10 @@ class Workload:
         split = (self.words.split + REFUSED,) if self.words.split else ()
         return (*self.kinds, *split), (f"{self.good or 'ok'}_per_second", SLO_PEAK)
 
-    def parse(self, values: Mapping[str, Any]) -> Plan:
-        """The plan that a user asked for. Raises PlanError."""
-        return self.resolve(parse_plan({**values, "workload": self.name}, self.options, self.metrics))
+    def parse(self, values: Mapping[str, Any], shapes: Mapping[str, Shape | Curve] | None = None) -> Plan:
+        """The plan that a user asked for; ``shapes`` are more than its own, by name. Raises PlanError."""
+        own_shapes = {**self.shapes, **(shapes or {})}
+        return self.resolve(parse_plan({**values, "workload": self.name}, self.options, self.metrics, own_shapes))
 
     @property
     def words(self) -> WorkloadFacts:
