@@ -8,6 +8,7 @@ from loadgen.workload.statement import (
     Reply,
     Result,
     Statement,
+    Value,
     is_single_statement,
     single_statement,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "Result",
     "Statement",
     "Table",
+    "Value",
     "Workload",
     "is_single_statement",
     "single_statement",
