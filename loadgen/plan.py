@@ -2,16 +2,15 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from loadgen.dsn import masked_dsn, read_dsn
 from loadgen.errors import PlanError
 
 ENGINES = ("postgres", "mysql", "tidb", "oceanbase")
 CLUSTERS = ("embedded", "container", "compose", "existing")
-STRATEGIES = ("naive", "pessimistic", "optimistic", "atomic", "bucketed")
 SHAPES = ("double11", "constant", "ramp", "closed")
 READ_FROM = ("primary", "replica")
 ISOLATIONS = ("read uncommitted", "read committed", "repeatable read", "repeatable read optimistic", "serializable")
@@ -19,9 +18,6 @@ ISOLATIONS = ("read uncommitted", "read committed", "repeatable read", "repeatab
 
 # Bounds: each keeps a mistyped number from becoming a run that cannot end or fit. They are far above what one
 # host can drive, so a real plan never meets them.
-MAX_SKUS = 1_000_000
-MAX_STOCK = 1_000_000_000
-MAX_BUCKETS = 1_024
 MAX_RATE = 1_000_000.0
 MAX_DURATION_S = 7 * 24 * 3600.0
 MAX_LATE_LIMIT_S = 3600.0
@@ -29,7 +25,6 @@ MAX_SESSIONS = 10_000
 MAX_SEED = 2**63 - 1
 
 _BOUNDS = (
-    *(("skus", 1, MAX_SKUS), ("stock", 1, MAX_SEED), ("buckets", 1, MAX_SKUS), ("user_limit", 1, MAX_SEED)),
     *(("nodes", 1, MAX_SEED), ("sessions", 1, MAX_SEED), ("seed", 0, MAX_SEED)),
     *(("peak_rate", 0, MAX_RATE), ("duration_s", 0, MAX_DURATION_S), ("late_limit_s", 0, MAX_LATE_LIMIT_S)),
 )
@@ -41,9 +36,33 @@ _SLO = re.compile(
     r"(?P<metric>[a-z_]+(?:\.[a-z0-9_.]+)?)\s*(?P<relation><=|>=|<|>)\s*(?P<bound>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|%|)"
 )
 SLO_TIMES = ("p50", "p90", "p95", "p99", "p999", "max")
-SLO_KINDS = ("order", "order_refused", "pay", "cancel", "release", "browse")
-SLO_RATES = ("placed_per_second", "peak_per_second")
+SLO_PEAK = "peak_per_second"
+SLO_MEAN_SUFFIX = "_per_second"
+"""The rates: of the best whole second, and the mean, which is named after the main kind's good answer."""
 SLO_SHARES = ("skipped", "fail", "info")
+
+
+Value = int | float | str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of a workload: ``--name`` on the command line, LOADGEN_NAME, a field on Locust's page, and in the plan.
+
+    The type of ``default`` is that of the value; numbers lie between ``least`` and ``most``. ``choices`` are the texts
+    that are allowed. ``read`` makes the value of a text where that is not enough, and raises PlanError. ``shown`` is
+    the default as ``loadgen options`` shows it, where that is not the value.
+    """
+
+    name: str
+    default: Value
+    help: str
+    least: float = 0
+    most: float = 1_000_000_000
+    choices: tuple[str, ...] = ()
+    read: Callable[[str], Value] | None = None
+    shown: str | None = None
+    on_page: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +70,8 @@ class Slo:
     """A service level objective: a metric, a relation and a bound.
 
     Metrics: ``KIND.p99`` and its like for response times, ``KIND.service.p99`` for service times (bound in
-    milliseconds); ``placed_per_second`` and ``peak_per_second``; ``skipped``, ``fail`` and ``info`` as percent of
-    the orders due.
+    milliseconds); ``ANSWER_per_second``, the mean rate of the main kind's good answer, and ``peak_per_second``;
+    ``skipped``, ``fail`` and ``info`` as percent of the ops of the main kind that were due.
     """
 
     text: str
@@ -72,23 +91,20 @@ class Slo:
         }[self.relation]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, init=False)
 class Plan:
-    """Everything about one run. ``kind_weights`` is the mix; an empty one stands for the workload's own."""
+    """Everything about one run. ``kind_weights`` is the mix; an empty one stands for the workload's own.
+
+    The workload's own options (workload.Option) are in ``options``, and each is an attribute too: ``plan.venues``.
+    """
 
     workload: str = "flashsale"
     engine: str = "postgres"
     cluster: str = "embedded"
     nodes: int = 1
     dsn: str = field(default="", repr=False)
-    strategy: str = "atomic"
     isolation: str = ""
     read_from: str = "primary"
-    skus: int = 100
-    stock: int = 1000
-    skew: str = "zipf:0.99"
-    user_limit: int = 5
-    buckets: int = 1
     shape: str = "double11"
     peak_rate: float = 400.0
     duration_s: float = 60.0
@@ -100,33 +116,54 @@ class Plan:
     keep: bool = False
     allow_unknown_engine: bool = False
     kind_weights: tuple[tuple[str, int], ...] = ()
+    options: tuple[tuple[str, Value], ...] = ()
+
+    def __init__(self, **values: Any) -> None:
+        """The plan of ``values``: those that are no fields are options of the workload."""
+        options = dict(values.pop("options", ()))
+        for each in fields(self):
+            object.__setattr__(self, each.name, values.pop(each.name, each.default))
+        options |= values
+        object.__setattr__(self, "options", tuple(options.items()))
+        # As attributes, so that a transaction body reads them as fast as a field.
+        self.__dict__.update(options)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """An option of the workload."""
 
     def with_(self, **changes: Any) -> "Plan":
-        """This plan with some of its fields changed."""
+        """This plan with some of its fields or options changed."""
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain JSON values, without its secrets."""
-        values = asdict(self)
+        """The plan as plain JSON values, without its secrets. Options stand beside the fields."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "options"}
         values["dsn"] = masked_dsn(self.dsn)
         values["slo"] = [slo.text for slo in self.slo]
         values["kind_weights"] = dict(self.kind_weights)
-        return values
+        return {**values, **dict(self.options)}
 
 
+FIELDS = frozenset(Plan.__dataclass_fields__)
+"""Names that no option of a workload can have."""
 DEFAULTS = Plan()
 """The plan of a user who typed no option."""
 
 
 def plan_from_json(values: Mapping[str, Any]) -> Plan:
-    """The plan that ``to_json`` wrote (with its DSN still masked). Raises PlanError on anything else."""
+    """The plan that ``to_json`` wrote (with its DSN still masked). Raises PlanError on anything else.
+
+    Options of the workload are taken as they are: the workload knows what they may be (``Workload.stored``).
+    """
     try:
         # A run of an older version read from the primary, and its plan does not say so.
         values = {"read_from": DEFAULTS.read_from, "allow_unknown_engine": False, **values}
-        known = {name: values[name] for name in Plan.__dataclass_fields__}
+        known = {name: values[name] for name in FIELDS - {"options"}}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
-        plan = Plan(**known)
+        plan = Plan(**known, options={name: values[name] for name in values if name not in FIELDS})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PlanError(f"plan.json does not hold a whole plan: {error}") from error
     _check_stored(plan)
@@ -135,33 +172,35 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
 
 def _check_stored(plan: Plan) -> None:
     """Refuse a plan that no user could have asked for, whatever a file says. Raises PlanError."""
-    for name in Plan.__dataclass_fields__:
+    for name in FIELDS:
         value, default = getattr(plan, name), getattr(DEFAULTS, name)
         if type(value) is not type(default) and not (type(default) is float and type(value) is int):
             raise PlanError(f"{name} is {str(value)[:40]!r}, which is no {type(default).__name__}")
     for name, least, most in _BOUNDS:
         if not least <= getattr(plan, name) <= most:
             raise PlanError(f"{name} is {getattr(plan, name)}, which no run has")
-    if plan.skus * plan.buckets > MAX_SKUS:
-        raise PlanError(f"it has more than {MAX_SKUS:,} stock rows")
+    for name, value in plan.options:
+        if not isinstance(value, str | int | float) or not name.isidentifier():
+            raise PlanError(f"{name} is {str(value)[:40]!r}, which is no value of an option")
     if plan.shape not in SHAPES or plan.read_from not in READ_FROM:
         raise PlanError(f"shape is {plan.shape!r} and read_from {plan.read_from!r}: no run has both")
     if not all(
         type(name) is str and type(weight) is int and 0 <= weight <= MAX_SEED for name, weight in plan.kind_weights
     ):
         raise PlanError("kind_weights are no whole numbers by the names of kinds")
-    parse_skew(plan.skew)
 
 
-def parse_plan(options: Mapping[str, Any]) -> Plan:
+def parse_plan(
+    options: Mapping[str, Any], own: Sequence[Option] = (), metrics: tuple[Sequence[str], Sequence[str]] | None = None
+) -> Plan:
     """The plan that a user asked for by ``options``: names as in Plan (``duration`` and ``late_limit`` as text).
 
+    ``own`` are the workload's options, ``metrics`` the kinds and the rates that its objectives may name (None: any).
     Values may be strings, as they come from a command line, an environment or a web form; a missing or empty one
     stands for the default. Raises PlanError, whose message names the option, the value and what would be right.
     """
     given = {name: value for name, value in options.items() if value is not None and value != ""}
     dsn = str(given.get("dsn", ""))
-    strategy = _choice(given, "strategy", STRATEGIES, DEFAULTS.strategy)
     cluster = _choice(given, "cluster", CLUSTERS, "existing" if dsn else "embedded")
     if dsn and cluster != "existing":
         raise PlanError(
@@ -170,48 +209,53 @@ def parse_plan(options: Mapping[str, Any]) -> Plan:
     if cluster == "existing" and not dsn:
         raise PlanError("--cluster existing needs --dsn (or LOADGEN_DSN), for example postgres://user@host:5432/db")
     engine = engine_for_dsn(dsn, _choice(given, "engine", ENGINES, DEFAULTS.engine) if "engine" in given else "")
-    buckets = _integer(given, "buckets", 8 if strategy == "bucketed" else 1, 1, MAX_BUCKETS)
-    if strategy != "bucketed" and buckets != 1:
-        raise PlanError(f"--buckets {buckets} splits each SKU into rows, which only --strategy bucketed can sell from")
-    plan = Plan(
+    return Plan(
         workload=str(given.get("workload", DEFAULTS.workload)),
         engine=engine,
         cluster=cluster,
         nodes=_integer(given, "nodes", 1, 1, 9),
         dsn=dsn,
-        strategy=strategy,
         isolation=parse_isolation(str(given.get("isolation", ""))),
         read_from=_choice(given, "read_from", READ_FROM, DEFAULTS.read_from),
-        skus=_integer(given, "skus", DEFAULTS.skus, 1, MAX_SKUS),
-        stock=_integer(given, "stock", DEFAULTS.stock, 1, MAX_STOCK),
-        skew=parse_skew(str(given.get("skew", DEFAULTS.skew))),
-        user_limit=_integer(given, "user_limit", DEFAULTS.user_limit, 1, MAX_STOCK),
-        buckets=buckets,
         shape=_choice(given, "shape", SHAPES, DEFAULTS.shape),
         peak_rate=_number(given, "peak_rate", DEFAULTS.peak_rate, MAX_RATE),
         duration_s=parse_duration(given.get("duration", DEFAULTS.duration_s), "duration", MAX_DURATION_S),
         late_limit_s=parse_duration(given.get("late_limit", DEFAULTS.late_limit_s), "late-limit", MAX_LATE_LIMIT_S),
-        slo=parse_slos(str(given.get("slo", ""))),
+        slo=parse_slos(str(given.get("slo", "")), metrics),
         seed=_integer(given, "seed", DEFAULTS.seed, 0, MAX_SEED),
         sessions=_integer(given, "sessions", DEFAULTS.sessions, 1, MAX_SESSIONS),
         run_dir=str(given.get("run_dir", "")),
         keep=_boolean(given, "keep"),
         allow_unknown_engine=_boolean(given, "allow_unknown_engine"),
+        options={option.name: parse_option(option, given) for option in own},
     )
-    if plan.buckets > plan.stock:
-        raise PlanError(f"--buckets {plan.buckets} leaves a bucket empty with --stock {plan.stock}: use fewer")
-    if plan.skus * plan.buckets > MAX_SKUS:
-        raise PlanError(f"--skus {plan.skus} times --buckets {plan.buckets} is more than {MAX_SKUS:,} stock rows")
-    return plan
+
+
+def parse_option(option: Option, given: Mapping[str, Any]) -> Value:
+    """The value of one of the workload's options; its default where none is given. Raises PlanError."""
+    name, default = option.name, option.default
+    if name not in given:
+        return default
+    if option.read is not None:
+        return option.read(str(given[name]))
+    if option.choices:
+        return _choice(given, name, option.choices, str(default))
+    if isinstance(default, bool):
+        return _boolean(given, name)
+    if isinstance(default, int):
+        return _integer(given, name, default, int(option.least), int(option.most))
+    if isinstance(default, float):
+        return _number(given, name, default, option.most)
+    return str(given[name])
 
 
 def parse_duration(value: Any, option: str, most_s: float) -> float:
     """Seconds of ``90``, ``90s``, ``1m30s``, ``1.5h`` or ``250ms``; more than 0 and at most ``most_s``."""
     text = str(value).strip().lower()
     seconds = math.nan
-    if text.endswith("ms") and _is_number(text[:-2]):
+    if text.endswith("ms") and is_number(text[:-2]):
         seconds = float(text[:-2]) / 1000
-    elif _is_number(text):
+    elif is_number(text):
         seconds = float(text)
     elif text and (match := _DURATION.fullmatch(text)):
         hours, minutes, rest = (float(part or 0) for part in match.groups())
@@ -232,37 +276,30 @@ def parse_isolation(text: str) -> str:
     raise PlanError(f"--isolation {text!r} is not one of {', '.join(ISOLATIONS)}")
 
 
-def parse_skew(text: str) -> str:
-    """The skew in its one spelling: ``uniform``, ``one-hot`` or ``zipf:S`` with S above 0 and at most 10."""
-    wanted = text.strip().lower()
-    if wanted in ("uniform", "one-hot"):
-        return wanted
-    if wanted.startswith("zipf:") and _is_number(wanted[5:]) and 0 < float(wanted[5:]) <= 10:
-        return f"zipf:{float(wanted[5:]):g}"
-    raise PlanError(
-        f"--skew {text!r} is not uniform, one-hot or zipf:S with S above 0 and at most 10, such as zipf:0.99"
-    )
+def parse_slos(text: str, metrics: tuple[Sequence[str], Sequence[str]] | None = None) -> tuple[Slo, ...]:
+    """The objectives of ``order.p99<=200ms,placed_per_second>=500,skipped<=1%``.
+
+    ``metrics`` are the kinds and the rates that they may name; None: any. Raises PlanError.
+    """
+    return tuple(_slo(part.strip(), metrics) for part in text.split(",") if part.strip())
 
 
-def parse_slos(text: str) -> tuple[Slo, ...]:
-    """The objectives of ``order.p99<=200ms,placed_per_second>=500,skipped<=1%``."""
-    return tuple(_slo(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _slo(text: str) -> Slo:
+def _slo(text: str, metrics: tuple[Sequence[str], Sequence[str]] | None) -> Slo:
     match = _SLO.fullmatch(text)
     if match:
         metric, relation, bound, unit = match.group("metric", "relation", "bound", "unit")
         *kind, last = metric.split(".")
-        is_time = (
-            last in SLO_TIMES and (len(kind) == 1 or (len(kind) == 2 and kind[1] == "service")) and kind[0] in SLO_KINDS
-        )
-        fits = {"ms": is_time, "s": is_time, "%": metric in SLO_SHARES, "": metric in SLO_RATES}[unit]
+        is_time = last in SLO_TIMES and (len(kind) == 1 or (len(kind) == 2 and kind[1] == "service"))
+        is_rate = not kind and metric.endswith(SLO_MEAN_SUFFIX)
+        if metrics is not None:
+            is_time, is_rate = is_time and kind[0] in metrics[0], metric in metrics[1]
+        fits = {"ms": is_time, "s": is_time, "%": metric in SLO_SHARES, "": is_rate}[unit]
         if fits:
             return Slo(text, metric, relation, float(bound) * _UNITS[unit])
+    kind_name, rate = ("order", "placed_per_second") if metrics is None else (metrics[0][0], metrics[1][0])
     raise PlanError(
-        f"--slo {text!r} is not an objective such as order.p99<=200ms, order.service.p99<=50ms, "
-        "placed_per_second>=500 or skipped<=1%"
+        f"--slo {text!r} is not an objective such as {kind_name}.p99<=200ms, {kind_name}.service.p99<=50ms, "
+        f"{rate}>=500 or skipped<=1%"
     )
 
 
@@ -282,7 +319,7 @@ def _integer(given: Mapping[str, Any], name: str, default: int, least: int, most
 
 def _number(given: Mapping[str, Any], name: str, default: float, most: float) -> float:
     text = str(given.get(name, default)).strip()
-    if not _is_number(text) or not 0 < float(text) <= most:
+    if not is_number(text) or not 0 < float(text) <= most:
         raise PlanError(f"{_flag(name)} {text!r} is not a number above 0 and at most {most:,.0f}")
     return float(text)
 
@@ -294,7 +331,8 @@ def _boolean(given: Mapping[str, Any], name: str) -> bool:
     return value in ("true", "1", "yes", "on")
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether ``text`` is a number as people type them: no NaN, no infinity."""
     return bool(re.fullmatch(r"[+-]?(\d{1,18}(\.\d*)?|\.\d+)(e[+-]?\d{1,2})?", text.strip().lower()))
 
 

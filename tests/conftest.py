@@ -23,8 +23,9 @@ from loadgen.clusters.daemon import docker_client
 from loadgen.clusters.images import image_of
 from loadgen.errors import ClusterError
 from loadgen.history.run_directory import RunDirectory
-from loadgen.plan import ENGINES, Plan
+from loadgen.plan import ENGINES
 from loadgen.report.listing import as_text, listing
+from tests.plans import sale_plan
 
 # Imported, Locust patches threading for gevent, and a worker of pytest-xdist would wait for its next test forever.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -144,7 +145,7 @@ def _embedded(engine: str, logs: Path) -> Iterator[Cluster]:
     if reason:
         skip_or_fail(engine, reason)
     try:
-        cluster = clusters.start(Plan(engine=engine, cluster="embedded"), Place(logs=logs, say=lambda _: None))
+        cluster = clusters.start(sale_plan(engine=engine, cluster="embedded"), Place(logs=logs, say=lambda _: None))
     except ClusterError as error:
         skip_or_fail(engine, str(error))
         raise

@@ -8,13 +8,13 @@ import numpy as np
 
 from loadgen.history.history import HistoryWriter, ops_batch, write_final, write_json
 from loadgen.op import Completion, Outcome
-from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Kind, State
+from tests.plans import sale_plan
 
 MS = 1_000_000
 ORDERS = 40
-PLAN = Plan(skus=2, stock=12, skew="uniform", duration_s=2.0, kind_weights=(("order", 1), ("pay", 1)))
+PLAN = sale_plan(skus=2, stock=12, skew="uniform", duration_s=2.0, kind_weights=(("order", 1), ("pay", 1)))
 Rows = dict[str, list[tuple[int, ...]]]
 
 FINAL_COLUMNS = {

@@ -13,7 +13,7 @@ from loadgen.engines import engine_of
 from loadgen.engines.address import joined
 from loadgen.engines.engine import Address, Control
 from loadgen.errors import ClusterError
-from loadgen.plan import Plan
+from tests.plans import sale_plan
 from tests.sale_runs import dsn_of
 from workloads import flashsale
 
@@ -46,7 +46,7 @@ def test_what_a_run_left_is_removed_and_told(
 ) -> None:
     """All of it, by name; the second time there is nothing; what stands beside it stays."""
     control.lock()
-    control.prepare(flashsale.tables(Plan(skus=2, stock=2)))
+    control.prepare(flashsale.tables(sale_plan(skus=2, stock=2)))
     control.unlock()
 
     assert clean(cluster, engine, monkeypatch) == 0
@@ -63,7 +63,7 @@ def test_run_that_is_alive_is_left_alone(
 ) -> None:
     """Its lock is renewed while we wait for it."""
     control.lock()
-    control.prepare(flashsale.tables(Plan(skus=2, stock=2)))
+    control.prepare(flashsale.tables(sale_plan(skus=2, stock=2)))
     done = threading.Event()
 
     def beat() -> None:

@@ -23,10 +23,10 @@ from loadgen.history.history import (
     write_json,
 )
 from loadgen.op import Completion
-from loadgen.plan import parse_plan
 from loadgen.shop import sale
+from tests.plans import parse_sale
 
-PLAN = parse_plan({}).with_(kind_weights=(("order", 1),))
+PLAN = parse_sale({}).with_(kind_weights=(("order", 1),))
 
 
 def completion(number: int, touched: tuple[int, ...] = (), code: str = "") -> Completion:

@@ -16,6 +16,7 @@ from loadgen.schedule import main_kind
 from loadgen.shop.catalogue import CHECKS
 from loadgen.shop.sale import Answer, Kind
 from tests.checks.shop import Run, simulate, small_plan
+from tests.plans import sale_plan
 
 STABLE_KEYS = {
     "verdict", "complete", "started_utc", "duration_s", "engine", "orders", "response_time_ms", "service_time_ms",
@@ -298,7 +299,7 @@ def test_main_kind_is_the_first_that_arrives_among_those_that_the_tags_leave(
     kinds: tuple[tuple[str, int], ...], main: str
 ) -> None:
     """What only follows never comes by itself."""
-    assert main_kind(Plan(kind_weights=kinds), ("order", "browse")) == main
+    assert main_kind(sale_plan(kind_weights=kinds), ("order", "browse")) == main
 
 
 @pytest.mark.parametrize(
@@ -352,4 +353,4 @@ def test_directory_without_a_run_is_an_error_that_names_it(tmp_path: Path) -> No
 
 def test_plan_of_the_tests_is_one_that_the_judge_takes() -> None:
     """The small plan is a plan like any other."""
-    assert Plan(**{name: getattr(small_plan(), name) for name in Plan.__dataclass_fields__}) == small_plan()
+    assert sale_plan(**{name: getattr(small_plan(), name) for name in Plan.__dataclass_fields__}) == small_plan()

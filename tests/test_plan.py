@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from loadgen.dsn import masked_dsn
 from loadgen.errors import PlanError
-from loadgen.plan import Slo, parse_duration, parse_plan, parse_slos, plan_from_json
+from loadgen.plan import Slo, parse_duration, parse_slos, plan_from_json
+from tests.plans import parse_sale
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ from loadgen.plan import Slo, parse_duration, parse_plan, parse_slos, plan_from_
 def test_wrong_option_is_refused_in_one_line_that_names_it(options: dict[str, str], said: str) -> None:
     """Every refusal names the option and its value, in one line."""
     with pytest.raises(PlanError) as caught:
-        parse_plan(options)
+        parse_sale(options)
 
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -76,25 +77,25 @@ def test_duration_is_read_in_every_spelling(text: str, seconds: float) -> None:
 )
 def test_isolation_spelling_is_free_of_case_and_separators(spelling: str, level: str) -> None:
     """Whatever a DBA's own database calls it."""
-    assert parse_plan({"isolation": spelling}).isolation == level
+    assert parse_sale({"isolation": spelling}).isolation == level
 
 
 def test_bucketed_has_eight_buckets_by_default() -> None:
     """The strategy brings its own default; the others have one row a SKU."""
-    assert parse_plan({"strategy": "bucketed"}).buckets == 8
-    assert parse_plan({}).buckets == 1
+    assert parse_sale({"strategy": "bucketed"}).buckets == 8
+    assert parse_sale({}).buckets == 1
 
 
 def test_dsn_names_the_engine_and_the_cluster() -> None:
     """--dsn implies an existing cluster, and its scheme the engine."""
-    plan = parse_plan({"dsn": "mysql://root@db:3306/"})
+    plan = parse_sale({"dsn": "mysql://root@db:3306/"})
 
     assert (plan.engine, plan.cluster) == ("mysql", "existing")
 
 
 def test_plan_survives_json_without_its_secret() -> None:
     """plan.json holds all of the plan but the password."""
-    plan = parse_plan({"dsn": "postgres://u:secret@h/db?sslpassword=deep", "slo": "order.p99<=200ms, skipped<=1%"})
+    plan = parse_sale({"dsn": "postgres://u:secret@h/db?sslpassword=deep", "slo": "order.p99<=200ms, skipped<=1%"})
     plan = plan.with_(kind_weights=(("order", 10), ("pay", 8)))
     stored = plan.to_json()
 
@@ -137,10 +138,10 @@ def test_slo_units_become_milliseconds_and_percent() -> None:
 
 def test_plan_of_an_older_version_read_from_the_primary() -> None:
     """A run that was stored before replicas were read from can still be judged."""
-    stored = parse_plan({}).to_json()
+    stored = parse_sale({}).to_json()
     del stored["read_from"]
 
-    assert plan_from_json(stored) == parse_plan({"read_from": "primary"})
+    assert plan_from_json(stored) == parse_sale({"read_from": "primary"})
 
 
 @pytest.mark.parametrize(("value", "met"), [(200.0, True), (200.1, False), (None, False), (float("nan"), False)])
@@ -153,7 +154,7 @@ def test_slo_that_could_not_be_measured_is_not_met(value: float | None, met: boo
 def test_any_text_is_a_plan_or_a_plan_error(options: dict[str, str]) -> None:
     """No text from a command line or a web form raises anything but PlanError."""
     try:
-        plan = parse_plan(options)
+        plan = parse_sale(options)
     except PlanError as error:
         assert str(error)
     else:

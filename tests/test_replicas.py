@@ -12,7 +12,7 @@ from loadgen.conduct.conductor import Conductor
 from loadgen.engines import engine_of
 from loadgen.engines.address import members_of
 from loadgen.errors import ClusterError
-from loadgen.plan import Plan
+from tests.plans import sale_plan
 from tests.sale_runs import dsn_of, run_sale, sale
 from tests.test_refusals import refusal
 
@@ -25,7 +25,7 @@ def replicated(tmp_path: Path) -> Iterator[Cluster]:
     """PostgreSQL, a primary and two standbys."""
     logs = tmp_path / "cluster" / "logs"
     logs.mkdir(parents=True)
-    cluster = clusters.start(Plan(nodes=3), Place(logs=logs, say=lambda _: None))
+    cluster = clusters.start(sale_plan(nodes=3), Place(logs=logs, say=lambda _: None))
     yield cluster
     cluster.stop(keep=False)
 
@@ -74,7 +74,7 @@ def test_replica_that_does_not_follow_is_refused_before_the_load(
 ) -> None:
     """Reads of tables that are not there yet, or of another run's, would be no reads of this run."""
     monkeypatch.setattr("loadgen.conduct.verification.REPLICATED_S", 1.0)
-    plan = Plan(cluster="existing", dsn=dsn_of_all(replicated), read_from="replica", run_dir=str(tmp_path / "run"))
+    plan = sale_plan(cluster="existing", dsn=dsn_of_all(replicated), read_from="replica", run_dir=str(tmp_path / "run"))
     table = {"name": "t", "create": "CREATE TABLE t (id INT PRIMARY KEY)", "final": {"id": "int32"}, "rows": [[1]]}
     workload = {"name": "flashsale", "kinds": [], "answers": [], "checks": [], "tables": [table]}
     pause_replay(replicated)

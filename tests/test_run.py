@@ -25,9 +25,10 @@ from loadgen.op import Completion, Outcome
 from loadgen.plan import ENGINES, Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Kind
+from tests.plans import sale_plan
 
 GONE_WITHIN_S = 5.0
-PLAN = Plan(skus=2, stock=10, duration_s=2.0, sessions=4, kind_weights=(("order", 1), ("browse", 0)))
+PLAN = sale_plan(skus=2, stock=10, duration_s=2.0, sessions=4, kind_weights=(("order", 1), ("browse", 0)))
 FINISH: dict[str, Any] = {
     "cut_short": "",
     "client": {"cpu_seconds": 0.1, "saturated_seconds": 0, "peak_rss_mb": 90},
@@ -113,18 +114,8 @@ def conduct(tmp_path: Path) -> Iterator[Callable[..., Conductor]]:
 
 @pytest.fixture(scope="session")
 def workload() -> dict[str, Any]:
-    """The sale as the load side describes it. Made in another process: importing it patches the interpreter."""
-    code = (
-        "import json; from workloads.flashsale import SALE; from loadgen.plan import Plan; "
-        "tables = [{'name': table.name, 'create': table.create, 'final': dict(table.final), 'rows': list(table.rows)} "
-        f"for table in SALE.tables(Plan(skus={PLAN.skus}, stock={PLAN.stock}))]; "
-        "print(json.dumps({'name': SALE.name, 'kinds': SALE.kinds, 'answers': SALE.answers, 'checks': SALE.checks, "
-        "'tables': tables}))"
-    )
-    root = Path(__file__).parent.parent
-    made = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    described: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
-    return described
+    """The sale as the load side describes it."""
+    return {"name": "flashsale", "file": str(Path(__file__).parent.parent / "workloads" / "flashsale.py")}
 
 
 def control_of(engine: str, address: dict[str, Any]) -> Control:

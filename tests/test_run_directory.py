@@ -15,7 +15,7 @@ from loadgen.history.run_directory import (
     run_directories,
     utc_text,
 )
-from loadgen.plan import Plan
+from tests.plans import sale_plan
 
 WALL_S = 1_735_689_600.25
 
@@ -28,14 +28,14 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_runs_of_one_second_get_directories_of_their_own() -> None:
     """Two runs never share a directory."""
-    names = [make_run_directory(Plan(), WALL_S).path.name for _ in range(3)]
+    names = [make_run_directory(sale_plan(), WALL_S).path.name for _ in range(3)]
 
     assert names == [f"20250101T000000Z-postgres-flashsale{suffix}" for suffix in ("", "-2", "-3")]
 
 
 def test_latest_points_at_the_newest_run_and_stays_when_moved(tmp_path: Path) -> None:
     """The link is relative: the whole of runs/ can be moved."""
-    first, second = make_run_directory(Plan(), WALL_S), make_run_directory(Plan(), WALL_S)
+    first, second = make_run_directory(sale_plan(), WALL_S), make_run_directory(sale_plan(), WALL_S)
     assert point_latest(first) == ""
     assert point_latest(second) == ""
 
@@ -48,7 +48,7 @@ def test_a_directory_in_the_place_of_latest_is_left_alone() -> None:
     (RUNS / "latest").mkdir(parents=True)
     (RUNS / "latest" / "file").write_text("mine")
 
-    assert "could not be pointed" in point_latest(make_run_directory(Plan(), WALL_S))
+    assert "could not be pointed" in point_latest(make_run_directory(sale_plan(), WALL_S))
     assert (RUNS / "latest" / "file").read_text() == "mine"
 
 
@@ -56,7 +56,7 @@ def test_a_named_directory_is_the_run_itself_and_the_latest(tmp_path: Path) -> N
     """``--run-dir DIR`` is DIR, new or empty."""
     (tmp_path / "empty").mkdir()
     for name in ("new/deep", "empty"):
-        run = make_run_directory(Plan(run_dir=name), WALL_S)
+        run = make_run_directory(sale_plan(run_dir=name), WALL_S)
         assert run.path == tmp_path / name
         assert point_latest(run) == ""
         assert (RUNS / "latest").resolve() == run.path
@@ -71,7 +71,7 @@ def test_a_named_directory_that_holds_something_is_refused(place: str, tmp_path:
     (tmp_path / "dangling").symlink_to("nowhere")
 
     with pytest.raises(PlanError, match=place):
-        make_run_directory(Plan(run_dir=place), WALL_S)
+        make_run_directory(sale_plan(run_dir=place), WALL_S)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -80,12 +80,12 @@ def test_a_directory_without_the_right_to_write_is_refused(tmp_path: Path) -> No
     (tmp_path / "closed").mkdir(mode=0o500)
 
     with pytest.raises(PlanError, match="closed"):
-        make_run_directory(Plan(run_dir="closed"), WALL_S)
+        make_run_directory(sale_plan(run_dir="closed"), WALL_S)
 
 
 def test_a_run_that_never_started_is_gone_but_a_named_directory_stays_empty() -> None:
     """The same command can be given again."""
-    numbered, named = make_run_directory(Plan(), WALL_S), make_run_directory(Plan(run_dir="named"), WALL_S)
+    numbered, named = make_run_directory(sale_plan(), WALL_S), make_run_directory(sale_plan(run_dir="named"), WALL_S)
     discard(numbered, keep_itself=False, but_logs=True)
     discard(named, keep_itself=True, but_logs=True)
 
@@ -95,7 +95,7 @@ def test_a_run_that_never_started_is_gone_but_a_named_directory_stays_empty() ->
 
 def test_a_run_that_never_started_keeps_what_its_server_said() -> None:
     """A server that would not start has told why in its log."""
-    run = make_run_directory(Plan(), WALL_S)
+    run = make_run_directory(sale_plan(), WALL_S)
     (run.logs / "postgres.log").write_text("FATAL: no")
     discard(run, keep_itself=False, but_logs=True)
 
@@ -124,7 +124,7 @@ def test_latest_points_at_a_run_that_lies_elsewhere(
     """--run-dir: what ``loadgen check`` judges next is the newest run, wherever it is."""
     monkeypatch.chdir(tmp_path)
     where = tmp_path if inside else tmp_path_factory.mktemp("far")
-    run = make_run_directory(Plan(run_dir=str(where / "out" / "mine")), WALL_S)
+    run = make_run_directory(sale_plan(run_dir=str(where / "out" / "mine")), WALL_S)
 
     assert point_latest(run) == ""
     assert (RUNS / "latest").resolve() == run.path.resolve()
@@ -137,5 +137,5 @@ def test_latest_of_a_run_elsewhere_needs_no_right_to_write_here(
     (tmp_path / "runs").write_text("a file")
     monkeypatch.chdir(tmp_path)
 
-    assert point_latest(make_run_directory(Plan(run_dir=str(tmp_path / "mine")), WALL_S)) == ""
+    assert point_latest(make_run_directory(sale_plan(run_dir=str(tmp_path / "mine")), WALL_S)) == ""
     assert (tmp_path / "runs").read_text() == "a file"

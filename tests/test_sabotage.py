@@ -21,9 +21,10 @@ import pytest
 from loadgen.clusters.cluster import Cluster
 from loadgen.engines import engine_of
 from loadgen.errors import ClusterError
-from loadgen.plan import ENGINES, Plan
+from loadgen.plan import ENGINES
 from loadgen.shop.sale import CHECKS, Kind, State
 from tests.checks.shop import flashsale
+from tests.plans import sale_plan
 from tests.sale_runs import RunningSale, dsn_of, sale
 from tests.trials import rotating_seed
 
@@ -36,7 +37,7 @@ LOOK_WITHIN_S = 8.0
 SLOW = {"tidb": ("--duration", "10s")}
 """The store in one process serves few orders on a busy machine: it gets more time to have some in every state."""
 USER_LIMIT = 5
-PLAN = Plan()
+PLAN = sale_plan()
 SKUS = 40
 OPTIONS = (
     *("--duration", "5s", "--shape", "constant", "--peak-rate", "300", "-u", "16"),

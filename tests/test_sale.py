@@ -5,16 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.plan import Plan, parse_plan
+from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Kind
+from tests.plans import parse_sale
 
 MIX = (("order", 10), ("pay", 8), ("cancel", 1), ("release", 1), ("browse", 2))
 
 
 def plan_of(**options: object) -> Plan:
     """A plan with the sale's own mix."""
-    return parse_plan({name: str(value) for name, value in options.items()}).with_(kind_weights=MIX)
+    return parse_sale({name: str(value) for name, value in options.items()}).with_(kind_weights=MIX)
 
 
 @settings(max_examples=30)

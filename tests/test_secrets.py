@@ -22,7 +22,8 @@ from loadgen.dsn import masked_dsn, read_dsn
 from loadgen.engines import engine_of
 from loadgen.engines.address import parse_dsn
 from loadgen.errors import LoadgenError
-from loadgen.plan import Plan, parse_plan, plan_from_json
+from loadgen.plan import parse_plan, plan_from_json
+from tests.plans import sale_plan
 from tests.stored import write_stored_run
 
 ROOT = Path(__file__).parent.parent
@@ -66,8 +67,8 @@ def forms(user: str, password: str, host: str) -> Iterator[str]:
 
 def shown_of(dsn: str) -> str:
     """All that any part of loadgen says of a DSN, whether it can be read or not."""
-    texts = [masked_dsn(dsn), json.dumps(Plan(dsn=dsn, cluster="existing").to_json(), ensure_ascii=False)]
-    texts.append(repr(Plan(dsn=dsn)))
+    texts = [masked_dsn(dsn), json.dumps(sale_plan(dsn=dsn, cluster="existing").to_json(), ensure_ascii=False)]
+    texts.append(repr(sale_plan(dsn=dsn)))
     for work in (
         lambda: read_dsn(dsn),
         lambda: parse_plan({"dsn": dsn}),
@@ -127,7 +128,7 @@ def test_report_does_not_depend_on_a_password(
     main(["check", str(run)])
     before = capsys.readouterr().out
     plan = json.loads((run / "plan.json").read_text())
-    stored = Plan(dsn=f"mysql://u:{password}@h/", cluster="existing", engine="mysql").to_json()
+    stored = sale_plan(dsn=f"mysql://u:{password}@h/", cluster="existing", engine="mysql").to_json()
     (run / "plan.json").write_text(json.dumps({**plan, "plan": {**plan["plan"], "dsn": stored["dsn"]}}))
     monkeypatch.setenv("LOADGEN_DSN", f"mysql://u:{password}@h/")
     main(["check", str(run)])

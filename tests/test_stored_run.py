@@ -15,13 +15,13 @@ from loadgen.history.history import HistoryWriter, ops_batch, read_history, read
 from loadgen.judge.judge import exit_code, judge
 from loadgen.judge.stored_run import FINAL_TABLES, open_run, plan_checksum
 from loadgen.op import Completion, Outcome
-from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.asked import read_asked
 from loadgen.shop.sale import Answer, Kind
 from loadgen.shop.untold import untold_follow_ups
 from loadgen.workload import probes
 from tests.checks.shop import Run
+from tests.plans import sale_plan
 from tests.test_history import rewritten, write_unsealed
 from tests.test_judge import a_run, lose, store
 
@@ -281,7 +281,7 @@ def test_a_whole_history_lacks_no_follow_up(seed: int) -> None:
 
 def probe_run(directory: Path, workload: str, final: bool = True) -> Path:
     """A stored run of a probe that read and wrote nothing wrong, with its final reads or without."""
-    plan = Plan(workload=workload, skus=4, duration_s=1.0, kind_weights=(("transfer", 1), ("total", 1)))
+    plan = sale_plan(workload=workload, skus=4, duration_s=1.0, kind_weights=(("transfer", 1), ("total", 1)))
     bank = workload == "bank"
     columns = (probes.bank_columns if bank else probes.register_columns)(plan, 0, 16)
     number = int(np.argmax(columns["kind"] == probes.TOTAL_READ)) if bank else 0

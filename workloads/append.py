@@ -42,11 +42,16 @@ APPENDS = Workload(
     answers=probes.ANSWER_NAMES,
     arrivals=("transaction",),
     followed_on=Answer.COMMITTED,
-    checks=("list-append",),
     tables=tables,
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.append_columns,
     ops=probes.transactions,
+    text="lists that only grow: the strongest probe of isolation",
+    refused=probes.REFUSED,
+    noun="transaction",
+    figures="transactions",
+    all_kinds_count=True,
+    options=probes.OPTIONS,
 )
 
 

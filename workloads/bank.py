@@ -37,11 +37,16 @@ BANK = Workload(
     answers=probes.ANSWER_NAMES,
     arrivals=("transfer", "total"),
     followed_on=Answer.COMMITTED,
-    checks=("bank",),
     tables=tables,
     invoked_types=probes.BANK_COLUMNS,
     invoked=probes.bank_columns,
     ops=probes.movements,
+    text="a bank: transfers between accounts, and reads of them all",
+    refused=probes.REFUSED,
+    noun="transaction",
+    figures="transactions",
+    all_kinds_count=True,
+    options=probes.OPTIONS,
 )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
 from loadgen.shop import sale
+from loadgen.shop.options import OPTIONS, resolve
 from loadgen.shop.sale import Answer, Kind, Shopping, State
 from loadgen.workload import (
     Body,
@@ -183,11 +184,17 @@ SALE = Workload(
     answers=sale.ANSWER_NAMES,
     arrivals=("order", "browse"),
     followed_on=Answer.PLACED,
-    checks=sale.CHECKS,
     tables=tables,
     invoked_types=sale.INVOKED_COLUMNS,
     invoked=sale.invoked,
     ops=sale.shoppings,
+    text="many shoppers, few SKUs, one second: orders, payments, cancellations, releases, browses",
+    refused=tuple(answer.name.lower() for answer in sale.REFUSALS),
+    good="placed",
+    noun="order",
+    figures="orders",
+    options=OPTIONS,
+    resolve=resolve,
 )
 
 

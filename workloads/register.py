@@ -28,11 +28,16 @@ REGISTERS = Workload(
     answers=probes.ANSWER_NAMES,
     arrivals=("transaction",),
     followed_on=Answer.COMMITTED,
-    checks=("rw-register",),
     tables=tables,
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.register_columns,
     ops=probes.transactions,
+    text="registers: rows that are read and overwritten by unique values",
+    refused=probes.REFUSED,
+    noun="transaction",
+    figures="transactions",
+    all_kinds_count=True,
+    options=probes.OPTIONS,
 )
 
 

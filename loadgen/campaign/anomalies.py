@@ -16,8 +16,9 @@ from loadgen.dsn import given_dsn
 from loadgen.errors import ClusterError, PlanError, StoreError
 from loadgen.history.run_directory import RUNS, store_matrix, utc_text
 from loadgen.judge.documented import PROBES
-from loadgen.plan import ENGINES, MAX_DURATION_S, STRATEGIES, engines_asked, parse_duration, parse_isolation
+from loadgen.plan import ENGINES, MAX_DURATION_S, engines_asked, parse_duration, parse_isolation
 from loadgen.verdict import Verdict
+from loadgen.workload.probes import STRATEGIES
 
 EXIT_BROKEN, EXIT_UNKNOWN, EXIT_INTERRUPTED = 4, 5, 130
 TRIED = {

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import StoreError
-from loadgen.history.run_directory import find_run, read_json
+from loadgen.history.run_directory import find_run, read_json, read_plan
 from loadgen.judge.documented import PROBES
-from loadgen.plan import ISOLATIONS, STRATEGIES
+from loadgen.plan import ISOLATIONS
 from loadgen.report.edition import engine_title
 from loadgen.verdict import Verdict
+from loadgen.workload.probes import STRATEGIES
 
 MILLION = 1_000_000
 HIDDEN = ("-process", "-realtime")
@@ -74,7 +75,7 @@ class Row:
 def read_probe(directory: Path) -> ProbeRun:
     """What the run in ``directory`` found, as its summary tells. Raises StoreError if it is no probe's run."""
     run = find_run(directory)
-    summary, facts = read_json(run.summary), read_json(run.plan)
+    summary, facts = read_json(run.summary), read_plan(run.plan)
     try:
         plan, engine, isolation = facts["plan"], facts["engine"], summary["isolation"]
         if plan["workload"] not in PROBES:

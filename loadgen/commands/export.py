@@ -20,6 +20,7 @@ from loadgen.op import Outcome
 from loadgen.untrusted import one_line
 
 STYLES = ("elle-json", "elle-edn")
+TABLES = ("parquet", "csv")
 _TYPES = {Outcome.OK: "ok", Outcome.FAIL: "fail", Outcome.INFO: "info"}
 
 
@@ -62,19 +63,38 @@ def export_run(run_dir: Path, style: str, out: TextIO) -> int:
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen export``."""
-    parser.description = "Write a run's history as Elle's operation maps, for Elle itself or another checker."
+    parser.description = (
+        "Write a run's history as Elle's operation maps, for Elle or another checker; or its tables (ops, tries, "
+        "invoked, seconds, faults, and what the tables held at the end) as files for pandas, DuckDB or a spreadsheet."
+    )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
-    parser.add_argument("--format", choices=STYLES, default=STYLES[0], help="operation maps as JSON or EDN, one a line")
-    parser.add_argument("-o", "--output", type=Path, help="write to this new file (default: standard output)")
+    parser.add_argument(
+        "--format",
+        choices=(*STYLES, *TABLES),
+        default=STYLES[0],
+        help="operation maps as JSON or EDN, one a line; or a file for each table (elle-json)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="operation maps: this new file (default: standard output); tables: this directory (default: RUN-FORMAT)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are already there")
     parser.set_defaults(command=_export)
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.format in TABLES:
+        from loadgen.commands.export_tables import export_tables
+
+        directory = options.output or Path(f"{options.run.resolve().name}-{options.format}")
+        return export_tables(options.run, options.format, directory, overwrite=options.overwrite)
     if options.output is None:
         export_run(options.run, options.format, sys.stdout)
         return 0
     try:
-        with options.output.open("x") as out:
+        with options.output.open("w" if options.overwrite else "x") as out:
             count = export_run(options.run, options.format, out)
     except OSError as error:
         raise StoreError(f"cannot write {options.output}: {error.strerror or error}") from error

@@ -19,9 +19,11 @@ from loadgen.history.history import write_final, write_json
 from loadgen.history.run_directory import RunDirectory, read_json
 from loadgen.judge.judge import exit_code, judge
 from loadgen.judge.stored_run import open_run, plan_checksum
+from loadgen.measures.figures import facts_of
 from loadgen.report.page import columns
 from loadgen.report.terminal import render
-from loadgen.workload import Table
+from loadgen.schedule import main_kind
+from loadgen.workload import Table, Workload
 
 EXIT_OWN_ERROR = 1
 
@@ -31,8 +33,11 @@ Answer = TypeVar("Answer")
 class Conclusion:
     """The end of one run, step by step. No step raises an Exception; what failed stands among the warnings."""
 
-    def __init__(self, run: RunDirectory, load: dict[str, Any], log: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: RunDirectory, load: dict[str, Any], log: Callable[[str], None], workload: Workload | None = None
+    ) -> None:
         self._run = run
+        self._workload = workload
         self._load = load
         self._log = log
         self._problems: list[str] = []
@@ -149,4 +154,6 @@ def _write_seconds(run: RunDirectory) -> None:
     from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
 
     stored = open_run(run.path)
-    write_seconds(stored.offered.processes, stored.facts, run.seconds, stored.load.get("sessions") or ())
+    facts = facts_of(stored)
+    main = main_kind(stored.plan, facts.arrivals)
+    write_seconds(stored.offered.processes, stored.facts, run.seconds, stored.load.get("sessions") or (), facts, main)

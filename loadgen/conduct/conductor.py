@@ -23,12 +23,21 @@ from loadgen.engines.engine import (
     level_of,
 )
 from loadgen.engines.heartbeat import Heartbeat, SilentError
-from loadgen.errors import ClusterError, LoadgenError, LockLost, PlanError
+from loadgen.errors import ClusterError, LoadgenError, LockLost, PlanError, StoreError
 from loadgen.history.history import write_json
-from loadgen.history.run_directory import RunDirectory, discard, make_run_directory, new_run_id, point_latest, utc_text
+from loadgen.history.run_directory import (
+    RUN_FORMAT,
+    RunDirectory,
+    discard,
+    make_run_directory,
+    new_run_id,
+    point_latest,
+    utc_text,
+)
 from loadgen.plan import Plan, plan_from_json
 from loadgen.verdict import Verdict
-from loadgen.workload import Table
+from loadgen.workload import Table, Workload
+from loadgen.workload.loading import load_workload, sha256_of
 
 QUIESCE_S = 20.0
 """How long the run's sessions may take to end."""
@@ -60,6 +69,7 @@ class Conductor:
         self._engine: Engine
         self._level: Level
         self._plan: Plan
+        self._workload: Workload
         self._tables: tuple[Table, ...] = ()
         self._run: RunDirectory | None = None
         self._cluster: Cluster | None = None
@@ -75,13 +85,18 @@ class Conductor:
         self._plan = plan = plan_from_json(message["plan"])
         self._engine = engines.engine_of(plan.engine)
         self._level = level_of(self._engine, plan.isolation)
-        self._tables = tuple(_table(table) for table in message["workload"]["tables"])
+        file = Path(str(message["workload"]["file"]))
+        self._workload = workload = load_workload(file)
+        if workload.name != plan.workload:
+            raise PlanError(f"{file} holds the workload {workload.name}, and the plan is of {plan.workload}")
+        self._tables = workload.tables(plan)
         started_s = time.time()
         self._run = make_run_directory(plan, started_s)
         self._run_id = new_run_id(self._run.path.name)
         self._log = (self._run.logs / "conductor.log").open("a", buffering=1, errors="replace")
         try:
-            ready = self._prepare(message["workload"], started_s)
+            copied = {"file": str(file), "sha256": self._keep_workload(file)}
+            ready = self._prepare({**workload.facts(), **copied}, started_s)
             self._unused = True
             return {"ready": ready}
         except BaseException as error:
@@ -108,7 +123,7 @@ class Conductor:
         assert self._run is not None, "finish before start"
         if self._unused:
             self.begun()
-        conclusion = Conclusion(self._run, message, self.log)
+        conclusion = Conclusion(self._run, message, self.log, self._workload)
         cut_short = bool(message.get("cut_short"))
         conclusion.final_reads(self._tables, lambda: self._unless_silent(cut_short=cut_short))
         conclusion.interfered(self._unlock())
@@ -192,6 +207,16 @@ class Conductor:
             "facts": facts,
         }
 
+    def _keep_workload(self, file: Path) -> str:
+        """Keep the workload's file in the run's directory; its SHA-256. Raises LoadgenError."""
+        assert self._run is not None
+        checksum = sha256_of(file)
+        try:
+            self._run.workload.write_bytes(file.read_bytes())
+        except OSError as error:
+            raise StoreError(f"{self._run.workload} cannot be written: {error.strerror or error}") from error
+        return checksum
+
     def _lock(self, control: Control) -> None:
         """Take the run's lock; whoever waits for it is told."""
         waiting = threading.Timer(TELL_AFTER_S, self.say, ["waiting for what an earlier run left open on this server"])
@@ -225,6 +250,7 @@ class Conductor:
         data = Path(str(cluster.get("data") or self._run.path))
         origin = clock_origin()
         return {
+            "format": RUN_FORMAT,
             "plan": self._plan.to_json(),
             "run_id": self._run_id,
             "started_utc": utc_text(started_s),
@@ -243,7 +269,7 @@ class Conductor:
             "address": self._cluster.address.masked(),
             "replicas": [replica.masked() for replica in self._replicas],
             "workload": {
-                **{name: workload[name] for name in workload if name != "tables"},
+                **workload,
                 "tables": [table.name for table in self._tables],
             },
             "durability": facts.get("durability", {}),
@@ -372,7 +398,3 @@ class Conductor:
             return self._cluster.stop(keep=keep)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _table(values: dict[str, Any]) -> Table:
-    return Table(values["name"], values["create"], values["final"], [tuple(row) for row in values["rows"]])

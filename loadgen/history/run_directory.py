@@ -19,6 +19,8 @@ from loadgen.errors import PlanError, StoreError
 from loadgen.plan import Plan
 from loadgen.untrusted import read_json as read_json
 
+RUN_FORMAT = 1
+"""The version of the run directory, which plan.json tells as its ``format``. Runs of older versions tell none."""
 RUNS = Path("runs")
 LATEST = "latest"
 NAME_TRIES = 1000
@@ -47,6 +49,11 @@ class RunDirectory:
     def plan(self) -> Path:
         """What was planned, resolved."""
         return self.path / "plan.json"
+
+    @property
+    def workload(self) -> Path:
+        """A copy of the workload's file, whose SHA-256 is in plan.json."""
+        return self.history / "workload.py"
 
     @property
     def load(self) -> Path:
@@ -155,6 +162,20 @@ def _there(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """The contents of a run's plan.json. Raises StoreError if it can't be read, or if a later version made the run."""
+    facts = read_json(path)
+    told = facts.get("format", RUN_FORMAT)
+    if type(told) is not int or told < 1:
+        raise StoreError(f"{path}: its format is {str(told)[:40]!r}, which no run has")
+    if told > RUN_FORMAT:
+        raise StoreError(
+            f"{path.parent} was made by a later version of loadgen: format {told}; this one reads up to {RUN_FORMAT}: "
+            "use that version, or a newer one"
+        )
+    return facts
 
 
 def run_directories(parent: Path) -> list[RunDirectory]:

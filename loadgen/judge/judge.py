@@ -16,7 +16,7 @@ from typing import Any
 from loadgen.judge.documented import PROBES, Promise, promised, real_time_reads, undecided
 from loadgen.judge.finals import final_findings
 from loadgen.judge.stored_run import StoredRun, open_run
-from loadgen.measures.figures import probe_figures, sale_figures
+from loadgen.measures.figures import figures_of
 from loadgen.shop.asked import Contradiction
 from loadgen.shop.books import Books, open_books
 from loadgen.shop.catalogue import CHECKS, run_checks
@@ -64,7 +64,7 @@ def judge(run_dir: Path) -> dict[str, Any]:
     return _with_reason(
         {
             **_outcome(run, findings),
-            **sale_figures(run),
+            **figures_of(run),
             "isolation": promise.to_json(_documented(run)),
             "undersell": left,
             "replica_reads": _replica_reads(run, books),
@@ -106,7 +106,7 @@ def _judge_probe(run: StoredRun) -> dict[str, Any]:
     return _with_reason(
         {
             **_outcome(run, findings),
-            **probe_figures(run),
+            **figures_of(run),
             "isolation": promise.to_json(_documented(run)),
             "warnings": run.warnings,
         }

@@ -14,6 +14,7 @@ from typing import Any
 
 from loadgen.errors import PlanError, StoreError
 from loadgen.history.history import History, LoadProcess, read_history
+from loadgen.history.run_directory import read_plan
 from loadgen.measures.offered import Offered, offered
 from loadgen.plan import Plan, plan_from_json
 from loadgen.shop.untold import untold_follow_ups
@@ -76,7 +77,7 @@ class StoredRun:
 def open_run(run_dir: Path) -> StoredRun:
     """Open the run in ``run_dir``. Raises StoreError where there is no run, or its plan is broken."""
     path = run_dir / "plan.json"
-    facts = read_json(path)
+    facts = read_plan(path)
     if not isinstance(facts.get("plan"), dict):
         raise StoreError(f"{path} holds no plan")
     try:

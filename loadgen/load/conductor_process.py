@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -26,7 +27,7 @@ FINISH_LIMIT_S = 900.0
 """Final reads and judging of a long run."""
 
 
-class Conductor:
+class ConductorProcess:
     """One conductor process, for one run."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -44,22 +45,15 @@ class Conductor:
         )
         self._reader = gevent.spawn(self._read)
 
-    def start(self, plan: Plan, workload: Workload) -> dict[str, Any]:
-        """Bring the plan's cluster up, with the workload's tables. Raises ClusterError in the conductor's own words."""
+    def start(self, plan: Plan, workload: Workload, file: Path | None) -> dict[str, Any]:
+        """Bring the plan's cluster up, with the tables of the workload in ``file``.
+
+        Raises ClusterError in the conductor's own words.
+        """
+        if file is None:
+            raise ClusterError(f"the workload {workload.name} is in no file that the judge could import")
         values = {**plan.to_json(), "dsn": plan.dsn}
-        tables = [
-            {"name": table.name, "create": table.create, "final": dict(table.final), "rows": list(table.rows)}
-            for table in workload.tables(plan)
-        ]
-        description = {
-            "name": workload.name,
-            "kinds": list(workload.kinds),
-            "answers": list(workload.answers),
-            "arrivals": list(workload.arrivals),
-            "checks": list(workload.checks),
-            "tables": tables,
-        }
-        self._send({"start": {"plan": values, "workload": description}})
+        self._send({"start": {"plan": values, "workload": {"name": workload.name, "file": str(file)}}})
         return self._wait("ready", START_LIMIT_S)
 
     def begun(self) -> None:

@@ -23,6 +23,7 @@ from loadgen.load.options import add_options
 from loadgen.load.output import OUT, complain
 from loadgen.load.page import guard
 from loadgen.load.refusal import refuse
+from loadgen.load.user import loaded_workloads
 
 _PR_SET_PDEATHSIG = 1
 LIKE_TERMINATE = (signal.SIGHUP, signal.SIGQUIT)
@@ -37,8 +38,12 @@ def wire() -> None:
     authenticate()
     # Registered before Locust's own, so called after them: a hook that leaves by sys.exit does not hide our exit code.
     atexit.register(leave_with_ours)
-    events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
+    events.init_command_line_parser.add_listener(_on_parser)  # type: ignore[no-untyped-call]
     events.init.add_listener(_on_init)  # type: ignore[no-untyped-call]
+
+
+def _on_parser(parser: Any, **_: Any) -> None:
+    add_options(parser, loaded_workloads())
 
 
 def _on_init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:

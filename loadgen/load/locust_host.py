@@ -28,6 +28,7 @@ from loadgen.load.user import SessionUser, kind_weights
 from loadgen.measures.objectives import unmeasurable
 from loadgen.plan import Plan
 from loadgen.workload import Workload, is_single_statement
+from loadgen.workload.loading import file_of
 
 DRAIN_S = 8.0
 """How long ops in flight may take at the end of a whole run: longer than any statement may."""
@@ -88,6 +89,13 @@ class LocustHost:
         return time.monotonic() < self._news_until_s
 
     @property
+    def workload(self) -> Workload:
+        """What the runs are of."""
+        (known,) = self._environment.user_classes
+        workload: Workload = known.workload
+        return workload
+
+    @property
     def judging(self) -> bool:
         """Whether a run has ended, and has no report yet."""
         return self.controller is not None and self.controller.ending and not self._report
@@ -107,7 +115,7 @@ class LocustHost:
         (known,) = self._environment.user_classes
         workload = known.workload
         options = {**vars(self._environment.parsed_options), **changes, "dsn": self._dsn}
-        plan, self._cut_s = plan_of(options, kind_weights(known), workload.name)
+        plan, self._cut_s = plan_of(options, kind_weights(known), workload)
         _check_mix(plan, workload)
         _check_reads(plan, known)
         if (
@@ -132,7 +140,7 @@ class LocustHost:
             )
         if self.controller is not None:
             self.controller.abandon()
-        controller = RunController(self._numbered(plan), workload, print_progress)
+        controller = RunController(self._numbered(plan), workload, file_of(known), print_progress)
         controller.prepare()
         controller.on_broken = self._break_off
         controller.on_deserted = self._on_deserted

@@ -8,8 +8,9 @@ import argparse
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from loadgen.environment import misspelt
@@ -24,11 +25,12 @@ from loadgen.plan import (
     MAX_DURATION_S,
     READ_FROM,
     SHAPES,
-    STRATEGIES,
     Plan,
     parse_duration,
     parse_plan,
 )
+from loadgen.workload import Workload
+from loadgen.workload.loading import installed_workloads, load_workload
 
 SESSIONS = DEFAULTS.sessions
 MASTER_PORT = 5557
@@ -38,7 +40,7 @@ SPAWN_RATE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class Argument:
     """One option: its plan name, its default as text, its help, and its choices for the page's drop-down."""
 
     name: str
@@ -49,21 +51,21 @@ class Option:
 
 
 OPTIONS = (
-    Option("engine", "", f"the database: {', '.join(ENGINES)} (default: postgres, or what --dsn says)", ENGINES),
-    Option(
+    Argument("engine", "", f"the database: {', '.join(ENGINES)} (default: postgres, or what --dsn says)", ENGINES),
+    Argument(
         "cluster",
         "",
         "where it runs: embedded (a server out of packages), container (one in Docker), compose (several in Docker), "
         "all gone with the run, or existing (that of --dsn) (default: embedded, or existing with --dsn)",
         CLUSTERS,
     ),
-    Option(
+    Argument(
         "nodes",
         "1",
         "how many nodes the cluster has: 1 to 5 for an embedded postgres, the first with the others as its synchronous "
         "standbys; a compose cluster has as many as its file says",
     ),
-    Option(
+    Argument(
         "dsn",
         "",
         "an existing server, postgres://user@host:5432/db or mysql://user@host:3306/. Only the schema (MySQL: "
@@ -71,16 +73,8 @@ OPTIONS = (
         "command line",
         on_page=False,
     ),
-    Option(
-        "strategy",
-        DEFAULTS.strategy,
-        "how stock is deducted: atomic (one conditional UPDATE), pessimistic (SELECT ... FOR UPDATE), optimistic "
-        "(compare and set on a version), bucketed (each SKU in several rows), or naive (read, then write back: the "
-        "control that must break below snapshot isolation)",
-        STRATEGIES,
-    ),
-    Option("isolation", "", "isolation level, such as 'read committed' (default: the engine's own default)"),
-    Option(
+    Argument("isolation", "", "isolation level, such as 'read committed' (default: the engine's own default)"),
+    Argument(
         "read_from",
         DEFAULTS.read_from,
         "where a session's browses go: primary, or replica: over a second connection to a read-only member of the "
@@ -88,38 +82,33 @@ OPTIONS = (
         "what the session itself has written or seen",
         READ_FROM,
     ),
-    Option("skus", str(DEFAULTS.skus), "how many SKUs are on sale"),
-    Option("stock", str(DEFAULTS.stock), "units of each SKU at the start"),
-    Option("skew", DEFAULTS.skew, "which SKUs are wanted: uniform, zipf:S (S such as 0.8, 0.99, 1.2) or one-hot"),
-    Option("user_limit", str(DEFAULTS.user_limit), "units of one SKU that one shopper may hold"),
-    Option("buckets", "", "stock rows for each SKU, with --strategy bucketed (default: 8)"),
-    Option(
+    Argument(
         "shape",
         DEFAULTS.shape,
         "arrivals over time: double11 (preheat, step to the peak, plateau, decay), constant, ramp (0 to the peak), or "
         "closed (each session orders again as soon as it has its answer)",
         SHAPES,
     ),
-    Option("peak_rate", f"{DEFAULTS.peak_rate:g}", "orders due a second at the peak of the shape"),
-    Option(
+    Argument("peak_rate", f"{DEFAULTS.peak_rate:g}", "orders due a second at the peak of the shape"),
+    Argument(
         "duration", "", f"how long orders are due, such as 90s or 5m (default: {DEFAULTS.duration_s:g}s, or -t alone)"
     ),
-    Option(
+    Argument(
         "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival that no session could take for this long is skipped"
     ),
-    Option(
+    Argument(
         "slo",
         "",
         "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; a missed one exits with 3",
     ),
-    Option("seed", str(DEFAULTS.seed), "seed of arrivals, shoppers, SKUs and quantities"),
-    Option(
+    Argument("seed", str(DEFAULTS.seed), "seed of arrivals, shoppers, SKUs and quantities"),
+    Argument(
         "run_dir",
         "",
         "directory of this run, new or empty (default: runs/<utc>-<engine>-<workload>)",
         on_page=False,
     ),
-    Option(
+    Argument(
         "web_allowed_host",
         "",
         "other names, comma-separated, by which browsers reach Locust's page: HOST or HOST:PORT, for a proxy or a "
@@ -134,6 +123,9 @@ FLAGS = {
 }
 """Options without a value."""
 OPTION_NAMES = (*(option.name for option in OPTIONS), *FLAGS)
+"""The options of any run. Each workload has its own beside them."""
+_AFTER = "read_from"
+"""The workload's own options are shown after this one."""
 
 
 class _Offered(list[str]):
@@ -143,22 +135,29 @@ class _Offered(list[str]):
         return True
 
 
-def add_options(parser: Any) -> None:
-    """Add the options to Locust's parser, and the defaults that a database wants.
+def arguments(workloads: Sequence[Workload]) -> list[Argument]:
+    """The options of any run and those of ``workloads``, each name once."""
+    own: dict[str, Argument] = {}
+    for option in (option for workload in workloads for option in workload.options):
+        shown = str(option.default) if option.shown is None else option.shown
+        choices = ("true", "false") if isinstance(option.default, bool) else option.choices
+        own.setdefault(option.name, Argument(option.name, shown, option.help, choices, option.on_page))
+    names = [option.name for option in OPTIONS]
+    if taken := set(own) & {*OPTION_NAMES}:
+        raise PlanError(f"a workload's option has the name of one of every run's: {', '.join(sorted(taken))}")
+    place = names.index(_AFTER) + 1
+    return [*OPTIONS[:place], *own.values(), *OPTIONS[place:]]
+
+
+def add_options(parser: Any, workloads: Sequence[Workload] = ()) -> None:
+    """Add the options to Locust's parser, those of ``workloads`` too, and the defaults that a database wants.
 
     On the parser itself, not in a group: Locust's page shows only those.
     """
-    for option in OPTIONS:
-        action = parser.add_argument(
-            "--" + option.name.replace("_", "-"),
-            env_var="LOADGEN_" + option.name.upper(),
-            default=option.default,
-            metavar=option.name.upper(),
-            help=option.help,
-            include_in_web_ui=option.on_page,
-        )
-        if option.choices:
-            action.choices = _Offered(option.choices)
+    try:
+        _add_arguments(parser, arguments(workloads))
+    except (argparse.ArgumentError, PlanError) as error:
+        refuse(f"the workload's options: {error}")
     for name, help_text in FLAGS.items():
         parser.add_argument(
             "--" + name.replace("_", "-"),
@@ -178,23 +177,39 @@ def add_options(parser: Any) -> None:
     )
     # Without it "--duration -5s" would be two options to argparse, and its complaint would not say what is wrong.
     parser._negative_number_matcher = re.compile(r"-\.?\d")
-    _check_while_parsing(parser)
+    _check_while_parsing(parser, workloads)
+
+
+def _add_arguments(parser: Any, added: Iterable[Argument]) -> None:
+    for option in added:
+        action = parser.add_argument(
+            "--" + option.name.replace("_", "-"),
+            env_var="LOADGEN_" + option.name.upper(),
+            default=option.default,
+            metavar=option.name.upper(),
+            help=option.help,
+            include_in_web_ui=option.on_page,
+        )
+        if option.choices:
+            action.choices = _Offered(option.choices)
 
 
 def add_options_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen options``."""
     parser.description = "Print the options of a run: Locust's own --help is printed before it reads a locustfile."
+    parser.add_argument("workload", nargs="?", default="flashsale", help="an installed workload (flashsale), or a file")
     parser.set_defaults(command=show_options)
 
 
-def show_options(_options: argparse.Namespace) -> int:
-    """``loadgen options``: 0."""
+def show_options(options: argparse.Namespace) -> int:
+    """``loadgen options``: 0. Raises PlanError where there is no such workload."""
+    file = installed_workloads().get(options.workload, Path(options.workload))
     shown = argparse.ArgumentParser(
-        usage="locust -f workloads/flashsale.py [options], beside Locust's own (locust --help)",
+        usage=f"locust -f {file.parent.name}/{file.name} [options], beside Locust's own (locust --help)",
         epilog="Each can be given as an environment variable too: LOADGEN_PEAK_RATE for --peak-rate.",
         add_help=False,
     )
-    for option in OPTIONS:
+    for option in arguments((load_workload(file),)):
         default = f" (default: {option.default})" if option.default else ""
         name = option.name.replace("_", "-")
         shown.add_argument(f"--{name}", metavar=option.name.upper(), help=option.help.replace("%", "%%") + default)
@@ -204,23 +219,32 @@ def show_options(_options: argparse.Namespace) -> int:
     return 0
 
 
-def plan_of(options: Mapping[str, Any], kind_weights: Iterable[tuple[str, int]], workload: str) -> tuple[Plan, float]:
+def option_names(workload: Workload | None) -> tuple[str, ...]:
+    """The names of the options of a run of ``workload``; None: those of any run."""
+    return OPTION_NAMES if workload is None else (*OPTION_NAMES, *(option.name for option in workload.options))
+
+
+def plan_of(
+    options: Mapping[str, Any], kind_weights: Iterable[tuple[str, int]], workload: Workload | None
+) -> tuple[Plan, float]:
     """The plan of ``options``, and after how many seconds ``-t`` cuts it (infinity: never).
 
-    ``-t`` alone is the duration; beside ``--duration`` it cuts the run.
+    ``-t`` alone is the duration; beside ``--duration`` it cuts the run. Without a ``workload`` only the options of any
+    run are parsed.
     """
-    values = {name: options.get(name) for name in OPTION_NAMES}
-    values |= {"sessions": options.get("num_users"), "workload": workload}
+    values = {name: options.get(name) for name in option_names(workload)}
+    values |= {"sessions": options.get("num_users")}
     run_time = options.get("run_time")
     cut_s = float("inf")
     if run_time not in (None, ""):
         cut_s = parse_duration(run_time, "run-time", MAX_DURATION_S)
         if not values["duration"]:
             values["duration"], cut_s = str(run_time), float("inf")
-    return parse_plan(values).with_(kind_weights=tuple(kind_weights)), cut_s
+    plan = parse_plan(values) if workload is None else workload.parse(values)
+    return plan.with_(kind_weights=tuple(kind_weights)), cut_s
 
 
-def _check_while_parsing(parser: Any) -> None:
+def _check_while_parsing(parser: Any, workloads: Sequence[Workload]) -> None:
     """Refuse a bad plan while Locust parses, before it forks workers or starts a server.
 
     Locust has no event between parsing and forking, so the parser's own method is the place.
@@ -230,10 +254,10 @@ def _check_while_parsing(parser: Any) -> None:
     def parse_and_check(args: Any = None, namespace: Any = None, **kwargs: Any) -> argparse.Namespace:
         options = parse_args(args, namespace, **kwargs)
         if args is None:
-            _name_misspelt()
+            _name_misspelt(workloads)
             try:
                 if not options.worker:
-                    plan, _ = plan_of(vars(options), (), "")
+                    plan, _ = plan_of(vars(options), (), workloads[0] if len(workloads) == 1 else None)
                     # What the page's drop-downs show at first.
                     options.engine, options.cluster = plan.engine, plan.cluster
                     _choose_master_port(options)
@@ -245,9 +269,9 @@ def _check_while_parsing(parser: Any) -> None:
     parser.parse_args = parse_and_check
 
 
-def _name_misspelt() -> None:
+def _name_misspelt(workloads: Sequence[Workload]) -> None:
     """Name the variables that look like ours and are not; one that was to name a server is refused."""
-    for line in misspelt(os.environ, OPTION_NAMES):
+    for line in misspelt(os.environ, [*FLAGS, *(option.name for option in arguments(workloads))]):
         if "LOADGEN_DSN" in line:
             refuse(line)
         complain(line)

@@ -26,7 +26,7 @@ from werkzeug.datastructures import ImmutableMultiDict
 
 from loadgen.errors import LoadgenError
 from loadgen.load.locust_host import LocustHost
-from loadgen.load.options import OPTION_NAMES
+from loadgen.load.options import option_names
 from loadgen.plan import parse_plan
 
 Place = tuple[str, int | None]
@@ -170,7 +170,7 @@ def _starting(locust_host: LocustHost, environment: Any, locust_starts: Callable
                 raise LoadgenError("the last run is still being judged: wait for its verdict")
             form = _checked(request.form, environment)
             if fresh:
-                changes = {name: value for name, value in form.items() if name in OPTION_NAMES}
+                changes = {name: value for name, value in form.items() if name in option_names(locust_host.workload)}
                 changes |= {"run_time": form.pop("run_time", ""), "num_users": form["user_count"]}
                 locust_host.prepare(changes)
                 # Locust would stop the run by its own clock, which starts before the servers do.

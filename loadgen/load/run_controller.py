@@ -19,7 +19,7 @@ from loadgen.clock import NS_PER_S, ClockOrigin, clock_origin, now_ns
 from loadgen.engines import engine_of
 from loadgen.errors import LoadgenError, StoreError
 from loadgen.history.history import HistoryWriter
-from loadgen.load.conductor_process import Conductor
+from loadgen.load.conductor_process import ConductorProcess
 from loadgen.load.live_view import LiveView
 from loadgen.load.output import OUT
 from loadgen.load.sessions import SessionCounts
@@ -77,14 +77,15 @@ class Cause(Enum):
 class RunController:
     """One run, from the cluster's start to its report."""
 
-    def __init__(self, plan: Plan, workload: Workload, say: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, workload: Workload, file: Path | None, say: Callable[[str], None]) -> None:
         self.plan = plan
         self.workload = workload
+        self._file = file
         self.live = LiveView(plan, workload)
         self.begun = False
         self.ready: Mapping[str, Any] = {}
         self._say = say
-        self._conductor = Conductor(say)
+        self._conductor = ConductorProcess(say)
         self._processes: dict[str, _Process] = {}
         self._next_number = 0
         self._start_ns = 0
@@ -103,7 +104,7 @@ class RunController:
     def prepare(self) -> None:
         """Bring the cluster up. Raises ClusterError with what to do; nothing is left behind then."""
         try:
-            self.ready = self._conductor.start(self.plan, self.workload)
+            self.ready = self._conductor.start(self.plan, self.workload, self._file)
         except BaseException:
             self._conductor.close()
             raise

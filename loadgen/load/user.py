@@ -42,6 +42,19 @@ class SessionUser(User):
                 load_worker.remove_session(session)
 
 
+def loaded_workloads() -> list[Workload]:
+    """The workloads of the classes of users that the locustfile has, each once."""
+    found: list[Workload] = []
+    classes: list[type[SessionUser]] = [SessionUser]
+    while classes:
+        each = classes.pop(0)
+        classes += each.__subclasses__()
+        workload = getattr(each, "workload", None)
+        if workload is not None and not any(workload is known for known in found):
+            found.append(workload)
+    return found
+
+
 def kind_weights(user_class: type[SessionUser]) -> tuple[tuple[str, int], ...]:
     """The mix: how often each kind stands among the class's tasks, after Locust's --tags have filtered them.
 

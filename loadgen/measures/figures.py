@@ -10,13 +10,13 @@ from loadgen.measures.latency import response_and_service
 from loadgen.measures.limit import limit_of
 from loadgen.measures.objectives import measured
 from loadgen.measures.offered import Offered
-from loadgen.measures.probes import count_transactions, times_by_kind
-from loadgen.measures.throughput import acknowledged, count_orders, duration_s
+from loadgen.measures.throughput import acknowledged, count_ops, duration_s
 from loadgen.plan import Plan
 from loadgen.schedule import main_kind
 from loadgen.shop import sale
-from loadgen.untrusted import mapping, texts
+from loadgen.untrusted import mapping
 from loadgen.workload import probes
+from loadgen.workload.facts import WorkloadFacts, workload_facts
 
 
 class Stored(Protocol):
@@ -29,35 +29,30 @@ class Stored(Protocol):
     offered: Offered
 
 
-def sale_figures(run: Stored) -> dict[str, Any]:
-    """The figures of a sale: of its orders."""
-    processes = run.offered.processes
-    orders = count_orders(processes, timeline(processes))
-    response, service = response_and_service(processes)
+def figures_of(run: Stored) -> dict[str, Any]:
+    """The figures of a run of any workload, under its own names: the main kind's ops are counted under the
+    workload's own key, or in ``main`` if it has none."""
+    processes, facts = run.offered.processes, facts_of(run)
+    main = main_kind(run.plan, facts.arrivals)
+    counts = count_ops(processes, timeline(processes), facts, main)
+    response, service = response_and_service(processes, facts)
     figures: dict[str, Any] = {
-        **_common_figures(run, orders),
-        "orders": orders,
+        **_common_figures(run, facts, main, counts),
+        **({facts.figures: counts} if facts.figures else {}),
         "response_time_ms": response,
         "service_time_ms": service,
     }
-    return {**figures, "slo": [measured(slo, figures) for slo in run.plan.slo]}
+    return {**figures, "slo": [measured(slo, {**figures, "main": counts}) for slo in run.plan.slo]}
 
 
-def probe_figures(run: Stored) -> dict[str, Any]:
-    """The figures of a probe: of its transactions, whatever their kind. It has no objectives."""
-    processes = run.offered.processes
-    counts = count_transactions(processes, timeline(processes))
-    response, service = times_by_kind(processes, texts(mapping(run.facts.get("workload")).get("kinds")))
-    return {
-        **_common_figures(run, counts),
-        "transactions": counts,
-        "response_time_ms": response,
-        "service_time_ms": service,
-        "slo": [{"text": slo.text, "value": None, "met": False} for slo in run.plan.slo],
-    }
+def facts_of(run: Stored) -> WorkloadFacts:
+    """The words of a run's workload."""
+    name = run.plan.workload
+    default = sale.FACTS if name == "flashsale" else probes.FACTS if name in probes.NAMES else None
+    return workload_facts(mapping(run.facts.get("workload")), default)
 
 
-def _common_figures(run: Stored, counts: Mapping[str, Any]) -> dict[str, Any]:
+def _common_figures(run: Stored, facts: WorkloadFacts, main: str, counts: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of any workload; ``counts`` are those of its main kind of op."""
     processes = run.history.processes
     return {
@@ -68,28 +63,22 @@ def _common_figures(run: Stored, counts: Mapping[str, Any]) -> dict[str, Any]:
         "client": _client(run.load, counts),
         "sessions": run.load.get("sessions") or [],
         "acknowledged": acknowledged(processes),
-        "main": _main(run),
-        **_limit(run, counts),
-        "skipped_because": run.offered.skipped_because(0 if "placed" in counts else None),
+        "main": {
+            "kind": main,
+            **({} if facts.figures else {"noun": facts.noun, "good": facts.good, **counts}),
+            "acknowledged": acknowledged(processes, facts.kinds.index(main), facts.refused_codes),
+        },
+        **_limit(run, facts, main, counts),
+        "skipped_because": run.offered.skipped_because(None if facts.all_kinds_count else facts.kinds.index(main)),
         "seed": run.plan.seed,
     }
 
 
-def _limit(run: Stored, counts: Mapping[str, Any]) -> dict[str, Any]:
+def _limit(run: Stored, facts: WorkloadFacts, main: str, counts: Mapping[str, Any]) -> dict[str, Any]:
     processes = run.offered.processes
-    limit = limit_of(processes, timeline(processes), run.plan, counts, run.load)
+    codes = None if facts.all_kinds_count else facts.main_codes(main)
+    limit = limit_of(processes, timeline(processes), run.plan, counts, run.load, noun=f"{facts.noun}s", main=codes)
     return {"limited_by": limit.by, "limit": limit.text, "sessions_needed": limit.sessions_needed}
-
-
-def _main(run: Stored) -> dict[str, Any]:
-    """The main kind of op, and how many of it were answered well: not by a refusal."""
-    workload = mapping(run.facts.get("workload"))
-    kinds = texts(workload.get("kinds")) or list(sale.KIND_NAMES)
-    arriving = texts(workload.get("arrivals")) or (["order", "browse"] if "order" in kinds else kinds)
-    kind = main_kind(run.plan, arriving)
-    refusals = sale.REFUSALS if run.plan.workload == "flashsale" else probes.REFUSALS
-    code = kinds.index(kind) if kind in kinds else 0
-    return {"kind": kind, "acknowledged": acknowledged(run.history.processes, code, refusals)}
 
 
 def _engine(run: Stored) -> dict[str, Any]:

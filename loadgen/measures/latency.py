@@ -8,43 +8,38 @@ from numpy.typing import NDArray
 from loadgen.history.history import LoadProcess
 from loadgen.op import Outcome
 from loadgen.percentiles import percentiles
-from loadgen.shop.sale import Answer, Kind
+from loadgen.shop import sale
+from loadgen.workload.facts import WorkloadFacts
 
-REFUSALS = (Answer.SOLD_OUT, Answer.LIMITED)
+REFUSED = "_refused"
 
 Times = dict[str, dict[str, float | int | None]]
 
 
-def response_and_service(processes: Sequence[LoadProcess]) -> tuple[Times, Times]:
+def response_and_service(processes: Sequence[LoadProcess], facts: WorkloadFacts = sale.FACTS) -> tuple[Times, Times]:
     """``{kind: {p50, p90, p95, p99, p999, max, count}}`` in milliseconds, by response and by service.
 
-    Of every answered op: ``order`` are the placed ones, ``order_refused`` those that were sold out or over the limit.
-    What failed or is ``info`` was not answered, and what was skipped was not asked: they count elsewhere.
+    Of every answered op of each kind; of the first kind that arrives, those that were refused stand apart, under
+    ``KIND_refused``. What failed or is ``info`` was not answered, and what was skipped was not asked: they count
+    elsewhere.
     """
-    response: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _NAMES}
-    service: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _NAMES}
-    for process in processes:
-        ops = process.ops
-        ok = ops["outcome"] == Outcome.OK
-        for name, kind in _NAMES.items():
-            chosen = ok & (ops["kind"] == kind)
-            if kind == Kind.ORDER:
-                chosen &= np.isin(ops["answer"], REFUSALS) == (name == "order_refused")
-            done = ops["done"][chosen]
-            response[name].append(done - ops["due"][chosen])
-            service[name].append(done - ops["sent"][chosen])
-    return (
-        {name: percentiles(np.concatenate([*parts, _NONE])) for name, parts in response.items()},
-        {name: percentiles(np.concatenate([*parts, _NONE])) for name, parts in service.items()},
-    )
+    split = facts.arrivals[0] if facts.refused and not facts.all_kinds_count else ""
+    refusals = np.array(facts.refused_codes, dtype=np.int64)
+    response: Times = {}
+    service: Times = {}
+    for code, kind in enumerate(facts.kinds):
+        for name in (kind, kind + REFUSED) if kind == split else (kind,):
+            spans: dict[str, list[NDArray[np.int64]]] = {"due": [], "sent": []}
+            for process in processes:
+                ops = process.ops
+                chosen = (ops["outcome"] == Outcome.OK) & (ops["kind"] == code)
+                if kind == split:
+                    chosen &= np.isin(ops["answer"], refusals) == (name != kind)
+                for since, parts in spans.items():
+                    parts.append(ops["done"][chosen] - ops[since][chosen])
+            response[name] = percentiles(np.concatenate([*spans["due"], _NONE]))
+            service[name] = percentiles(np.concatenate([*spans["sent"], _NONE]))
+    return response, service
 
 
 _NONE = np.empty(0, np.int64)
-_NAMES = {
-    "order": Kind.ORDER,
-    "order_refused": Kind.ORDER,
-    "pay": Kind.PAY,
-    "cancel": Kind.CANCEL,
-    "release": Kind.RELEASE,
-    "browse": Kind.BROWSE,
-}

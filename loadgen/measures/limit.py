@@ -71,20 +71,27 @@ class _Seconds:
 
 
 def limit_of(
-    processes: Sequence[LoadProcess], times: Timeline, plan: Plan, counts: Mapping[str, Any], load: Mapping[str, Any]
+    processes: Sequence[LoadProcess],
+    times: Timeline,
+    plan: Plan,
+    counts: Mapping[str, Any],
+    load: Mapping[str, Any],
+    *,
+    noun: str = "orders",
+    main: Sequence[int] | None = (0,),
 ) -> Limit:
     """What limited a run whose ``processes`` are complete (measures.offered). ``counts`` are of its main kind.
 
+    ``main`` are its codes (None: all kinds), and ``noun`` is what its ops are called.
     ``load`` tells the sessions over time, and in how many seconds the client was saturated.
     """
-    noun = "orders" if "placed" in counts else "transactions"
     if not counts["due"] or not has_schedule(plan):
         return Limit(None, "")
     if is_closed(plan.shape):
         rate = counts.get("per_second_mean") or 0.0
         told = f"{plan.sessions:,} sessions asked as fast as they were answered: {rate:,.0f} {noun}/s"
         return Limit("closed", f"{told}; other numbers of sessions may give more")
-    seconds = _by_second(processes, times, plan, load, main=[0] if "placed" in counts else None)
+    seconds = _by_second(processes, times, plan, load, main=main)
     all_ops, late = float(seconds.ops.sum()), int(sum(_late(process).sum() for process in processes))
     waited = float(seconds.waited.sum()) > WAITED_SHARE * all_ops
     if (waited or late > UNSERVED_SHARE * all_ops) and seconds.strained.any():

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from loadgen.percentiles import LEAST_FOR_P999
-from loadgen.plan import SLO_RATES, SLO_SHARES, Plan, Slo
+from loadgen.plan import SLO_PEAK, SLO_SHARES, Plan, Slo
 from loadgen.schedule import arrival_profile
 from loadgen.shapes import is_closed
+from loadgen.workload import probes
 
-_RATES = dict(zip(SLO_RATES, ("per_second_mean", "per_second_peak"), strict=True))
-_KIND_OF = {"order_refused": "order"}
-"""Times that are told apart by the answer, and the kind of op that they are of."""
+REFUSED = "_refused"
+"""What the name of times that are told apart by the answer ends in."""
 
 
 def unmeasurable(plan: Plan, arriving: Sequence[str], duration_s: float) -> str:
@@ -28,23 +28,23 @@ def unmeasurable(plan: Plan, arriving: Sequence[str], duration_s: float) -> str:
 
 
 def measured(slo: Slo, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """An objective with the value that a sale's ``figures`` have for it: ``{text, value, met}``."""
+    """An objective with the value that a run's ``figures`` have for it: ``{text, value, met}``."""
     value = _value(slo.metric, figures)
     return {"text": slo.text, "value": value, "met": slo.met_by(value)}
 
 
 def _unmeasurable(slo: Slo, plan: Plan, arriving: Sequence[str], duration_s: float) -> str:
-    if "order" not in arriving:
-        return f"{plan.workload} takes no orders; objectives are for the sale"
+    if plan.workload in probes.NAMES:
+        return f"{plan.workload} takes no orders; objectives are not for probes"
     weights = dict(plan.kind_weights)
-    kind = "order" if "." not in slo.metric else slo.metric.partition(".")[0]
-    kind = _KIND_OF.get(kind, kind)
+    first = arriving[0]
+    kind = first if "." not in slo.metric else slo.metric.partition(".")[0].removesuffix(REFUSED)
     if not weights.get(kind):
         return f"no {kind} is in this run's mix (--tags, --exclude-tags)"
-    if kind not in arriving and not weights.get("order"):
-        return f"a {kind} follows an order, and no order is in this run's mix (--tags, --exclude-tags)"
+    if kind not in arriving and not weights.get(first):
+        return f"{kind} follows {first}, and no {first} is in this run's mix (--tags, --exclude-tags)"
     if slo.metric.endswith(".p999") and not is_closed(plan.shape):
-        most = _most(kind if kind in arriving else "order", plan, arriving, duration_s)
+        most = _most(kind if kind in arriving else first, plan, arriving, duration_s)
         if most < LEAST_FOR_P999:
             return f"p99.9 needs {LEAST_FOR_P999:,} samples, and this run has {most:,} at most"
     return ""
@@ -60,12 +60,12 @@ def _most(kind: str, plan: Plan, arriving: Sequence[str], duration_s: float) -> 
 
 
 def _value(metric: str, figures: Mapping[str, Any]) -> float | None:
-    orders = figures["orders"]
+    counts = figures["main"] if "main" in figures else figures["orders"]
     if metric in SLO_SHARES:
-        return round(100 * orders[metric] / orders["due"], 4) if orders["due"] else None
+        return round(100 * counts[metric] / counts["due"], 4) if counts["due"] else None
     if "." not in metric:
-        figure = orders[_RATES[metric]]
+        figure = counts["per_second_peak" if metric == SLO_PEAK else "per_second_mean"]
         return None if figure is None else float(figure)
     kind, *service, percentile = metric.split(".")
-    figure = figures["service_time_ms" if service else "response_time_ms"][kind][percentile]
+    figure = figures["service_time_ms" if service else "response_time_ms"].get(kind, {}).get(percentile)
     return None if figure is None else float(figure)

@@ -320,7 +320,10 @@ def _arrival_numbers(process: LoadProcess, codes: Sequence[int]) -> Numbers:
     """The numbers of the arrivals that have a row, each once, in order."""
     numbers = process.invoked["number"]
     ended = np.zeros(len(numbers), dtype=bool)
-    ended[np.searchsorted(numbers, process.ops["number"][_arrivals(process, codes)])] = True
+    if len(numbers):
+        told = process.ops["number"][np.isin(process.ops["kind"], codes)]
+        at = np.minimum(np.searchsorted(numbers, told), len(numbers) - 1)
+        ended[at[numbers[at] == told]] = True
     return np.asarray(numbers[ended])
 
 

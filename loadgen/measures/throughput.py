@@ -1,8 +1,8 @@
-"""How many orders there were, how they ended, and how many a second were placed.
+"""How many ops of the main kind there were, how they ended, and how many a second were answered well.
 
-    due = started + skipped        started = ok + fail + info        ok = placed + sold_out + limited
+    due = started + skipped        started = ok + fail + info        ok = the sum of the answers
 
-``processes`` are complete (measures.offered): orders of which nothing tells how they ended are among them, as
+``processes`` are complete (measures.offered): ops of which nothing tells how they ended are among them, as
 ``info`` where they may have been started, else as ``skipped``.
 """
 
@@ -10,55 +10,78 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_S
 from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import Timeline
 from loadgen.op import Outcome
-from loadgen.shop.sale import Answer, Kind
+from loadgen.shop import sale
+from loadgen.workload.facts import WorkloadFacts
 
 LONGEST_S = 10**7
 """Seconds told apart when the best one is looked for: about 115 days, far more than a run may take."""
 
 
 def count_orders(processes: Sequence[LoadProcess], times: Timeline) -> dict[str, Any]:
-    """The counts of orders, and ``per_second_mean`` and ``per_second_peak`` of the placed ones.
+    """The counts of a sale's orders."""
+    return count_ops(processes, times, sale.FACTS)
 
-    The mean is from the first to the last instant at which an order was due (None if that is no time at all), of the
-    orders placed in that time: what an overloaded server still places afterwards would otherwise raise it above what
+
+def count_ops(
+    processes: Sequence[LoadProcess], times: Timeline, facts: WorkloadFacts, main: str = ""
+) -> dict[str, Any]:
+    """The counts of the main kind (or of all, where all count), each answer by its name, and ``per_second_mean`` and
+    ``per_second_peak`` of the good ones. ``main`` is the run's main kind.
+
+    The mean is from the first to the last instant at which an op was due (None if that is no time at all), of the
+    good answers in that time: what an overloaded server still does afterwards would otherwise raise it above what
     it can do. The peak is the best whole second since the run's start, by the instant of the answer.
     """
-    counts = dict.fromkeys(("placed", "sold_out", "limited", "fail", "info", "skipped"), 0)
+    codes = facts.main_codes(main)
+    counts = dict.fromkeys(("ok", *facts.always_told, "fail", "info", "skipped"), 0)
     bounds: list[int] = []
-    placed_at = []
-    for index, process in enumerate(processes):
+    good_at = []
+    for process, shift in zip(processes, times.shifts, strict=True):
         ops = process.ops
-        order = ops["kind"] == Kind.ORDER
-        ok = order & (ops["outcome"] == Outcome.OK)
-        for answer in (Answer.PLACED, Answer.SOLD_OUT, Answer.LIMITED):
-            counts[answer.name.lower()] += int((ok & (ops["answer"] == answer)).sum())
-        for outcome in (Outcome.FAIL, Outcome.INFO, Outcome.SKIPPED):
-            counts[outcome.name.lower()] += int((order & (ops["outcome"] == outcome)).sum())
-        if order.any():
-            due = ops["due"][order]
-            bounds += [int(due.min()) + times.shifts[index], int(due.max()) + times.shifts[index]]
-        done = ops["done"][ok & (ops["answer"] == Answer.PLACED)]
-        placed_at.append(done + times.shifts[index])
-    placed_ns = np.concatenate([*placed_at, np.empty(0, np.int64)])
-    in_time = int((placed_ns <= max(bounds)).sum()) if bounds else 0
-    seconds = placed_ns // NS_PER_S
+        chosen = np.isin(ops["kind"], codes)
+        for outcome in Outcome:
+            counts[outcome.name.lower()] += int((chosen & (ops["outcome"] == outcome)).sum())
+        ok = chosen & (ops["outcome"] == Outcome.OK)
+        for answer, count in enumerate(np.bincount(ops["answer"][ok]).tolist()):
+            name = facts.answers[answer] if answer < len(facts.answers) else f"answer_{answer}"
+            if count and answer and name not in _OWN:
+                counts[name] = counts.get(name, 0) + count
+        if chosen.any():
+            due = ops["due"][chosen]
+            bounds += [int(due.min()) + shift, int(due.max()) + shift]
+        good_at.append(ops["done"][ok & _good(ops["answer"], facts)] + shift)
+    good_ns = np.concatenate([*good_at, np.empty(0, np.int64)])
+    in_time = int((good_ns <= max(bounds)).sum()) if bounds else 0
+    seconds = good_ns // NS_PER_S
     seconds = seconds[(seconds >= 0) & (seconds < LONGEST_S)]
     window_ns = max(bounds) - min(bounds) if bounds else 0
-    ok_count = counts["placed"] + counts["sold_out"] + counts["limited"]
-    started = ok_count + counts["fail"] + counts["info"]
+    started = counts["ok"] + counts["fail"] + counts["info"]
     return {
         "due": started + counts["skipped"],
         "started": started,
-        "ok": ok_count,
         **counts,
         "per_second_mean": round(in_time / window_ns * NS_PER_S, 2) if window_ns else None,
         "per_second_peak": int(np.bincount(seconds).max()) if len(seconds) else 0,
     }
+
+
+_OWN = frozenset({"due", "started", "ok", "fail", "info", "skipped", "per_second_mean", "per_second_peak"})
+"""Figures that an answer of the same name must not change."""
+
+
+def _good(answers: NDArray[Any], facts: WorkloadFacts) -> NDArray[np.bool_]:
+    """Which answers the headline rate counts."""
+    if facts.good:
+        return np.asarray(answers == facts.answers.index(facts.good))
+    if facts.all_kinds_count:
+        return np.ones(len(answers), dtype=bool)
+    return ~np.isin(answers, np.array(facts.refused_codes, dtype=np.int64))
 
 
 def acknowledged(processes: Sequence[LoadProcess], kind: int | None = None, refusals: Sequence[int] = ()) -> int:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from loadgen.errors import StoreError
-from loadgen.history.run_directory import RunDirectory, read_json
+from loadgen.history.run_directory import RunDirectory, read_plan
 from loadgen.report.edition import engine_title
 from loadgen.report.stored import read_summary
 from loadgen.untrusted import one_line
@@ -92,10 +92,17 @@ def _row(run: RunDirectory) -> Row:
     if run.logs.is_dir() and not run.plan.exists():
         return (*("-",) * HEAD.index("verdict"), "not started", *_NO_FIGURES, f"{run.path}: {run.logs} tells why")
     try:
-        plan_facts = read_json(run.plan)
+        plan_facts = read_plan(run.plan)
         plan, started = plan_facts["plan"], str(plan_facts["started_utc"])[:19].replace("T", " ")
         engine, cluster = plan_facts["engine"], _cluster(plan["cluster"], plan_facts.get("cluster") or {})
-        what = (started, engine_title(engine), cluster, plan["workload"], plan["strategy"], engine["level"])
+        what = (
+            started,
+            engine_title(engine),
+            cluster,
+            plan["workload"],
+            str(plan.get("strategy", "")),
+            engine["level"],
+        )
     except _NOT_OURS as error:
         reason = str(error) if isinstance(error, StoreError) else f"{run.plan} lacks what it should hold"
         return (*("-",) * HEAD.index("verdict"), "broken", *_NO_FIGURES, f"{run.path}: {reason}")

@@ -6,8 +6,9 @@ The last column says which server it was, with its edition.
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,23 +20,28 @@ from loadgen.history.history import LoadProcess
 from loadgen.op import Outcome
 from loadgen.percentiles import RANKS, nearest_rank
 from loadgen.report.edition import engine_title
+from loadgen.shop import sale
+from loadgen.workload.facts import WorkloadFacts
 
-ALWAYS_TOLD = ("placed", "sold_out", "limited")
-"""Answers that have a column even where nobody got them, so that the tables of two runs compare."""
+DataFrame: TypeAlias = pd.DataFrame
+"""pandas is imported in this file alone."""
 PERCENTILES = ("p50", "p99")
 
 
 def write_seconds(
-    processes: Sequence[LoadProcess], plan_facts: Mapping[str, Any], path: Path, sessions: Sequence[Sequence[int]] = ()
+    processes: Sequence[LoadProcess],
+    plan_facts: Mapping[str, Any],
+    path: Path,
+    sessions: Sequence[Sequence[int]] = (),
+    facts: WorkloadFacts = sale.FACTS,
+    main: str = "",
 ) -> None:
     """Write the table of a run to ``path``, whole or not at all. ``processes`` are complete (measures.offered).
 
-    ``sessions`` are ``(second, how many)`` at each change. Raises StoreError.
+    ``facts`` are the workload's words, ``main`` the run's main kind. ``sessions`` are ``(second, how many)`` at each
+    change. Raises StoreError.
     """
-    workload = plan_facts["workload"]
-    # Of the sale its orders, of a probe all of its transactions: as in the summary.
-    main = [0] if workload["name"] == "flashsale" else range(len(workload["kinds"]))
-    table = seconds_table(processes, workload["kinds"], workload["answers"], main)
+    table = seconds_table_of(processes, facts, main)
     if sessions and len(table):
         changes = pd.Series({int(second): int(count) for second, count in sessions})
         table.insert(2, "sessions", changes.reindex(range(len(table))).ffill().fillna(0).astype("int64").to_numpy())
@@ -49,29 +55,33 @@ def write_seconds(
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def seconds_table(
-    processes: Sequence[LoadProcess], kinds: Sequence[str], answers: list[str], main_kinds: Sequence[int] = (0,)
-) -> pd.DataFrame:
+def seconds_table(processes: Sequence[LoadProcess], kinds: Sequence[str], answers: list[str]) -> pd.DataFrame:
+    """The table of a sale."""
+    return seconds_table_of(processes, replace(sale.FACTS, kinds=tuple(kinds), answers=tuple(answers)))
+
+
+def seconds_table_of(processes: Sequence[LoadProcess], facts: WorkloadFacts, main: str = "") -> pd.DataFrame:
     """One row a second, without gaps: for the main kinds what was due, its answers, outcomes and times in
     milliseconds; for the other kinds how many were ok; and the tries that failed and were made again.
     """
+    kinds, answers, main_kinds = facts.kinds, facts.answers, facts.main_codes(main)
     ops = pd.concat([_ops(process) for process in processes] or [_NOTHING], ignore_index=True)
     tries = np.concatenate([_wall_seconds(process, process.tries["done"]) for process in processes] or [_NO_SECONDS])
     if not len(ops):
         return pd.DataFrame({"second": [], "utc": [], "due": []})
     first, last = int(min(ops["due_s"].min(), ops["done_s"].min())), int(max(ops["due_s"].max(), ops["done_s"].max()))
     index = pd.RangeIndex(first, last + 1)
-    main = ops[ops["kind"].isin(main_kinds)]
-    counts = {"due": main["due_s"].value_counts(), "skipped": _of(main, Outcome.SKIPPED)["due_s"].value_counts()}
-    ok = _of(main, Outcome.OK)
-    for code in sorted({*ok["answer"].unique(), *(answers.index(name) for name in ALWAYS_TOLD if name in answers)}):
+    counted = ops[ops["kind"].isin(main_kinds)]
+    counts = {"due": counted["due_s"].value_counts(), "skipped": _of(counted, Outcome.SKIPPED)["due_s"].value_counts()}
+    ok = _of(counted, Outcome.OK)
+    for code in sorted({*ok["answer"].unique(), *(answers.index(name) for name in facts.always_told)}):
         counts[answers[code] if code < len(answers) else f"answer_{code}"] = ok[ok["answer"] == code][
             "done_s"
         ].value_counts()
     for outcome in (Outcome.FAIL, Outcome.INFO):
-        counts[outcome.name.lower()] = _of(main, outcome)["done_s"].value_counts()
+        counts[outcome.name.lower()] = _of(counted, outcome)["done_s"].value_counts()
     for kind, name in enumerate(kinds):
-        if kind or len(main_kinds) > 1:
+        if kind not in main_kinds or len(main_kinds) > 1:
             counts[f"{name}_ok"] = _of(ops[ops["kind"] == kind], Outcome.OK)["done_s"].value_counts()
     counts["tries_failed"] = pd.Series(tries).value_counts()
     table = pd.DataFrame({name: count.reindex(index, fill_value=0) for name, count in counts.items()}, index=index)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadgen.plan import FIELDS
 from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
 from loadgen.report.page import MARGIN, WIDTH, Page
 from loadgen.untrusted import printable
@@ -14,6 +15,12 @@ WITNESS_LINES = 4
 """Lines that one witness may take where there are few of them."""
 
 KINDS = ("order", "order_refused", "pay", "cancel", "release", "browse")
+NOT_ANSWERS = {
+    *("kind", "noun", "good", "acknowledged", "due", "started", "ok", "fail", "info", "skipped"),
+    *("per_second_mean", "per_second_peak"),
+}
+"""Figures of the main kind that count no answer."""
+TITLES = {"limited": "over limit"}
 KIND_TITLES = {"order": "order placed", "order_refused": "order refused"}
 WANTED_DURABILITY = (
     "fsync",
@@ -117,14 +124,26 @@ def _what_ran(page: Page, summary: Facts, plan_facts: Facts) -> None:
         page.add("", NOT_THE_CLUSTER[edition])
     if plan:
         started = summary.get("started_utc") or plan_facts.get("started_utc", "")
-        rate = "as fast as answered" if plan["shape"] == "closed" else f"peak {plan['peak_rate']:,g} orders/s"
+        rate = (
+            "as fast as answered" if plan["shape"] == "closed" else f"peak {plan['peak_rate']:,g} {_noun(summary)}s/s"
+        )
         page.add(
             "Plan",
-            f"{plan['workload']}, strategy {plan['strategy']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, "
-            f"{_count(plan['skus'])} SKUs × {_count(plan['stock'])} units, skew {plan['skew']}, "
+            f"{plan['workload']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, {_own_options(plan)}"
             f"{_count(plan['sessions'])} sessions, seed {plan['seed']}; started {started}",
         )
         _sessions(page, summary, plan)
+
+
+def _noun(summary: Facts) -> str:
+    """What an op of the main kind is called; an older summary is one of a sale."""
+    return str((summary.get("main") or {}).get("noun", "order"))
+
+
+def _own_options(plan: Facts) -> str:
+    """The options that are the workload's own, each with its value."""
+    own = {name: value for name, value in plan.items() if name not in FIELDS}
+    return "".join(f"{name} {_count(value) if type(value) is int else value}, " for name, value in own.items())
 
 
 def _sessions(page: Page, summary: Facts, plan: Facts) -> None:
@@ -136,33 +155,36 @@ def _sessions(page: Page, summary: Facts, plan: Facts) -> None:
 
 
 def _orders(page: Page, summary: Facts, plan_facts: Facts) -> None:
-    orders = summary.get("orders")
+    main = summary.get("main") or {}
+    orders = summary.get("orders") or (not summary.get("transactions") and "due" in main and main)
     if not orders:
         return
+    good, noun = main.get("good", "placed"), _noun(summary)
+    things = f"{noun[:1].upper()}{noun[1:]}s"
     page.add(
-        "Orders/s",
+        f"{things[:6]}/s",
         f"{_rate(orders.get('per_second_mean'))} mean, {_rate(orders.get('per_second_peak'))} in the best second "
-        f"(placed orders only) on {_title(summary, plan_facts)}",
+        f"({good or 'ok'} {noun}s only) on {_title(summary, plan_facts)}",
     )
-    _limit(page, summary)
+    page.add("Limit", *_limit(summary), most_lines=3)
     due, started, skipped = (orders.get(name, 0) for name in ("due", "started", "skipped"))
     share = f" ({100 * skipped / due:.1f} %{_causes(summary)})" if due else ""
     parts = [
-        f"{title} {_count(orders.get(name, 0))}"
-        for name, title in (("placed", "placed"), ("sold_out", "sold out"), ("limited", "over limit"))
+        f"{TITLES.get(name, name.replace('_', ' '))} {_count(count)}"
+        for name, count in orders.items()
+        if name not in NOT_ANSWERS
     ]
     page.add(
-        "Orders",
+        things[: MARGIN - 1],
         f"due {_count(due)} = started {_count(started)} + skipped {_count(skipped)}{share}",
         f"started = ok {_count(orders.get('ok', 0))} ({', '.join(parts)}) + fail {_count(orders.get('fail', 0))} "
         f"+ info {_count(orders.get('info', 0))}",
     )
 
 
-def _limit(page: Page, summary: Facts) -> None:
+def _limit(summary: Facts) -> list[str]:
     """Whether the figures are what the server can do."""
-    if text := summary.get("limit"):
-        page.add("Limit", str(text), most_lines=3)
+    return [str(summary["limit"])] if summary.get("limit") else []
 
 
 def _causes(summary: Facts) -> str:
@@ -180,7 +202,7 @@ def _transactions(page: Page, summary: Facts, plan_facts: Facts) -> None:
         page.add(
             "Txns/s", f"{_rate(counts.get('per_second_mean'))} mean (committed only) on {_title(summary, plan_facts)}"
         )
-        _limit(page, summary)
+        page.add("Limit", *_limit(summary), most_lines=3)
         page.add(
             "Txns",
             f"due {_count(counts['due'])} = started {_count(counts['started'])} + skipped {_count(counts['skipped'])}"
@@ -308,9 +330,11 @@ def _client(page: Page, summary: Facts) -> None:
     client = summary.get("client") or {}
     if client.get("cpu_us_per_order") is None:
         return
+    noun = f"{'an' if _noun(summary)[:1] in 'aeiou' else 'a'} {_noun(summary)}"
     page.add(
         "Client",
-        f"{client['cpu_us_per_order']:,.0f} µs of CPU an order, {client.get('cpu_seconds') or 0:,.1f} s in all, "
+        f"{client['cpu_us_per_order']:,.0f} µs of CPU {noun}, "
+        f"{client.get('cpu_seconds') or 0:,.1f} s in all, "
         f"{client.get('peak_rss_mb') or 0:,.0f} MB at most; {_blame(summary)}",
     )
 

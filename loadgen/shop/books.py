@@ -60,7 +60,7 @@ class Books:
     @property
     def rows(self) -> int:
         """How many stock rows there are."""
-        return self.plan.skus * self.plan.buckets
+        return int(self.plan.skus * self.plan.buckets)
 
 
 def open_books(

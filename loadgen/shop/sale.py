@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from loadgen.draws import Draws, mix
 from loadgen.plan import Plan
+from loadgen.workload.facts import WorkloadFacts
 
 SHOPPERS = 50_000
 """How many shoppers there are: small enough that some come back and meet the limit."""
@@ -101,6 +102,17 @@ CHECKS = (
 FOLLOW_UPS = (Kind.PAY, Kind.CANCEL, Kind.RELEASE)
 KIND_NAMES = tuple(kind.name.lower() for kind in Kind)
 ANSWER_NAMES = tuple(answer.name.lower() for answer in Answer)
+
+FACTS = WorkloadFacts(
+    kinds=KIND_NAMES,
+    answers=ANSWER_NAMES,
+    arrivals=("order", "browse"),
+    refused=tuple(answer.name.lower() for answer in REFUSALS),
+    good="placed",
+    noun="order",
+    figures="orders",
+)
+"""What the plan.json of an older run does not say."""
 
 INVOKED_COLUMNS: Mapping[str, str] = {
     "number": "int64",
@@ -191,7 +203,7 @@ def price(sku: NDArray[Any]) -> NDArray[np.int64]:
 
 def bucket_stock(plan: Plan, bucket: int) -> int:
     """How many of a SKU's units lie in one of its buckets at the start: as even as whole numbers allow."""
-    return plan.stock // plan.buckets + (1 if bucket < plan.stock % plan.buckets else 0)
+    return int(plan.stock // plan.buckets) + (1 if bucket < plan.stock % plan.buckets else 0)
 
 
 def order_share(plan: Plan) -> float:
@@ -247,9 +259,9 @@ def _skus(plan: Plan, uniform: NDArray[np.float64]) -> NDArray[np.int32]:
     if plan.skew == "one-hot":
         return np.zeros(len(uniform), dtype=np.int32)
     if plan.skew == "uniform":
-        return np.minimum((uniform * plan.skus).astype(np.int32), plan.skus - 1)
+        return np.asarray(np.minimum((uniform * plan.skus).astype(np.int32), plan.skus - 1))
     cumulative = _zipf(plan.skus, float(plan.skew.removeprefix("zipf:")))
-    return np.minimum(np.searchsorted(cumulative, uniform, side="right"), plan.skus - 1).astype(np.int32)
+    return np.asarray(np.minimum(np.searchsorted(cumulative, uniform, side="right"), plan.skus - 1).astype(np.int32))
 
 
 @lru_cache(maxsize=4)

@@ -61,23 +61,24 @@ def _micro_operations(
     A touch is up to two micro-operations: a read, then a write. Reads are told only by those who got an answer.
     """
     touches = np.concatenate([np.diff(part["touched_start"]) for part in parts])
+    first, count = (np.cumsum(touches) - touches)[order], touches[order]
+    owner = np.repeat(np.arange(len(order)), count)
+    # Each transaction's touches lie together: moved there as ranges, they need no sort.
+    moved = np.arange(len(owner)) + (first - (np.cumsum(count) - count))[owner]
     row, read, wrote = (
-        np.concatenate([part[f"touched_{name}"] for part in parts]).astype(np.int64)
+        np.concatenate([part[f"touched_{name}"] for part in parts]).astype(np.int64)[moved]
         for name in ("row", "read", "wrote")
     )
-    turn = np.empty(len(order), np.int64)
-    turn[order] = np.arange(len(order))
-    owner = turn[np.repeat(np.arange(len(touches)), touches)]
     # Who orders and reads a row also writes it: only a browse reads and does not.
-    reads, writes = np.flatnonzero((read >= 0) & (browses | (wrote >= 0))), np.flatnonzero(wrote >= 0)
-    mops = {
-        "txn": np.concatenate((owner[reads], owner[writes])),
-        "act": np.concatenate((np.full(len(reads), READ), np.full(len(writes), WRITE))),
-        "key": np.concatenate((row[reads], row[writes])),
-        "value": np.concatenate((read[reads], wrote[writes])),
+    reads, writes = (read >= 0) & (browses | (wrote >= 0)), wrote >= 0
+    at = np.flatnonzero(np.stack((reads, writes), axis=1))
+    touch, is_write = at // 2, at % 2 == 1
+    return {
+        "txn": owner[touch],
+        "act": np.where(is_write, WRITE, READ),
+        "key": row[touch],
+        "value": np.where(is_write, wrote[touch], read[touch]),
     }
-    sort = np.lexsort((np.concatenate((2 * reads, 2 * writes + 1)), mops["txn"]))
-    return {name: column[sort] for name, column in mops.items()}
 
 
 def _incomplete(process: LoadProcess) -> bool:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.draws import Draws
-from loadgen.plan import Plan
+from loadgen.plan import Option, Plan
+from loadgen.workload.facts import WorkloadFacts
 
 READ, WRITE, NOTHING = 0, 1, 2
 """What a micro-operation does; NOTHING fills up a transaction that has fewer than MICRO_OPS."""
@@ -47,7 +48,26 @@ class Answer(IntEnum):
 
 
 REFUSALS = (Answer.INSUFFICIENT,)
+REFUSED = ("insufficient",)
+STRATEGIES = ("naive", "pessimistic", "optimistic", "atomic", "bucketed")
+"""Those of the sale, so that both can be compared; each probe says what it makes of them."""
+MAX_KEYS = 1_000_000
+OPTIONS = (
+    Option("strategy", "atomic", "how the probe reads and writes, where it has a choice", choices=STRATEGIES),
+    Option("skus", 100, "how many keys are in use at a time", least=1, most=MAX_KEYS),
+)
 ANSWER_NAMES = tuple(answer.name.lower() for answer in Answer)
+NAMES = ("append", "bank", "longfork", "register")
+FACTS = WorkloadFacts(
+    kinds=("transaction",),
+    answers=ANSWER_NAMES,
+    arrivals=("transaction",),
+    refused=REFUSED,
+    noun="transaction",
+    figures="transactions",
+    all_kinds_count=True,
+)
+"""What the plan.json of an older run does not say."""
 _SLOTS = tuple(f"{column}_{slot}" for slot in range(MICRO_OPS) for column in ("act", "key"))
 TRANSACTION_COLUMNS: Mapping[str, str] = {
     "number": "int64",

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from loadgen.history.history import OPS_SCHEMA, ROW_DONE, HistoryWriter, write_final, write_json
 from loadgen.op import Outcome
-from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Kind, State
+from tests.plans import sale_plan
 
 WEIGHTS = (("order", 10), ("browse", 2), ("pay", 8), ("cancel", 1), ("release", 1))
-PLAN = Plan(skus=1_000, stock=10_000_000, user_limit=1_000_000, kind_weights=WEIGHTS)
+PLAN = sale_plan(skus=1_000, stock=10_000_000, user_limit=1_000_000, kind_weights=WEIGHTS)
 OPS_PER_NUMBER = 1.774
 BLOCK, BATCH_ROWS = 512, 2_000
 SPACING_NS = 200_000

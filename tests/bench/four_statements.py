@@ -4,6 +4,7 @@ from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Shopping
 from loadgen.workload import Body, Refused, Reply, Statement, Table, Workload
+from tests.plans import sale_plan
 
 SKUS = 1_000
 SESSIONS = 32
@@ -40,7 +41,7 @@ def tables(plan: Plan) -> tuple[Table, ...]:
 
 def plan(engine: str, duration_s: float) -> Plan:
     """A closed run of the four statements."""
-    return Plan(
+    return sale_plan(
         workload=WORKLOAD.name,
         engine=engine,
         skus=SKUS,

@@ -18,8 +18,9 @@ from loadgen.clock import NS_PER_S
 from loadgen.engines import engine_of
 from loadgen.history.history import read_history
 from loadgen.op import Outcome
-from loadgen.plan import ENGINES, STRATEGIES
+from loadgen.plan import ENGINES
 from loadgen.report.edition import engine_title
+from loadgen.shop.options import STRATEGIES
 from loadgen.shop.sale import Answer, Kind
 from tests.sale_runs import EndedRun, run_sale
 

@@ -27,6 +27,7 @@ from loadgen.shop import sale
 from loadgen.shop.books import Books, open_books
 from loadgen.shop.sale import Answer, Shopping
 from loadgen.workload import Conflict, Refused, Result
+from tests.plans import sale_plan
 
 FLASHSALE = Path(__file__).parents[2] / "workloads" / "flashsale.py"
 WEIGHTS = (("order", 10), ("browse", 2), ("pay", 8), ("cancel", 1), ("release", 1))
@@ -476,5 +477,5 @@ class Simulation:
 
 def small_plan(**changes: Any) -> Plan:
     """A plan whose stock runs out within a hundred orders."""
-    base = Plan(skus=6, stock=12, skew="zipf:0.8", duration_s=1.0, kind_weights=WEIGHTS, user_limit=3)
+    base = sale_plan(skus=6, stock=12, skew="zipf:0.8", duration_s=1.0, kind_weights=WEIGHTS, user_limit=3)
     return base.with_(**changes)

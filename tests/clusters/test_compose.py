@@ -19,7 +19,7 @@ from loadgen.engines import engine_of
 from loadgen.engines.address import members_of
 from loadgen.engines.engine import Address
 from loadgen.errors import ClusterError, PlanError
-from loadgen.plan import Plan
+from tests.plans import sale_plan
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def read_only_members(cluster: Cluster, engine: str) -> list[Address]:
 def test_number_of_nodes_that_the_file_has_not_is_refused(place: Place) -> None:
     """The message says how many there are."""
     with pytest.raises(PlanError, match="starts 3 nodes of PostgreSQL"):
-        start(Plan(cluster="compose", nodes=5), place)
+        start(sale_plan(cluster="compose", nodes=5), place)
 
 
 @pytest.mark.parametrize("folder", sorted(TOPOLOGIES))
@@ -80,7 +80,7 @@ def test_compose_file_is_valid(folder: str) -> None:
 @pytest.mark.container("postgres")
 def test_postgres_has_two_synchronous_standbys_and_leaves_nothing(place: Place, client: Any) -> None:
     """Both stream, both count for the quorum; afterwards no container, network or volume is there."""
-    cluster = start(Plan(cluster="compose", nodes=3), place)
+    cluster = start(sale_plan(cluster="compose", nodes=3), place)
     try:
         facts = cluster.facts()
         assert facts["nodes"] == 3
@@ -95,7 +95,7 @@ def test_postgres_has_two_synchronous_standbys_and_leaves_nothing(place: Place, 
 @pytest.mark.container("mysql")
 def test_mysql_group_has_three_members_and_one_primary(place: Place, client: Any) -> None:
     """Group Replication is complete, and the entry is its primary."""
-    cluster = start(Plan(engine="mysql", cluster="compose"), place)
+    cluster = start(sale_plan(engine="mysql", cluster="compose"), place)
     try:
         members = cluster.facts()["replication"]["members"]
         assert [member["state"] for member in members] == ["ONLINE"] * 3
@@ -111,7 +111,7 @@ def test_seekdb_pair_says_that_it_is_asynchronous(place: Place, client: Any) -> 
     """Primary and standby have their roles, and the record says what that is worth."""
     if "seekdb" not in image_of("oceanbase"):
         pytest.skip("the image of oceanbase is not seekdb's")
-    cluster = start(Plan(engine="oceanbase", cluster="compose"), place)
+    cluster = start(sale_plan(engine="oceanbase", cluster="compose"), place)
     try:
         replication = cluster.facts()["replication"]
         assert [member["role"] for member in replication["members"]] == ["PRIMARY", "STANDBY"]
@@ -129,7 +129,7 @@ def test_member_that_dies_is_named_with_its_last_words(
     """Too little memory for a member: which one, why, and nothing stays."""
     monkeypatch.setenv("LOADGEN_MEMORY", "12m")
     with pytest.raises(ClusterError, match=r"PostgreSQL's node1 .+: .+"):
-        start(Plan(cluster="compose"), place)
+        start(sale_plan(cluster="compose"), place)
     assert left_by(client, place) == []
 
 
@@ -140,7 +140,7 @@ def test_missing_image_of_a_member_names_the_ways_to_have_one(
     """An image that is nowhere: one line, and nothing stays."""
     monkeypatch.setenv("LOADGEN_IMAGE_POSTGRES", "registry.invalid/postgres:none")
     with pytest.raises(ClusterError, match=r"registry\.invalid.*LOADGEN_IMAGE_\*.*deploy/images/build\.sh") as raised:
-        start(Plan(cluster="compose"), place)
+        start(sale_plan(cluster="compose"), place)
     assert "\n" not in str(raised.value)
     assert left_by(client, place) == []
 
@@ -155,5 +155,5 @@ def test_docker_without_its_compose_plugin_is_said_to_be_so(
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(ClusterError, match=r"no compose plugin.*install docker-compose-plugin"):
-        start(Plan(cluster="compose"), place)
+        start(sale_plan(cluster="compose"), place)
     assert left_by(client, place) == []

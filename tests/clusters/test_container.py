@@ -16,7 +16,8 @@ from loadgen.clusters.container import start
 from loadgen.clusters.daemon import LOOPBACK, RUN_LABEL, docker_client
 from loadgen.engines import engine_of
 from loadgen.errors import ClusterError
-from loadgen.plan import ENGINES, Plan
+from loadgen.plan import ENGINES
+from tests.plans import sale_plan
 
 GONE_WITHIN_S = 30.0
 
@@ -48,7 +49,7 @@ def left_by(client: Any, place: Place) -> list[str]:
 @pytest.mark.container
 def test_server_in_a_container_answers_and_leaves_nothing(engine: str, place: Place, client: Any) -> None:
     """It is on 127.0.0.1, takes its random password, says its version, and goes with its log kept."""
-    cluster = start(Plan(engine=engine, cluster="container"), place)
+    cluster = start(sale_plan(engine=engine, cluster="container"), place)
     try:
         control = engine_of(engine).control(cluster.address, "test")
         assert control.facts()["version"]
@@ -70,7 +71,7 @@ def test_server_in_a_container_answers_and_leaves_nothing(engine: str, place: Pl
 @pytest.mark.container("postgres")
 def test_wrong_password_is_refused_once_the_server_is_ready(place: Place) -> None:
     """Readiness comes after the password, so nobody gets in without it."""
-    cluster = start(Plan(cluster="container"), place)
+    cluster = start(sale_plan(cluster="container"), place)
     try:
         from dataclasses import replace
 
@@ -85,7 +86,7 @@ def test_server_without_enough_memory_says_so(place: Place, client: Any, monkeyp
     """Out of memory: one line with the limit and the server's last words; nothing stays."""
     monkeypatch.setenv("LOADGEN_MEMORY", "64m")
     with pytest.raises(ClusterError, match=r"MySQL was .*out of memory \(limit 64m; LOADGEN_MEMORY raises it\): .+"):
-        start(Plan(engine="mysql", cluster="container"), place)
+        start(sale_plan(engine="mysql", cluster="container"), place)
     assert left_by(client, place) == []
 
 
@@ -96,7 +97,7 @@ def test_container_that_dies_shows_its_last_words(place: Place, client: Any, mon
 
     monkeypatch.setenv("LOADGEN_IMAGE_POSTGRES", image_of("mysql"))
     with pytest.raises(ClusterError, match=r"PostgreSQL ended with exit code \d+ while it was starting: .*postgres"):
-        start(Plan(cluster="container"), place)
+        start(sale_plan(cluster="container"), place)
     assert left_by(client, place) == []
 
 
@@ -105,7 +106,7 @@ def test_missing_image_names_the_ways_to_have_one(place: Place, monkeypatch: pyt
     """An image that is nowhere: the override and the build script are in the message."""
     monkeypatch.setenv("LOADGEN_IMAGE_POSTGRES", "registry.invalid/postgres:none")
     with pytest.raises(ClusterError, match=r"registry\.invalid.*LOADGEN_IMAGE_POSTGRES.*deploy/images/build\.sh"):
-        start(Plan(cluster="container"), place)
+        start(sale_plan(cluster="container"), place)
 
 
 @pytest.mark.container("postgres")

@@ -5,7 +5,7 @@ import pytest
 from loadgen.clusters.container import memory_limit, start
 from loadgen.clusters.daemon import docker_client, explained
 from loadgen.errors import ClusterError, PlanError
-from loadgen.plan import Plan
+from tests.plans import sale_plan
 
 
 def test_engine_that_does_not_answer_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,4 +43,4 @@ def test_memory_limit_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_several_nodes_in_a_container_are_refused() -> None:
     """One container is one node; compose starts more."""
     with pytest.raises(PlanError, match="--cluster compose"):
-        start(Plan(engine="mysql", cluster="container", nodes=3), None)  # type: ignore[arg-type]
+        start(sale_plan(engine="mysql", cluster="container", nodes=3), None)  # type: ignore[arg-type]

@@ -20,11 +20,11 @@ from loadgen.engines.engine import CONNECT_TIMEOUT_S, Address, level_of
 from loadgen.engines.postgres import ENGINE
 from loadgen.engines.session import Session
 from loadgen.errors import ClusterError
-from loadgen.plan import Plan
 from tests.clusters.test_process import gone
+from tests.plans import sale_plan
 
 pytestmark = pytest.mark.server("postgres")
-PLAN = Plan(engine="postgres", cluster="embedded", nodes=3, sessions=7)
+PLAN = sale_plan(engine="postgres", cluster="embedded", nodes=3, sessions=7)
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from loadgen.clusters.cluster import Place
 from loadgen.clusters.embedded_postgres import EmbeddedPostgres, start
 from loadgen.engines.postgres import ENGINE
 from loadgen.errors import ClusterError, PlanError
-from loadgen.plan import Plan
 from tests.clusters.test_process import gone
+from tests.plans import sale_plan
 
 server_test = pytest.mark.server("postgres")
-PLAN = Plan(engine="postgres", sessions=7)
+PLAN = sale_plan(engine="postgres", sessions=7)
 
 
 @pytest.fixture

@@ -20,17 +20,19 @@ from loadgen.engines.mysql_control import MysqlControl
 from loadgen.engines.oceanbase import ENGINE
 from loadgen.engines.session import Session, Try
 from loadgen.op import Outcome, Stage
-from loadgen.plan import STRATEGIES, Plan
+from loadgen.plan import Plan
 from loadgen.shop import sale
+from loadgen.shop.options import STRATEGIES
 from loadgen.shop.sale import Answer, Shopping
 from loadgen.workload import Body, Reply, Statement
+from tests.plans import sale_plan
 from workloads.flashsale import SALE, Shopper
 
 pytestmark = pytest.mark.server("oceanbase")
 
 READ = Statement("SELECT available, version FROM stock WHERE sku = :sku AND bucket = 0")
 WRITE = Statement("UPDATE stock SET available = :available, {bump} WHERE sku = :sku AND bucket = 0 {bumped}")
-PLAN = Plan(engine="oceanbase", skus=2, stock=40, user_limit=1000, kind_weights=(("order", 1),))
+PLAN = sale_plan(engine="oceanbase", skus=2, stock=40, user_limit=1000, kind_weights=(("order", 1),))
 
 
 @pytest.fixture

@@ -9,15 +9,16 @@ import pytest
 
 from loadgen import clusters
 from loadgen.clusters.cluster import Cluster, Place
-from loadgen.plan import ENGINES, Plan
+from loadgen.plan import ENGINES
 from tests.clusters.test_process import gone
+from tests.plans import sale_plan
 
 pytestmark = pytest.mark.server
 
 
 def started(engine: str, tmp_path: Path) -> tuple[Cluster, list[psutil.Process]]:
     """A server, and its processes."""
-    cluster = clusters.start(Plan(engine=engine, sessions=4), Place(logs=tmp_path, say=lambda _: None))
+    cluster = clusters.start(sale_plan(engine=engine, sessions=4), Place(logs=tmp_path, say=lambda _: None))
     first = psutil.Process(cluster.facts()["processes"][0])
     return cluster, [first, *first.children(recursive=True)]
 

@@ -7,12 +7,12 @@ import pytest
 from loadgen import clusters
 from loadgen.clusters.cluster import Place
 from loadgen.errors import PlanError
-from loadgen.plan import Plan
+from tests.plans import sale_plan
 
 
 def test_facts_name_the_place_and_hide_the_password(tmp_path: Path) -> None:
     """What goes into files has host, port and user, and no secret."""
-    plan = Plan(engine="mysql", cluster="existing", dsn="mysql://shop:s%40cret@db.example:3307/")
+    plan = sale_plan(engine="mysql", cluster="existing", dsn="mysql://shop:s%40cret@db.example:3307/")
     cluster = clusters.start(plan, Place(tmp_path, lambda _: None))
 
     assert cluster.address.password == "s@cret"
@@ -24,7 +24,7 @@ def test_facts_name_the_place_and_hide_the_password(tmp_path: Path) -> None:
 
 def test_malformed_dsn_is_refused(tmp_path: Path) -> None:
     """A DSN that cannot be read is the plan's error."""
-    plan = Plan(engine="mysql", cluster="existing", dsn="mysql://host:99999999/")
+    plan = sale_plan(engine="mysql", cluster="existing", dsn="mysql://host:99999999/")
 
     with pytest.raises(PlanError):
         clusters.start(plan, Place(tmp_path, lambda _: None))
@@ -33,4 +33,4 @@ def test_malformed_dsn_is_refused(tmp_path: Path) -> None:
 def test_provider_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     """The message lists those that do."""
     with pytest.raises(PlanError, match="embedded, container, compose, existing"):
-        clusters.start(Plan(cluster="nowhere"), Place(tmp_path, lambda _: None))
+        clusters.start(sale_plan(cluster="nowhere"), Place(tmp_path, lambda _: None))

@@ -7,7 +7,7 @@ import pytest
 from loadgen import engines
 from loadgen.clusters import embedded_postgres
 from loadgen.clusters.cluster import Place
-from loadgen.plan import Plan
+from tests.plans import sale_plan
 
 
 @pytest.mark.server("postgres")
@@ -16,7 +16,7 @@ def test_server_out_of_a_copy_of_the_package_answers_and_leaves_nothing(
 ) -> None:
     """The copy holds all that the binaries need, their shared libraries too, and goes with the server."""
     monkeypatch.setattr(embedded_postgres, "reachable", lambda path, account: False)
-    server = embedded_postgres.start(Plan(), Place(logs=tmp_path, say=lambda _: None))
+    server = embedded_postgres.start(sale_plan(), Place(logs=tmp_path, say=lambda _: None))
     directory = Path(server.address.socket)
     try:
         assert (directory / "package").is_dir()

@@ -37,10 +37,12 @@ from loadgen.engines.session import Session, Try
 from loadgen.errors import ClusterError
 from loadgen.history.history import read_history, write_final
 from loadgen.op import Outcome, Stage
-from loadgen.plan import STRATEGIES, Plan
+from loadgen.plan import Plan
 from loadgen.shop import sale
+from loadgen.shop.options import STRATEGIES
 from loadgen.shop.sale import Answer, Shopping, State
 from loadgen.workload import Body, Refused, Reply, Statement, Table
+from tests.plans import sale_plan
 from workloads import flashsale
 
 READ = Statement("SELECT available, version FROM stock WHERE sku = :sku AND bucket = 0")
@@ -113,7 +115,7 @@ class EngineContract:
     @pytest.fixture
     def plan(self) -> Plan:
         """A small sale."""
-        return Plan(skus=3, stock=30, user_limit=1_000, kind_weights=(("order", 1),))
+        return sale_plan(skus=3, stock=30, user_limit=1_000, kind_weights=(("order", 1),))
 
     @pytest.fixture
     def tables(self, plan: Plan) -> tuple[Table, ...]:
@@ -369,7 +371,9 @@ class EngineContract:
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_order_of_each_strategy_keeps_the_books(self, server: Server, control: Control, strategy: str) -> None:
         """One shopper at a time: each strategy sells what there is, and every write knows its version."""
-        plan = Plan(skus=2, stock=20, user_limit=1_000, strategy=strategy, buckets=4 if strategy == "bucketed" else 1)
+        plan = sale_plan(
+            skus=2, stock=20, user_limit=1_000, strategy=strategy, buckets=4 if strategy == "bucketed" else 1
+        )
         tables = flashsale.tables(plan)
         control.prepare(tables)
         self.with_sessions(server, 1, lambda sessions: self.sell(plan, sessions, orders(plan, 40)))
@@ -379,7 +383,7 @@ class EngineContract:
     @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "naive"])
     def test_order_under_contention_never_oversells(self, server: Server, control: Control, strategy: str) -> None:
         """Eight sessions want the same rows: sold exactly what there was, each version written once."""
-        plan = Plan(
+        plan = sale_plan(
             skus=2,
             stock=25,
             user_limit=1_000,
@@ -507,7 +511,7 @@ class EngineContract:
     def test_lost_update_happens_where_the_level_allows_it(self, server: Server, control: Control) -> None:
         """Both read, both write what they computed: one deduction is gone, and the versions tell."""
         for level in self.p4_allowed:
-            control.prepare(flashsale.tables(Plan(skus=1, stock=10)))
+            control.prepare(flashsale.tables(sale_plan(skus=1, stock=10)))
             ends = self.interleave(server, level)
 
             assert [getattr(end, "version", end) for end in ends] == [1, 2], "both were computed from version 0"
@@ -517,7 +521,7 @@ class EngineContract:
         """One of the two is told so and may try again, and the other's write stands."""
         assert {*self.p4_allowed, *self.p4_prevented} == set(server.engine.levels)
         for level in self.p4_prevented:
-            control.prepare(flashsale.tables(Plan(skus=1, stock=10)))
+            control.prepare(flashsale.tables(sale_plan(skus=1, stock=10)))
             ends = self.interleave(server, level)
 
             # Where a snapshot decides, the first writer wins; where read locks do, the server picks a victim.

@@ -19,10 +19,10 @@ from loadgen.engines.postgres_wire import ServerError, WireConnection
 from loadgen.engines.session import Session, Try
 from loadgen.errors import ClusterError
 from loadgen.op import Outcome, Stage
-from loadgen.plan import Plan
 from loadgen.shop.sale import Answer
 from loadgen.workload import Body, Reply, Statement
 from tests.engines.contract import BOUND_S, NOTE, TAKE, EngineContract, Server, note, sessions_in_steps
+from tests.plans import sale_plan
 from workloads import flashsale
 
 pytestmark = pytest.mark.server("postgres")
@@ -111,7 +111,7 @@ SUM = Statement("SELECT sum(available) FROM stock")
 def control(postgres_cluster: Cluster) -> Iterator[Control]:
     """The control connection, with a small sale's tables."""
     control = ENGINE.control(postgres_cluster.address, "test")
-    control.prepare(flashsale.tables(Plan(skus=2, stock=10)))
+    control.prepare(flashsale.tables(sale_plan(skus=2, stock=10)))
     yield control
     control.close()
 
@@ -274,7 +274,7 @@ def guest(postgres_cluster: Cluster, control: Control) -> Iterator[Address]:
 
 def test_user_without_the_right_to_create_is_told_which_grant_helps(guest: Address, control: Control) -> None:
     """And with it the run can go on."""
-    tables = flashsale.tables(Plan(skus=2))
+    tables = flashsale.tables(sale_plan(skus=2))
     guest_control = ENGINE.control(guest, "test")
     with pytest.raises(ClusterError, match='GRANT CREATE ON DATABASE "elsewhere" TO "guest"'):
         guest_control.prepare(tables)

@@ -9,8 +9,8 @@ import pytest
 from loadgen.clusters.cluster import Cluster
 from loadgen.engines import engine_of
 from loadgen.engines.heartbeat import Heartbeat
-from loadgen.plan import Plan
 from tests.conftest import skip_or_fail
+from tests.plans import sale_plan
 from tests.poolers import haproxy, program
 from tests.sale_runs import run_sale
 from workloads import flashsale
@@ -54,7 +54,7 @@ def test_lock_outlives_every_connection(engine: str, cluster: Cluster) -> None:
         first.lock()
         heartbeat = Heartbeat(lambda: server.control(address, "first"), lambda _: None)
         try:
-            first.prepare(flashsale.tables(Plan(skus=2, stock=10)))
+            first.prepare(flashsale.tables(sale_plan(skus=2, stock=10)))
             time.sleep(5)  # the connection is cut ten times over meanwhile
             with closing(server.control(address, "second")) as second:
                 rows = second.query("SELECT run FROM loadgen.loadgen_lock")

@@ -20,8 +20,8 @@ from loadgen.engines.mysql_wire import MysqlConnection
 from loadgen.engines.oceanbase import ENGINE, LOAD
 from loadgen.engines.session import Session, Try
 from loadgen.op import Outcome, Stage
-from loadgen.plan import Plan
 from loadgen.workload import Body, Reply, Result, Statement, Table
+from tests.plans import sale_plan
 
 pytestmark = pytest.mark.server("oceanbase")
 
@@ -217,7 +217,7 @@ def test_frozen_server_is_left_and_found_again(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(watchdog, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(watchdog, "STUCK_AFTER_S", 0.3)
     monkeypatch.setattr("loadgen.engines.mysql_wire.CONNECT_TIMEOUT_S", 0.3)
-    cluster = start(Plan(engine="oceanbase"), Place(tmp_path, lambda _: None))
+    cluster = start(sale_plan(engine="oceanbase"), Place(tmp_path, lambda _: None))
     try:
         with closing(ENGINE.control(cluster.address, "test")) as control:
             control.prepare([SHELF])
@@ -252,7 +252,7 @@ async def through_a_freeze(cluster: Cluster) -> list[Try]:
 
 def test_killed_server_is_fail_before_commit_and_refused_afterwards(tmp_path: Path) -> None:
     """A server that is gone fails what it had not committed, and then every connection."""
-    cluster = start(Plan(engine="oceanbase"), Place(tmp_path, lambda _: None))
+    cluster = start(sale_plan(engine="oceanbase"), Place(tmp_path, lambda _: None))
     (pid,) = cluster.facts()["processes"]
 
     async def run() -> list[Try]:

@@ -17,15 +17,15 @@ from loadgen.engines.engine import Address, Failure, level_of
 from loadgen.engines.postgres import ENGINE
 from loadgen.engines.session import REFUSED, Session
 from loadgen.errors import ClusterError
-from loadgen.plan import Plan
 from tests.conftest import skip_or_fail
 from tests.engines.contract import note
+from tests.plans import sale_plan
 from tests.poolers import EVERY_PARAMETER, dsn_through, haproxy, pgbouncer, pgpool, program
 from tests.sale_runs import EndedRun, run_sale
 from workloads import flashsale
 
 pytestmark = pytest.mark.server("postgres")
-TABLES = flashsale.tables(Plan(skus=2, stock=100))
+TABLES = flashsale.tables(sale_plan(skus=2, stock=100))
 SMALL = ("--shape", "constant", "--peak-rate", "60", "--duration", "2s", "-u", "6")
 Pooler = Callable[[Address], AbstractContextManager[Address]]
 
@@ -73,7 +73,7 @@ def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     from loadgen.clusters.cluster import Place
 
     place = Place(logs=tmp_path_factory.mktemp("logs"), say=lambda _: None)
-    cluster = clusters.start(Plan(engine="postgres", cluster="embedded", nodes=2), place)
+    cluster = clusters.start(sale_plan(engine="postgres", cluster="embedded", nodes=2), place)
     yield cluster
     cluster.stop(keep=False)
 

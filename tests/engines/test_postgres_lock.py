@@ -12,11 +12,11 @@ from loadgen.engines import postgres_control, postgres_schema
 from loadgen.engines.engine import FRESH_S, Control
 from loadgen.engines.postgres import ENGINE
 from loadgen.errors import ClusterError, LockLost
-from loadgen.plan import Plan
+from tests.plans import sale_plan
 from workloads import flashsale
 
 pytestmark = pytest.mark.server("postgres")
-TABLES = flashsale.tables(Plan(skus=2, stock=100))
+TABLES = flashsale.tables(sale_plan(skus=2, stock=100))
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from loadgen.engines.engine import Address, Control, Engine, level_of
 from loadgen.engines.postgres import ENGINE, Postgres
 from loadgen.engines.session import Session
 from loadgen.op import Outcome, Stage
-from loadgen.plan import Plan
 from tests.engines.contract import BOUND_S, TAKE, note, take_and_note
+from tests.plans import sale_plan
 from workloads import flashsale
 
 pytestmark = pytest.mark.server("postgres")
@@ -89,7 +89,7 @@ class Network:
 def control(postgres_cluster: Cluster) -> Iterator[Control]:
     """The control connection, beside the network, with a small sale's tables."""
     control = ENGINE.control(postgres_cluster.address, "test")
-    control.prepare(flashsale.tables(Plan(skus=2, stock=100)))
+    control.prepare(flashsale.tables(sale_plan(skus=2, stock=100)))
     yield control
     control.close()
 

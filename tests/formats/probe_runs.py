@@ -16,6 +16,7 @@ from loadgen.history.history import History, HistoryWriter, ops_batch, read_hist
 from loadgen.op import Completion, Outcome, Stage
 from loadgen.plan import Plan
 from loadgen.workload import Refused, Result, Workload
+from tests.plans import sale_plan
 from tests.stored import load_facts, plan_facts
 
 WORKLOADS = Path(__file__).parents[2] / "workloads"
@@ -89,7 +90,7 @@ class ProbeRun:
 def probe_plan(name: str, **changes: Any) -> Plan:
     """A plan of few keys."""
     weights = (("transfer", 1), ("total", 1)) if name == "bank" else (("transaction", 1),)
-    return Plan(workload=name, skus=4, duration_s=1.0, kind_weights=weights, **changes)
+    return sale_plan(workload=name, skus=4, duration_s=1.0, kind_weights=weights, **changes)
 
 
 def play(plan: Plan, seed: int, *, numbers: int = 150, trouble: float = 0.1, lie: Lie = lambda _: "") -> ProbeRun:

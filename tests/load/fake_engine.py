@@ -13,6 +13,7 @@ from loadgen.op import Outcome, Stage
 from loadgen.plan import Plan
 from loadgen.shop.sale import bucket_stock
 from loadgen.workload import Call, Result, Statement
+from tests import plans
 from workloads import flashsale
 
 Fault = Callable[[str, int], str]
@@ -291,7 +292,9 @@ MIX = (("order", 10), ("pay", 8), ("cancel", 1), ("release", 1), ("browse", 2))
 
 def sale_plan(**changes: Any) -> Plan:
     """A short, small sale with the whole mix."""
-    base = Plan(skus=4, stock=1_000_000, peak_rate=1000.0, duration_s=0.2, shape="constant", kind_weights=MIX)
+    base = plans.sale_plan(
+        skus=4, stock=1_000_000, peak_rate=1000.0, duration_s=0.2, shape="constant", kind_weights=MIX
+    )
     return base.with_(**changes)
 
 

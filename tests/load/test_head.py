@@ -16,8 +16,8 @@ from workloads.flashsale import SALE
 @pytest.fixture
 def controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunController:
     """A head without a conductor's process, with one load process that was handed 100 numbers."""
-    monkeypatch.setattr("loadgen.load.run_controller.Conductor", lambda _say: None)
-    made = RunController(sale_plan(), SALE, lambda _: None)
+    monkeypatch.setattr("loadgen.load.run_controller.ConductorProcess", lambda _say: None)
+    made = RunController(sale_plan(), SALE, None, lambda _: None)
     writer = HistoryWriter(tmp_path, "0", SALE.invoked_types, {"host": clock_origin().host})
     writer.invoked(SALE.invoked(made.plan, 0, 100))
     made._processes["0"] = _Process(writer)

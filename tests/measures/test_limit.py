@@ -13,8 +13,9 @@ from loadgen.measures.throughput import count_orders
 from loadgen.op import Outcome
 from loadgen.plan import Plan
 from loadgen.shop.sale import Answer, Kind
+from tests.plans import sale_plan
 
-PLAN = Plan(shape="ramp", duration_s=10.0, sessions=4)
+PLAN = sale_plan(shape="ramp", duration_s=10.0, sessions=4)
 
 
 def queue(

@@ -3,7 +3,8 @@
 import pytest
 
 from loadgen.measures.objectives import measured, unmeasurable
-from loadgen.plan import Plan, parse_slos
+from loadgen.plan import parse_slos
+from tests.plans import sale_plan
 
 SALE_MIX = (("order", 10), ("pay", 8), ("cancel", 1), ("release", 1), ("browse", 2))
 ARRIVING = ("order", "browse")
@@ -13,7 +14,7 @@ def told(
     slo: str, mix: tuple[tuple[str, int], ...] = SALE_MIX, *, workload: str = "flashsale", rate: float = 400
 ) -> str:
     """What is said of the objective of a run of 10 s at a constant rate."""
-    plan = Plan(workload=workload, slo=parse_slos(slo), kind_weights=mix, shape="constant", peak_rate=rate)
+    plan = sale_plan(workload=workload, slo=parse_slos(slo), kind_weights=mix, shape="constant", peak_rate=rate)
     return unmeasurable(plan, ARRIVING if workload == "flashsale" else ("transfer", "total"), 10.0)
 
 

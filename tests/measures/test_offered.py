@@ -21,9 +21,10 @@ from loadgen.report.seconds import seconds_table
 from loadgen.schedule import plan_arrivals
 from loadgen.shop import sale
 from loadgen.shop.sale import Answer, Kind
+from tests.plans import sale_plan
 
 MIX = (("order", 10), ("pay", 8), ("browse", 2))
-PLAN = Plan(shape="constant", peak_rate=200.0, duration_s=3.0, kind_weights=MIX)
+PLAN = sale_plan(shape="constant", peak_rate=200.0, duration_s=3.0, kind_weights=MIX)
 ARRIVING = ("order", "browse")
 WORKLOAD = {"name": "flashsale", "kinds": list(sale.KIND_NAMES), "arrivals": list(ARRIVING)}
 BLOCK = 64

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.plan import Plan
 from loadgen.report.page import HANDLER, WIDTH, coloured, columns, folded, terminal_columns
 from loadgen.report.terminal import HEIGHT, KINDS, render
 from loadgen.shop.sale import CHECKS
+from tests.plans import sale_plan
 
 TIMES = {"p50": 1.2, "p90": 3.4, "p99": 22.1, "p999": 101.2, "max": 1543.2, "count": 11020}
 PLAN_FACTS: dict[str, Any] = {
-    "plan": Plan().to_json(),
+    "plan": sale_plan().to_json(),
     "engine": {
         "name": "postgres",
         "title": "PostgreSQL",
@@ -330,7 +330,7 @@ def test_columns_are_what_the_environment_says(named: str, expected: int, tmp_pa
 
 def test_what_stays_on_an_existing_server_is_told() -> None:
     """And how it is removed; a server of the run's own is gone with it."""
-    facts = {**PLAN_FACTS, "plan": Plan(cluster="existing").to_json()}
+    facts = {**PLAN_FACTS, "plan": sale_plan(cluster="existing").to_json()}
 
     assert "loadgen clean" in render(summary(), facts, run_dir="runs/x")
     assert "loadgen clean" not in rendered()

@@ -370,7 +370,7 @@ def other_plan(run: Path, draw: random.Random) -> str:
     """Change a number of the plan to another sound one."""
     path = run / "plan.json"
     facts = json.loads(path.read_text())
-    name = draw.choice(("stock", "skus", "user_limit", "seed", "buckets"))
+    name = draw.choice([name for name in ("stock", "skus", "user_limit", "seed", "buckets") if name in facts["plan"]])
     facts["plan"][name] += draw.choice((1, 2, 7))
     path.write_text(json.dumps(facts))
     return f"plan.json: {name}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loadgen import clusters
 from loadgen.clusters.cluster import Cluster, Place
-from loadgen.plan import Plan
+from tests.plans import sale_plan
 
 WIRES = {"postgres": "postgres", "mysql": "mysql", "tidb": "mysql", "oceanbase": "mysql"}
 
@@ -16,7 +16,9 @@ WIRES = {"postgres": "postgres", "mysql": "mysql", "tidb": "mysql", "oceanbase":
 def server(engine: str) -> Iterator[Cluster]:
     """An embedded server of ``engine``, gone at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="trial-logs-") as logs:
-        cluster = clusters.start(Plan(engine=engine, cluster="embedded"), Place(logs=Path(logs), say=lambda _: None))
+        cluster = clusters.start(
+            sale_plan(engine=engine, cluster="embedded"), Place(logs=Path(logs), say=lambda _: None)
+        )
         try:
             yield cluster
         finally:
