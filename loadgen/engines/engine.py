@@ -157,10 +157,11 @@ class Control(Protocol):
     def unlock(self) -> None:
         """Remove this run's row, if there is one."""
 
-    def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> None:
+    def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> dict[str, int]:
         """Make our schema anew: marked tables are dropped, unmarked ones refuse the run untouched.
 
         ``plan`` is what tables with ``batches`` are filled by; ``say`` is told now and then how far that is.
+        Returns how many rows each table got.
         """
 
     def sessions(self) -> int:

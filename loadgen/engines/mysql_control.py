@@ -122,14 +122,12 @@ class MysqlControl:
         """Remove this run's row, if there is one."""
         give_back(self.query, self._run_id)
 
-    def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> None:
+    def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> dict[str, int]:
         """Make our database anew: what an earlier run made is dropped; anything else in it refuses the run, untouched.
 
         Each table is marked before it is made, so that a crash in between leaves no unmarked one of ours.
         """
-        progress = Progress(say)
-        most_bytes = self._packet()
-        marked = self._make_database()
+        progress, most_bytes, marked = Progress(say), self._packet(), self._make_database()
         self.query(f"USE {SCHEMA}")
         self._in_schema = True
         for name in marked:
@@ -140,6 +138,7 @@ class MysqlControl:
             marks = f"{self._literal(table.name)}, {self._literal(self._run_id)}"
             self.query(f"INSERT INTO {META_TABLE} (name, run) VALUES ({marks})")
             self.query(table.create_for(self._dialect.name, "mysql"))
+            progress.made(table)
             for names, rows in table.filling(plan):
                 into = f"{table.name} ({', '.join(names)})" if names else table.name
                 for start in range(0, len(rows), FILL_ROWS):
@@ -147,6 +146,7 @@ class MysqlControl:
                     self._fill(into, some, most_bytes)
                     progress.filled(table, len(some))
         self._check_transactional(tables)
+        return progress.rows
 
     def sessions(self) -> int:
         """How many sessions hold a transaction open on our tables, or are in our database and in one."""

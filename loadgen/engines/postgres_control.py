@@ -152,11 +152,13 @@ class PostgresControl:
         """Remove this run's row, if there is one."""
         self._run(postgres_schema.unlock(self._connection, self._run_id))
 
-    def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> None:
+    def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> dict[str, int]:
         """Make our schema anew, in one transaction: what is not ours is found before anything is touched."""
-        work = postgres_schema.prepare(self._connection, self._address, self._run_id, tables, plan, Progress(say))
+        progress = Progress(say)
+        work = postgres_schema.prepare(self._connection, self._address, self._run_id, tables, plan, progress)
         large = any(table.batches is not None for table in tables)
         self._run(work, FILL_LIMIT_S if large else CONTROL_LIMIT_S)
+        return progress.rows
 
     def sessions(self) -> int:
         """How many sessions have a transaction open on our tables, or are the load's and in a transaction."""

@@ -106,6 +106,7 @@ async def prepare(
         await connection.copy_records_to_table(META_TABLE, schema_name=SCHEMA, records=marks)
         for table in tables:
             await _as_owner(connection, address, table.create_for("postgres"))
+            progress.made(table)
             for names_of, rows in table.filling(plan):
                 copied = connection.copy_records_to_table(
                     table.name, schema_name=SCHEMA, columns=names_of or None, records=rows

@@ -14,17 +14,19 @@ class Progress:
 
     def __init__(self, say: Say | None) -> None:
         self._say = say
-        self._table = ""
-        self._rows = 0
+        self.rows: dict[str, int] = {}
+        """How many rows each table has, by its name."""
         self._told_s = time.monotonic()
+
+    def made(self, table: Table) -> None:
+        """``table`` is there, and empty."""
+        self.rows[table.name] = 0
 
     def filled(self, table: Table, rows: int) -> None:
         """``rows`` more are in ``table``."""
-        if table.name != self._table:
-            self._table, self._rows = table.name, 0
-        self._rows += rows
+        self.rows[table.name] += rows
         now_s = time.monotonic()
         if self._say is not None and now_s - self._told_s >= TELL_EVERY_S:
             self._told_s = now_s
             of_all = f" of about {table.about:,}" if table.about else ""
-            self._say(f"prepared {self._rows:,}{of_all} rows of {table.name}")
+            self._say(f"prepared {self.rows[table.name]:,}{of_all} rows of {table.name}")

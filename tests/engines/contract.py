@@ -325,7 +325,7 @@ class EngineContract:
         asked: list[int] = []
 
         def batches(plan: Plan) -> Iterator[Any]:
-            for start in range(0, plan.stock, 1500):
+            for start in range(0, plan.seed, 1500):
                 asked.append(start)
                 ids = np.arange(start, start + 1500)
                 yield {"value": ids * 2, "id": ids} if start else [(int(number), None) for number in ids]
@@ -334,7 +334,7 @@ class EngineContract:
             "large", {"postgres": create, "mysql": create}, {"id": "int32", "value": "int64?"}, batches=batches
         )
         told: list[str] = []
-        control.prepare([table], Plan(stock=6000), told.append)
+        control.prepare([table], Plan(seed=6000), told.append)
         read = control.final_reads([table])["large"]
         order = np.argsort(read["id"])
 
