@@ -252,7 +252,7 @@ def test_killed_conductor_ends_in_our_own_error(tmp_path: Path) -> None:
     with sale(tmp_path, *SHORT) as running:
         running.wait_for_progress()
         processes = running.processes()
-        conductor = next(child for child in processes if "loadgen.run" in child.cmdline())
+        conductor = next(child for child in processes if "loadgen.conduct.process" in child.cmdline())
         conductor.kill()
         run = running.end()
 

@@ -227,7 +227,7 @@ FAULTS = {
 
 def conductor(running: RunningSale) -> psutil.Process:
     """The conductor's process."""
-    return next(child for child in running.processes() if "loadgen.run" in _command(child))
+    return next(child for child in running.processes() if "loadgen.conduct.process" in _command(child))
 
 
 def server_processes(running: RunningSale) -> list[psutil.Process]:
