@@ -14,6 +14,7 @@ import numpy as np
 
 from loadgen.engines.engine import FinalReads
 from loadgen.errors import LoadgenError, StoreError
+from loadgen.history.column_types import column_type
 from loadgen.history.history import write_final, write_json
 from loadgen.history.run_directory import RunDirectory, read_json
 from loadgen.judge.judge import exit_code, judge
@@ -113,7 +114,7 @@ class Conclusion:
             columns = found[table.name]
         elif table.name in found.gone:
             facts["gone"] = found.gone[table.name]
-            columns = {name: np.empty(0, object if kind == "string" else kind) for name, kind in table.final.items()}
+            columns = {name: np.empty(0, column_type(kind).dtype) for name, kind in table.final.items()}
         else:
             raise StoreError(found.unread.get(table.name, "it was not read"))
         stored = write_final(self._run.history, table.name, columns, table.final, facts)

@@ -185,10 +185,10 @@ class Conductor:
         check_server(facts, plan, engine.title)
         self._lock(control)
         self._heartbeat = Heartbeat(lambda: engine.control(cluster.address, self._run_id), self.log)
-        self.say(f"preparing {sum(len(table.rows) for table in self._tables):,} rows in {engine.title}")
-        control.prepare(self._tables)
+        self.say(f"preparing {sum(len(table.rows) + table.about for table in self._tables):,} rows in {engine.title}")
+        filled = control.prepare(self._tables, plan, self.say)
         for replica in replicas:
-            await_replica(engine, replica, self._run_id, self._tables)
+            await_replica(engine, replica, self._run_id, filled)
         who = (self._level, self._run_id)
         verified = {
             "control": facts.pop("verified", {}),

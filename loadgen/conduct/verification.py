@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
@@ -11,7 +11,7 @@ from loadgen.engines.identity import refuse_unknown
 from loadgen.errors import ClusterError, LoadgenError
 from loadgen.op import Stage
 from loadgen.plan import Plan
-from loadgen.workload import Statement, Table
+from loadgen.workload import Statement
 
 TRIAL_WRITE = Statement(f"UPDATE {META_TABLE} SET name = name WHERE name = '{META_TABLE}'")
 """A write that changes nothing, and is rolled back."""
@@ -66,9 +66,11 @@ def verified_session(
         raise ClusterError(f"{engine.title} {what}: {failure.code} {failure.sample}".rstrip()) from error
 
 
-def await_replica(engine: Engine, replica: Address, run_id: str, tables: Sequence[Table]) -> None:
-    """Return once the replica has the tables of this run, whole. Raises ClusterError if that takes too long."""
-    wanted = {table.name: len(table.rows) for table in tables}
+def await_replica(engine: Engine, replica: Address, run_id: str, wanted: Mapping[str, int]) -> None:
+    """Return once the replica has as many rows of this run's tables as are ``wanted``.
+
+    Raises ClusterError if that takes too long.
+    """
     deadline = time.monotonic() + REPLICATED_S
     while True:
         try:

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loadgen.dsn import MASK, masked_parameters
+from loadgen.engines.progress import Say
 from loadgen.errors import PlanError
 from loadgen.op import Outcome, Stage
+from loadgen.plan import Plan
 from loadgen.workload import Call, Result, Table
 
 if TYPE_CHECKING:
@@ -155,8 +157,12 @@ class Control(Protocol):
     def unlock(self) -> None:
         """Remove this run's row, if there is one."""
 
-    def prepare(self, tables: Sequence[Table]) -> None:
-        """Make our schema anew: marked tables are dropped, unmarked ones refuse the run untouched."""
+    def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> dict[str, int]:
+        """Make our schema anew: marked tables are dropped, unmarked ones refuse the run untouched.
+
+        ``plan`` is what tables with ``batches`` are filled by; ``say`` is told now and then how far that is.
+        Returns how many rows each table got.
+        """
 
     def sessions(self) -> int:
         """How many sessions, other than this one, can still write to our tables: those in a transaction.
@@ -180,7 +186,8 @@ class Control(Protocol):
         """All tables that are there, read in one snapshot transaction. Raises ClusterError if the server can't be read.
 
         Also unless that snapshot says that each table was made by this run, and has as many rows as were read. Where
-        somebody made a value NULL or no number, an integer column holds the least one of its type instead.
+        somebody made a value NULL or no number, an integer column holds the least one of its type instead, unless
+        NULL is a value of its type (see history.column_types).
         """
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:

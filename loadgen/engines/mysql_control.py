@@ -16,13 +16,16 @@ from loadgen.engines.address import in_turn
 from loadgen.engines.engine import LOCK_TABLE, META_TABLE, PROOF_LIMIT_S, SCHEMA, Address, FinalReads
 from loadgen.engines.identity import on_mysql_wire
 from loadgen.engines.mysql_accounts import Query, connections_free
+from loadgen.engines.mysql_literals import literal
 from loadgen.engines.mysql_lock import LOCK_COLUMNS, beat, give_back, take
 from loadgen.engines.mysql_refusals import LOST, NO_LOGIN, errno_of, refusal
 from loadgen.engines.mysql_settings import Profile, Steps
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
 from loadgen.engines.network import explained
+from loadgen.engines.progress import Progress, Say
 from loadgen.errors import ClusterError, SessionRefused
+from loadgen.plan import Plan
 from loadgen.workload import Table
 
 PROGRAM = "loadgen-control"
@@ -54,6 +57,8 @@ class Server:
 class Dialect:
     """What differs between the engines of the MySQL wire in the control plane."""
 
+    name: str
+    """The engine's."""
     title: str
     look: Callable[[Query], Server]
     """Looks at the server. Raises ClusterError if it is another engine's."""
@@ -117,13 +122,12 @@ class MysqlControl:
         """Remove this run's row, if there is one."""
         give_back(self.query, self._run_id)
 
-    def prepare(self, tables: Sequence[Table]) -> None:
+    def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> dict[str, int]:
         """Make our database anew: what an earlier run made is dropped; anything else in it refuses the run, untouched.
 
         Each table is marked before it is made, so that a crash in between leaves no unmarked one of ours.
         """
-        most_bytes = self._packet()
-        marked = self._make_database()
+        progress, most_bytes, marked = Progress(say), self._packet(), self._make_database()
         self.query(f"USE {SCHEMA}")
         self._in_schema = True
         for name in marked:
@@ -133,10 +137,16 @@ class MysqlControl:
         for table in tables:
             marks = f"{self._literal(table.name)}, {self._literal(self._run_id)}"
             self.query(f"INSERT INTO {META_TABLE} (name, run) VALUES ({marks})")
-            self.query(table.create)
-            for start in range(0, len(table.rows), FILL_ROWS):
-                self._fill(table.name, [self._row(row) for row in table.rows[start : start + FILL_ROWS]], most_bytes)
+            self.query(table.create_for(self._dialect.name, "mysql"))
+            progress.made(table)
+            for names, rows in table.filling(plan):
+                into = f"{table.name} ({', '.join(names)})" if names else table.name
+                for start in range(0, len(rows), FILL_ROWS):
+                    some = [f"({', '.join(map(self._literal, row))})" for row in rows[start : start + FILL_ROWS]]
+                    self._fill(into, some, most_bytes)
+                    progress.filled(table, len(some))
         self._check_transactional(tables)
+        return progress.rows
 
     def sessions(self) -> int:
         """How many sessions hold a transaction open on our tables, or are in our database and in one."""
@@ -345,11 +355,8 @@ class MysqlControl:
                     "in InnoDB: a run needs transactions; see its setting disabled_storage_engines"
                 )
 
-    def _row(self, values: Sequence[int | str]) -> str:
-        return f"({', '.join(map(self._literal, values))})"
-
-    def _literal(self, value: int | str) -> str:
-        return str(int(value)) if isinstance(value, int) else str(self._connection.escape(str(value)))
+    def _literal(self, value: Any) -> str:
+        return str(value) if type(value) is int else literal(value, self._connection.escape)
 
     def _refusal(self, error: BaseException) -> ClusterError:
         return refusal(self._address, self._where, error)

@@ -194,6 +194,7 @@ def _parameters(query: Query, names: tuple[str, ...]) -> dict[str, Any]:
 
 OCEANBASE = Dialect(
     ask_writable=ASK_OCEANBASE,
+    name="oceanbase",
     title="OceanBase",
     look=look_at_oceanbase,
     profile=Profile(
@@ -211,6 +212,7 @@ OCEANBASE = Dialect(
 )
 MYSQL = Dialect(
     ask_writable=ASK_MYSQL,
+    name="mysql",
     title="MySQL",
     look=look_at_mysql,
     profile=Profile(
@@ -226,6 +228,7 @@ MYSQL = Dialect(
 )
 TIDB = Dialect(
     ask_writable=ASK_TIDB,
+    name="tidb",
     title="TiDB",
     look=look_at_tidb,
     profile=Profile(

@@ -1,11 +1,13 @@
 """The load connection on the MySQL wire (MySQL, TiDB, OceanBase), and the only file that imports asyncmy.
 
-It uses no cursor, and values are rendered into the text: integers as digits, strings escaped. CLIENT_FOUND_ROWS stays
+It uses no cursor, and values are rendered into the text: integers as digits, strings escaped, others as
+mysql_literals has them. CLIENT_FOUND_ROWS stays
 off, so that ``rowcount`` counts changed rows: an INSERT ... ON DUPLICATE KEY UPDATE that leaves the row as it was
 answers 0.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from loadgen.engines.address import in_turn
 from loadgen.engines.columns import as_column
 from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, SCHEMA, Address, Failure, FinalReads, Level
+from loadgen.engines.mysql_literals import literal
 from loadgen.engines.mysql_outcomes import Rules, broken, outcome_of
 from loadgen.engines.mysql_settings import Profile, Steps
 from loadgen.engines.mysql_tls import tls_context
@@ -29,6 +32,7 @@ from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
 from loadgen.engines.network import explained
 from loadgen.engines.watchdog import watchdog
 from loadgen.errors import ClusterError
+from loadgen.history.column_types import column_type
 from loadgen.op import Stage
 from loadgen.workload import Call, Result, Statement, Table
 
@@ -47,7 +51,7 @@ GONE = 2006
 
 Driver = Any
 """An asyncmy Connection: its stubs leave out what is needed here."""
-Rendering = tuple[bytes, Callable[[tuple[int | str, ...]], tuple[int | str, ...]]]
+Rendering = tuple[bytes, Callable[[tuple[Any, ...]], tuple[Any, ...]] | None]
 _renderings: dict[Statement, Rendering] = {}
 _QUERY = b"\x03"
 _BEGIN = b"\x06\x00\x00\x00\x03BEGIN"
@@ -94,7 +98,11 @@ class MysqlConnection(asyncio.Protocol):
             rendering = _renderings[statement] = _rendering(statement)
         template, ordered = rendering
         try:
-            sql = template % ordered(values)
+            # A sum is an int where each value is one; of a fraction the template would take the whole part.
+            if type(sum(values)) is int:  # type: ignore[arg-type]
+                sql = template % (values if ordered is None else ordered(values))
+            else:
+                sql = self._escaped(statement, values)
         except TypeError:
             sql = self._escaped(statement, values)
         return self._ask((len(sql) + 1).to_bytes(4, "little") + _QUERY + sql)
@@ -186,8 +194,8 @@ class MysqlConnection(asyncio.Protocol):
             waiter.set_result(b"")
         return answer
 
-    def _escaped(self, statement: Statement, values: tuple[int | str, ...]) -> bytes:
-        literals = [str(int(value)) if isinstance(value, int) else self._driver.escape(value) for value in values]
+    def _escaped(self, statement: Statement, values: tuple[Any, ...]) -> bytes:
+        literals = [literal(value, self._driver.escape) for value in values]
         return (statement.mysql % tuple(literals[index] for index in statement.mysql_order)).encode()
 
 
@@ -254,6 +262,9 @@ async def _final_read(driver: Driver, table: Table, found: FinalReads) -> None:
     try:
         columns = await _columns(driver, table)
         ((count,),) = await _asked(driver, f"SELECT COUNT(*) FROM {table.name}")
+    except ClusterError as error:
+        found.unread[table.name] = str(error)
+        return
     except MySQLError as error:
         code, *text = error.args or (0,)
         if code not in (ER.NO_SUCH_TABLE, *_OF_THE_TABLE):
@@ -328,7 +339,7 @@ async def _stepped(driver: Driver, steps: Steps) -> dict[str, str]:
 
 
 async def _columns(driver: Driver, table: Table) -> dict[str, NDArray[Any]]:
-    dtypes = {name: object if kind == "string" else np.dtype(kind) for name, kind in table.final.items()}
+    dtypes = {name: column_type(kind).dtype for name, kind in table.final.items()}
     chunks: dict[str, list[NDArray[Any]]] = {name: [] for name in dtypes}
     async with driver.cursor(SSCursor) as cursor:
         await cursor.execute(table.final_read)
@@ -341,17 +352,13 @@ async def _columns(driver: Driver, table: Table) -> dict[str, NDArray[Any]]:
 def _rendering(statement: Statement) -> Rendering:
     """The text with a place for each integer, and what puts the values in its order."""
     order = statement.mysql_order
-    template = statement.mysql.replace("%s", "%d").encode()
+    template = re.sub(r"%(.)", lambda match: "%d" if match[1] == "s" else match[0], statement.mysql).encode()
     if order == tuple(range(len(statement.parameters))):
-        return template, _as_they_are
+        return template, None
     if len(order) == 1:
         (index,) = order
         return template, lambda values: (values[index],)
     return template, itemgetter(*order)
-
-
-def _as_they_are(values: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    return values
 
 
 def _result(kind: type[Result], values: tuple[int, Sequence[Any], int]) -> Result:

@@ -1,17 +1,38 @@
 """Values to bytes and back, for PostgreSQL's Bind and DataRow messages: one plan for each prepared statement.
 
-Whole numbers travel in binary, everything else as text; a statement's values are ints and strings (see Statement).
+Numbers that the processor has travel in binary, everything else as text.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+from loadgen.engines.columns import naive
 from loadgen.workload import Result, Statement
 
-_INTEGERS = {21: "h", 23: "i", 20: "q"}
-"""int2, int4, int8: their type's OID, and how struct calls them."""
+_NUMBERS = {21: "h", 23: "i", 20: "q", 700: "f", 701: "d"}
+"""int2, int4, int8, float4, float8: their type's OID, and how struct calls them."""
 _BOOLEAN = 16
+
+
+def _timestamp(text: bytes) -> datetime:
+    """What ISO's date style shows; what Python's years do not reach is the end of them."""
+    told = text.decode()
+    try:
+        return naive(datetime.fromisoformat(told))
+    except ValueError:
+        return datetime.min if told.startswith("-") or told.endswith("BC") else datetime.max
+
+
+_DECODERS: Mapping[int, Callable[[bytes], Any]] = {
+    1700: lambda text: Decimal(text.decode()),
+    17: lambda text: bytes.fromhex(text[2:].decode()),
+    1114: _timestamp,
+    1184: _timestamp,
+}
+"""numeric, bytea, timestamp, timestamptz: how their text is read. Everything else stays text."""
 SYNC = b"S\0\0\0\4"
 _EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
 EXECUTE_AND_SYNC = _EXECUTE + SYNC
@@ -40,7 +61,19 @@ def plan_of(prepared: Any, statement: Statement) -> "Plan":
 class Plan:
     """How to ask for one prepared statement, and how to read its rows."""
 
-    __slots__ = ("_columns", "_head", "_pack", "_row", "_slots", "_tail", "_types", "blind", "message", "versioned")
+    __slots__ = (
+        "_columns",
+        "_decoders",
+        "_head",
+        "_pack",
+        "_row",
+        "_slots",
+        "_tail",
+        "_types",
+        "blind",
+        "message",
+        "versioned",
+    )
 
     def __init__(
         self, name: str, parameters: Sequence[int], columns: Sequence[int], *, versioned: bool, blind: bool
@@ -48,8 +81,9 @@ class Plan:
         """``parameters`` and ``columns`` are their types' OIDs."""
         self.versioned = versioned
         self.blind = blind
-        self._types = tuple(_INTEGERS.get(oid, "") for oid in parameters)
-        self._columns = tuple(_INTEGERS.get(oid, "?" if oid == _BOOLEAN else "") for oid in columns)
+        self._types = tuple(_NUMBERS.get(oid, "") for oid in parameters)
+        self._columns = tuple(_NUMBERS.get(oid, "?" if oid == _BOOLEAN else "") for oid in columns)
+        self._decoders = tuple(_DECODERS.get(oid, bytes.decode) for oid in columns)
         formats = [1 if kind else 0 for kind in self._types]
         count = len(formats)
         self._head = b"\0" + name.encode() + b"\0" + struct.pack(f"!h{count}hh", count, *formats, count)
@@ -95,6 +129,8 @@ class Plan:
         try:
             return self._pack(*slots)
         except struct.error as error:
+            if None in values:
+                return self._built(values)
             raise ValueError(f"a value does not fit its parameter: {error}") from None
 
     def _built(self, values: Sequence[Any]) -> bytes:
@@ -107,7 +143,7 @@ class Plan:
                 parts.append(_LENGTH.pack(_NULL))
                 continue
             try:
-                encoded = struct.pack(f"!{kind}", value) if kind else str(value).encode()
+                encoded = struct.pack(f"!{kind}", value) if kind else _text(value)
             except struct.error as error:
                 raise ValueError(f"a value does not fit its parameter: {error}") from None
             parts += (_LENGTH.pack(len(encoded)), encoded)
@@ -117,16 +153,25 @@ class Plan:
     def _read(self, payload: bytes) -> tuple[Any, ...]:
         values: list[Any] = []
         position = 0
-        for kind in self._columns:
+        for kind, decode in zip(self._columns, self._decoders, strict=True):
             (length,) = _LENGTH.unpack_from(payload, position)
             position += 4
             if length == _NULL:
                 values.append(None)
                 continue
             field = payload[position : position + length]
-            values.append(struct.unpack(f"!{kind}", field)[0] if kind else field.decode())
+            values.append(struct.unpack(f"!{kind}", field)[0] if kind else decode(field))
             position += length
         return tuple(values)
+
+
+def _text(value: Any) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return b"\\x" + value.hex().encode()
+    if isinstance(value, datetime):
+        # A timestamp passes over the zone; one with a zone would take the session's without it.
+        return f"{naive(value)}+00".encode()
+    return str(value).encode()
 
 
 class _Text:

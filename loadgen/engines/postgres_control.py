@@ -31,7 +31,9 @@ from loadgen.engines.postgres_session import (
     set_up,
 )
 from loadgen.engines.postgres_wire import WireConnection
+from loadgen.engines.progress import Progress, Say
 from loadgen.errors import ClusterError
+from loadgen.plan import Plan
 from loadgen.workload import Table
 
 T = TypeVar("T")
@@ -43,6 +45,8 @@ NAME_LIMIT_S = 2.0
 PROTOCOL_VIOLATION, UNKNOWN_SETTING = "08P01", "42704"
 READ_LIMIT_S = 600.0
 """How long the final reads may take: millions of rows."""
+FILL_LIMIT_S = 4 * 3600.0
+"""How long large tables may take to be filled and looked through; each batch has its own limit."""
 ASK_LIMIT_S = 5.0
 """How long a beat, or a look at the sessions, may take: whoever asks, asks again on another connection."""
 POLL_S = 0.5
@@ -148,9 +152,13 @@ class PostgresControl:
         """Remove this run's row, if there is one."""
         self._run(postgres_schema.unlock(self._connection, self._run_id))
 
-    def prepare(self, tables: Sequence[Table]) -> None:
+    def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> dict[str, int]:
         """Make our schema anew, in one transaction: what is not ours is found before anything is touched."""
-        self._run(postgres_schema.prepare(self._connection, self._address, self._run_id, tables))
+        progress = Progress(say)
+        work = postgres_schema.prepare(self._connection, self._address, self._run_id, tables, plan, progress)
+        large = any(table.batches is not None for table in tables)
+        self._run(work, FILL_LIMIT_S if large else CONTROL_LIMIT_S)
+        return progress.rows
 
     def sessions(self) -> int:
         """How many sessions have a transaction open on our tables, or are the load's and in a transaction."""

@@ -9,21 +9,50 @@ from numpy.typing import NDArray
 from loadgen.engines.columns import as_column
 from loadgen.engines.engine import SCHEMA
 from loadgen.errors import ClusterError
+from loadgen.history.column_types import column_type
 from loadgen.workload import Table
 
 CHUNK_BYTES = 1 << 20
 PREFETCH_ROWS = 10_000
 _SIGNATURE_BYTES = 11 + 4 + 4
 _TRAILER = b"\xff\xff"
-_CASTS = {"int64": "bigint", "int32": "integer", "uint8": "smallint", "string": "text"}
+_CASTS = {
+    "int64": "bigint",
+    "int32": "integer",
+    "uint8": "smallint",
+    "string": "text",
+    "float64": "double precision",
+    "decimal": "numeric",
+    "binary": "bytea",
+    "bool": "boolean",
+}
 _WIDTHS = {"int64": 8, "int32": 4, "uint8": 2}
 _TYPES = "SELECT attname, atttypid::regtype::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0"
 _WHOLE_NUMBERS = ("smallint", "integer", "bigint")
 """Types whose cast to another of them, if it succeeds, changes no value."""
+_ZONED = "timestamp with time zone"
+_LOSSLESS = {
+    **dict.fromkeys(("int64", "int32", "uint8"), _WHOLE_NUMBERS),
+    "float64": ("real", "double precision"),
+    "decimal": ("numeric", *_WHOLE_NUMBERS),
+    "timestamp": ("timestamp without time zone", _ZONED),
+    "binary": ("bytea",),
+    "bool": ("boolean",),
+}
+"""Which of the server's types can be read as one of ours."""
 
 
 def _differs(table: Table, column: str, kind: str) -> bool:
-    return table.final.get(column, "string") != "string" and kind not in _WHOLE_NUMBERS
+    if column not in table.final or (wanted := column_type(table.final[column]).kind) == "string":
+        return False
+    return kind not in _LOSSLESS[wanted]
+
+
+def _selected(name: str, kind: str, types: Mapping[str, str]) -> str:
+    wanted = column_type(kind).kind
+    if wanted == "timestamp":
+        return f"{name} AT TIME ZONE 'UTC'" if types.get(name) == _ZONED else name
+    return f"{name}::{_CASTS[wanted]}"
 
 
 async def read_table(connection: Any, table: Table) -> dict[str, NDArray[Any]]:
@@ -31,13 +60,13 @@ async def read_table(connection: Any, table: Table) -> dict[str, NDArray[Any]]:
 
     Raises ClusterError where a value is NULL or a column of numbers has another type by now.
     """
-    types = await connection.fetch(_TYPES, f'{SCHEMA}."{table.name}"')
-    wrong = [name for name, kind in types if _differs(table, name, kind)]
+    types = dict(map(tuple, await connection.fetch(_TYPES, f'{SCHEMA}."{table.name}"')))
+    wrong = [name for name, kind in types.items() if _differs(table, name, kind)]
     if wrong:
         raise ClusterError(f"table {table.name} can't be read: its column {wrong[0]} is of another type")
-    columns = ", ".join(f"{name}::{_CASTS[kind]}" for name, kind in table.final.items())
+    columns = ", ".join(_selected(name, kind, types) for name, kind in table.final.items())
     select = f'SELECT {columns} FROM {SCHEMA}."{table.name}"'
-    if "string" in table.final.values():
+    if not set(table.final.values()) <= set(_WIDTHS):
         return await _read_rows(connection, select, table)
     parser = _Rows(table.name, table.final)
     await connection.copy_from_query(select, output=parser.take, format="binary")
@@ -46,7 +75,10 @@ async def read_table(connection: Any, table: Table) -> dict[str, NDArray[Any]]:
 
 async def read_table_as_text(connection: Any, table: Table) -> dict[str, NDArray[Any]]:
     """The same of a table whose values are no longer what they were made: see ``as_column``."""
-    columns = ", ".join(f"{name}::text" for name in table.final)
+    columns = ", ".join(
+        name if column_type(kind).keeps_null or kind == "float64" else f"{name}::text"
+        for name, kind in table.final.items()
+    )
     select = f'SELECT {columns} FROM {SCHEMA}."{table.name}"'
     rows = [row async for row in connection.cursor(select, prefetch=PREFETCH_ROWS)]
     return {name: as_column([row[at] for row in rows], kind) for at, (name, kind) in enumerate(table.final.items())}
@@ -57,12 +89,10 @@ async def _read_rows(connection: Any, select: str, table: Table) -> dict[str, ND
     async for row in connection.cursor(select, prefetch=PREFETCH_ROWS):
         for values, value in zip(columns.values(), row, strict=True):
             values.append(value)
-    for name, values in columns.items():
-        if None in values:
+    for name, kind in table.final.items():
+        if not column_type(kind).keeps_null and kind != "float64" and None in columns[name]:
             raise _null(table.name, name)
-    return {
-        name: np.array(columns[name], dtype=object if kind == "string" else kind) for name, kind in table.final.items()
-    }
+    return {name: as_column(columns[name], kind) for name, kind in table.final.items()}
 
 
 class _Rows:

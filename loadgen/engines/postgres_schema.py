@@ -1,12 +1,15 @@
 """Our schema on PostgreSQL: whose it is, whose the lock in it is, and its tables, made anew and read at the end."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from loadgen.engines.engine import FRESH_S, LOCK_TABLE, META_TABLE, SCHEMA, Address, FinalReads
 from loadgen.engines.postgres_copy import read_table, read_table_as_text
 from loadgen.engines.postgres_driver import DRIVER_ERRORS, error_facts
+from loadgen.engines.progress import Progress
 from loadgen.errors import ClusterError, LockLost
+from loadgen.plan import Plan
 from loadgen.workload import Table
 
 LOCK_KEY = int.from_bytes(b"loadgen")
@@ -15,6 +18,8 @@ NOT_THERE = {"42P01", "3F000"}
 """There is no such table, or no such schema."""
 _OF_THE_TABLE = {"22", "42"}
 """Classes of SQLSTATE that tell of the table or its values, and not of the server."""
+BATCH_LIMIT_S = 60.0
+"""How long the server may take for one batch of a table's rows."""
 _META = f"{SCHEMA}.{META_TABLE}"
 _LOCK = f"{SCHEMA}.{LOCK_TABLE}"
 _RELATIONS = """
@@ -87,7 +92,9 @@ async def unlock(connection: Any, run_id: str) -> None:
             await connection.execute(f"DELETE FROM {_LOCK} WHERE run_id = $1", run_id)
 
 
-async def prepare(connection: Any, address: Address, run_id: str, tables: Sequence[Table]) -> None:
+async def prepare(
+    connection: Any, address: Address, run_id: str, tables: Sequence[Table], plan: Plan | None, progress: Progress
+) -> None:
     """Make our schema anew, in one transaction: what is not ours is found before anything is touched."""
     async with connection.transaction():
         for name in await _ours(connection, address):
@@ -98,9 +105,14 @@ async def prepare(connection: Any, address: Address, run_id: str, tables: Sequen
         marks = [(name, run_id) for name in (*names, META_TABLE, LOCK_TABLE)]
         await connection.copy_records_to_table(META_TABLE, schema_name=SCHEMA, records=marks)
         for table in tables:
-            await _as_owner(connection, address, table.create)
-            if table.rows:
-                await connection.copy_records_to_table(table.name, schema_name=SCHEMA, records=table.rows)
+            await _as_owner(connection, address, table.create_for("postgres"))
+            progress.made(table)
+            for names_of, rows in table.filling(plan):
+                copied = connection.copy_records_to_table(
+                    table.name, schema_name=SCHEMA, columns=names_of or None, records=rows
+                )
+                await asyncio.wait_for(copied, BATCH_LIMIT_S)
+                progress.filled(table, len(rows))
         await _refuse_additions(connection, names)
     for name in names:
         # The planner's figures and the visibility map, now rather than by autovacuum in mid-run.

@@ -5,11 +5,14 @@ pyarrow's own conversions import pandas the first time, which stops a live run f
 
 import itertools
 from collections.abc import Sequence
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from loadgen.history.column_types import ColumnType
 
 TOUCHED = pa.list_(pa.struct([("row", pa.int64()), ("read", pa.int64()), ("wrote", pa.int64())]))
 """What one transaction did with versioned rows: a list of op.Touch."""
@@ -59,6 +62,58 @@ def of_strings(values: Sequence[str]) -> Any:
     )
 
 
+def of_nullable(values: NDArray[Any], kind: ColumnType) -> Any:
+    """An array of a type that keeps NULL, of what ``ColumnType.dtype`` holds. Raises ValueError if a value is none."""
+    count = len(values)
+    valid = ~np.isnat(values) if values.dtype.kind == "M" else np.array([value is not None for value in values], bool)
+    nulls = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    if kind.kind in ("string", "binary"):
+        texts = (b"" if value is None else value if isinstance(value, bytes) else value.encode() for value in values)
+        parts = list(texts)
+        offsets = np.zeros(count + 1, dtype=np.int32)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return pa.Array.from_buffers(
+            pa.string() if kind.kind == "string" else pa.binary(),
+            count,
+            [nulls, pa.py_buffer(offsets), pa.py_buffer(b"".join(parts))],
+        )
+    if kind.kind == "decimal":
+        data: Any = b"".join(_sixteen_bytes(value, kind) for value in values)
+        arrow_type = pa.decimal128(kind.precision, kind.scale)
+    elif kind.kind == "bool":
+        data, arrow_type = np.packbits(np.array([bool(value) for value in values], bool), bitorder="little"), pa.bool_()
+    elif kind.kind == "timestamp":
+        data, arrow_type = np.ascontiguousarray(values.astype("datetime64[us]")).view(np.int64), pa.timestamp("us")
+    else:
+        data = np.array([0 if value is None else value for value in values], dtype=kind.kind)
+        arrow_type = _NUMBERS[kind.kind]
+    return pa.Array.from_buffers(arrow_type, count, [nulls, pa.py_buffer(data)])
+
+
+_NUMBERS = {"int64": pa.int64(), "int32": pa.int32(), "uint8": pa.uint8(), "float64": pa.float64()}
+
+
+def _sixteen_bytes(value: Decimal | None, kind: ColumnType) -> bytes:
+    with localcontext(prec=2 * 38):
+        scaled = Decimal(0) if value is None else value.scaleb(kind.scale)
+        if scaled != (whole := int(scaled)) or abs(whole) >= 10**kind.precision:
+            raise ValueError(f"{value} is no decimal({kind.precision},{kind.scale})")
+    return whole.to_bytes(16, "little", signed=True)
+
+
+def to_timestamps(array: Any) -> NDArray[Any]:
+    """An Arrow array of timestamps, whose nulls are NaT."""
+    data = array.buffers()[-1]
+    if data is None or not len(array):
+        return np.empty(0, "datetime64[us]")
+    values = np.frombuffer(data, dtype="datetime64[us]", count=len(array), offset=array.offset * 8)
+    if not array.null_count:
+        return values
+    bits = np.unpackbits(np.frombuffer(array.buffers()[0], np.uint8), bitorder="little")
+    valid = bits[array.offset : array.offset + len(array)].astype(bool)
+    return np.where(valid, values, np.datetime64("NaT", "us"))
+
+
 def of_touched(values: Sequence[tuple[int, ...]]) -> Any:
     """A TOUCHED array of flat triples."""
     try:
@@ -84,7 +139,7 @@ def of_nothing(arrow_type: Any) -> Any:
     if pa.types.is_struct(arrow_type):
         children = [of_nothing(arrow_type.field(index).type) for index in range(arrow_type.num_fields)]
         return pa.Array.from_buffers(arrow_type, 0, [None], children=children)
-    if pa.types.is_string(arrow_type):
+    if pa.types.is_string(arrow_type) or pa.types.is_binary(arrow_type):
         return pa.Array.from_buffers(arrow_type, 0, [None, pa.py_buffer(bytes(4)), nothing])
     return pa.Array.from_buffers(arrow_type, 0, [None, nothing])
 

@@ -25,7 +25,18 @@ from numpy.typing import NDArray
 
 from loadgen.clock import clock_origin
 from loadgen.errors import StoreError
-from loadgen.history.arrays import TOUCHED, numpy_type, of_nothing, of_numbers, of_strings, to_numpy, to_touched
+from loadgen.history.arrays import (
+    TOUCHED,
+    numpy_type,
+    of_nothing,
+    of_nullable,
+    of_numbers,
+    of_strings,
+    to_numpy,
+    to_timestamps,
+    to_touched,
+)
+from loadgen.history.column_types import column_type
 from loadgen.untrusted import one_line, plain_file_size
 
 Columns = dict[str, NDArray[Any]]
@@ -51,6 +62,9 @@ _ARROW: Mapping[str, Any] = {
     "string": pa.string(),
 }
 
+_OPTIONAL = {b"null": b"kept"}
+"""What a column's metadata say whose type was written with a ``?``: its values are Python's, and may be None."""
+
 
 def arrow_type(name: str) -> Any:
     """The Arrow type of a column: int64, int32, uint8, float64 or string."""
@@ -58,15 +72,22 @@ def arrow_type(name: str) -> Any:
 
 
 def table_batch(columns: Mapping[str, NDArray[Any]], types: Mapping[str, str]) -> Any:
-    """The record batch of numpy columns, of the Arrow types that ``types`` names (int64, int32, uint8, string)."""
-    schema = pa.schema([(name, _ARROW[kind]) for name, kind in types.items()])
-    arrays = [
-        of_strings([str(value) for value in columns[name]])
-        if kind == "string"
-        else of_numbers(np.ascontiguousarray(columns[name], dtype=kind), _ARROW[kind])
-        for name, kind in types.items()
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    """The record batch of numpy columns, of the types that ``types`` names (see column_types).
+
+    Raises ValueError if a value is not of its column's type.
+    """
+    fields, arrays = [], []
+    for name, type_name in types.items():
+        kind = column_type(type_name)
+        if kind.keeps_null:
+            array = of_nullable(columns[name], kind)
+        elif kind.kind == "string":
+            array = of_strings([str(value) for value in columns[name]])
+        else:
+            array = of_numbers(np.ascontiguousarray(columns[name], dtype=kind.kind), _ARROW[kind.kind])
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata=_OPTIONAL if kind.optional else None))
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
 class Sealed(NamedTuple):
@@ -302,14 +323,15 @@ def _facts(schema: Any) -> Mapping[str, str]:
     facts = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in told}
     if facts.get("format") not in (FORMAT, UNSEALED_FORMAT):
         raise _DamageError(f"its format is {facts.get('format', 'not said')}, not {FORMAT}")
-    foreign = [column.name for column in schema if column.type not in (*_ARROW.values(), TOUCHED)]
+    known = (*_ARROW.values(), TOUCHED)
+    foreign = [column.name for column in schema if column.type not in known and not _keeps_null(column)]
     if foreign or len(set(schema.names)) != len(schema.names):
         raise _DamageError(f"its columns {', '.join(foreign) or 'have one name twice and'} are of other types")
     return facts
 
 
 def _columns(schema: Any, batches: Sequence[Any]) -> Columns:
-    """The columns of all batches. Raises _DamageError if there are nulls: no column of ours has any."""
+    """The columns of all batches. Raises _DamageError if there are nulls where the column's type keeps none."""
     columns: Columns = {}
     for index, column in enumerate(schema):
         arrays = [batch.column(index) for batch in batches]
@@ -317,6 +339,12 @@ def _columns(schema: Any, batches: Sequence[Any]) -> Columns:
         if column.type == TOUCHED:
             nulls = nulls or any(_nulls_within(array.values) for array in arrays)
             columns |= to_touched(arrays)
+        elif column.type == _TIMESTAMP and not column.metadata:
+            nulls = False
+            columns[column.name] = np.concatenate([to_timestamps(array) for array in arrays] or [_NO_TIMESTAMPS])
+        elif _keeps_null(column):
+            nulls = False
+            columns[column.name] = _objects(arrays)
         elif pa.types.is_string(column.type):
             parts = [_texts(array) for array in arrays]
             columns[column.name] = np.concatenate(parts) if parts else np.empty(0, object)
@@ -326,6 +354,23 @@ def _columns(schema: Any, batches: Sequence[Any]) -> Columns:
         if nulls:
             raise _DamageError("it has nulls, which no run writes")
     return columns
+
+
+_TIMESTAMP = pa.timestamp("us")
+_NO_TIMESTAMPS = np.empty(0, "datetime64[us]")
+
+
+def _keeps_null(column: Any) -> bool:
+    """Whether a null in this column is a value like any other (see column_types)."""
+    kept = (column.metadata or {}) == _OPTIONAL and column.type in _ARROW.values()
+    return kept or column.type in (_TIMESTAMP, pa.binary(), pa.bool_()) or bool(pa.types.is_decimal128(column.type))
+
+
+def _objects(arrays: Sequence[Any]) -> NDArray[Any]:
+    values = [value for array in arrays for value in array.to_pylist()]
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
 
 
 def _nulls_within(triples: Any) -> bool:

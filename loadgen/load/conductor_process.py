@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent.queue import Queue
+from gevent.queue import Empty, Queue
 
 from loadgen.errors import ClusterError
 from loadgen.plan import Plan
@@ -22,9 +22,9 @@ from loadgen.report.page import columns
 from loadgen.workload import Workload
 
 START_LIMIT_S = 900.0
-"""Bringing a cluster up: containers may be pulled first."""
+"""How long the conductor may be silent while it brings a cluster up: containers may be pulled first."""
 FINISH_LIMIT_S = 900.0
-"""Final reads and judging of a long run."""
+"""And while it reads and judges a long run."""
 
 
 class ConductorProcess:
@@ -33,6 +33,7 @@ class ConductorProcess:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._answers: Queue[dict[str, Any]] = Queue()
+        self._heard = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "loadgen.conduct.process"],
             stdin=subprocess.PIPE,
@@ -92,8 +93,16 @@ class ConductorProcess:
         except (OSError, ValueError) as error:
             raise ClusterError("the conductor process is gone; its last words are above, if it had any") from error
 
-    def _wait(self, wanted: str, limit_s: float) -> dict[str, Any]:
-        message = self._answers.get(timeout=limit_s)
+    def _wait(self, wanted: str, silence_s: float) -> dict[str, Any]:
+        message: dict[str, Any] | None = None
+        while message is None:
+            heard = self._heard
+            try:
+                message = self._answers.get(timeout=silence_s)
+            except Empty:
+                # Whoever fills a large table says so, and takes as long as it takes.
+                if heard == self._heard:
+                    raise ClusterError(f"the conductor process said nothing for {silence_s:g} s") from None
         if wanted in message:
             return dict(message[wanted])
         raise ClusterError(str(message.get("error", "the conductor process ended without an answer")))
@@ -101,6 +110,7 @@ class ConductorProcess:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
+            self._heard += 1
             try:
                 message = json.loads(line)
             except ValueError:

@@ -12,6 +12,7 @@ from loadgen.workload.statement import (
     Reply,
     Result,
     Statement,
+    Value,
     is_single_statement,
     single_statement,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Result",
     "Statement",
     "Table",
+    "Value",
     "Workload",
     "is_single_statement",
     "single_statement",

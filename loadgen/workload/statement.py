@@ -6,13 +6,29 @@ returns a Reply.
 
 import re
 from collections.abc import Callable, Generator, Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
-_PARAMETER = re.compile(r":([a-z_]+)")
+Value = int | str | float | bool | Decimal | datetime | bytes | None
+"""What a parameter may be, and a value of a row. A datetime with a zone is sent as UTC, and comes back without one."""
+
+# What a colon means nothing in comes first: quoted texts and names, comments, casts. Behind a letter or a digit a colon
+# is none of a parameter either: an array's slice, a label.
+_NAME = r"(?<![\w:]):(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
+_COMMENTS = r"--[^\n]*|/\*.*?\*/"
+_POSTGRES = re.compile(
+    r"\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"[^\"]*\"|(?P<dollar>\$(?:[A-Za-z_]\w*)?\$).*?(?P=dollar)"
+    rf"|{_COMMENTS}|{_NAME}",
+    re.DOTALL,
+)
+_MYSQL = re.compile(rf"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`|\#[^\n]*|{_COMMENTS}|{_NAME}", re.DOTALL)
 
 
 class Statement:
     """One SQL statement, written once, with ``:name`` parameters whose order is that of their first appearance.
+
+    A name is of letters, digits and underscores. A colon in a quoted text, a comment or a cast (``::int``) stays.
 
     Two marks carry the version witness (each stock row counts its writes, and the writer learns the count in the same
     round trip): ``{bump}`` in a SET list stands for "version = version + 1, and tell me", ``{bumped}`` at the end of
@@ -20,7 +36,8 @@ class Statement:
     MySQL wire (MySQL, TiDB, OceanBase).
 
     Calling a statement with the values of its parameters makes what a body yields: ``yield DEDUCT(sku, qty)``.
-    Values are ints or strings.
+    Values are ints, strings, floats, bools, Decimals, datetimes, bytes and None, which is NULL. A bool comes back as 0
+    or 1 from the MySQL wire, which has no type for it.
 
     ``blind`` says that no body looks at the answer: a connection that merges round trips may then send the statement
     with the next one, or with COMMIT, and the body gets an empty Result. An error of it is then met a little later,
@@ -31,19 +48,23 @@ class Statement:
 
     def __init__(self, text: str, *, mysql: str | None = None, blind: bool = False) -> None:
         self.blind = blind
-        self.parameters = tuple(dict.fromkeys(_PARAMETER.findall(text)))
+        postgres = text.replace("{bump}", "version = version + 1").replace("{bumped}", "RETURNING version").strip()
+        self.parameters = tuple(dict.fromkeys(_names(_POSTGRES, postgres)))
         numbers = {name: f"${index}" for index, name in enumerate(self.parameters, 1)}
-        self.postgres = _PARAMETER.sub(
-            lambda match: numbers[match[1]],
-            text.replace("{bump}", "version = version + 1").replace("{bumped}", "RETURNING version"),
-        ).strip()
+        self.postgres = _POSTGRES.sub(lambda match: numbers.get(match["name"], match[0]), postgres)
         source = mysql if mysql is not None else text
         source = source.replace("{bump}", "version = LAST_INSERT_ID(version + 1)").replace("{bumped}", "").strip()
+        names = _names(_MYSQL, source)
+        unknown = set(names) - set(self.parameters)
+        if unknown and mysql is not None:
+            raise ValueError(f"the text for MySQL has parameters that the other lacks: {', '.join(sorted(unknown))}")
+        # What only PostgreSQL takes for a text ($$ :x $$) is none that MySQL could run.
+        names = [name for name in names if name not in unknown]
         # The wire's text form takes values by position, so a parameter that appears twice is given twice.
-        self.mysql_order = tuple(self.parameters.index(name) for name in _PARAMETER.findall(source))
-        self.mysql = _PARAMETER.sub("%s", source.replace("%", "%%"))
+        self.mysql_order = tuple(map(self.parameters.index, names))
+        self.mysql = _in_order(source, names)
 
-    def __call__(self, *values: int | str) -> "Call":
+    def __call__(self, *values: Value) -> "Call":
         """What a body yields."""
         return self, values
 
@@ -51,7 +72,22 @@ class Statement:
         return f"Statement({self.postgres!r})"
 
 
-Call = tuple[Statement, tuple[int | str, ...]]
+def _names(pattern: re.Pattern[str], text: str) -> list[str]:
+    """The parameters of ``text``, each as often as it appears."""
+    return [match["name"] for match in pattern.finditer(text) if match["name"]]
+
+
+def _in_order(text: str, names: Sequence[str]) -> str:
+    """``text`` for Python's own formatting: ``%s`` for each of ``names``, and each other ``%`` doubled."""
+    parts, at = [], 0
+    for match in _MYSQL.finditer(text):
+        if match["name"] in names:
+            parts += [text[at : match.start()].replace("%", "%%"), "%s"]
+            at = match.end()
+    return "".join((*parts, text[at:].replace("%", "%%")))
+
+
+Call = tuple[Statement, tuple[Value, ...]]
 
 
 class Result(NamedTuple):

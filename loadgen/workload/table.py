@@ -1,32 +1,68 @@
 """Tables: how they are made, filled, and read at the end."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadgen.errors import PlanError
 from loadgen.plan import Plan
+from loadgen.workload.statement import Value
 
 TABLE_BITS = 48
 """A row number in Reply.touched has the versioned table above so many bits."""
+Row = tuple[Value, ...]
+Batch = Sequence[Row] | Mapping[str, Any]
+"""Some rows of a table: in its columns' order, or as columns by their name (sequences or arrays of one length)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """One table of a workload: how it is made, filled, and read at the end.
 
-    ``create`` is a CREATE TABLE that every engine takes, of the unqualified ``name``. ``rows`` fill it, in the order
-    of its columns. ``final`` maps the columns of the final read to their Arrow types (int64, int32, string).
+    ``create`` is a CREATE TABLE of the unqualified ``name``: one text that every engine takes, or a text for each, by
+    the engine's name or by that of its wire (``postgres``, ``mysql``). ``rows`` fill it, in the order of its columns.
+    ``final`` maps the columns of the final read to their types (see history.column_types).
+
+    ``batches`` fills a table that is too large for ``rows``: called once, in the conductor's process, it gives batches
+    of some thousand rows that need not be in memory at one time. ``about`` is how many rows there will be, for the
+    person who waits.
     """
 
     name: str
-    create: str
+    create: str | Mapping[str, str]
     final: Mapping[str, str]
-    rows: Sequence[tuple[int | str, ...]] = field(default=(), repr=False)
+    rows: Sequence[Row] = field(default=(), repr=False)
+    batches: Callable[[Any], Iterable[Batch]] | None = field(default=None, repr=False)
+    about: int = 0
     version: str = ""
     """The column that counts the writes of a row, from 0, if there is one: it gives the table the checks of versions.
     Its rows are never deleted."""
     row: str | Callable[[Plan, Any], Any] = ""
     """The column, or the function of plan and final columns, that numbers the rows as bodies do in Reply.touched."""
+
+    def create_for(self, *names: str) -> str:
+        """The CREATE TABLE for the first of ``names`` that has one. Raises PlanError if none has."""
+        if isinstance(self.create, str):
+            return self.create
+        for name in names:
+            if name in self.create:
+                return self.create[name]
+        raise PlanError(f"the table {self.name} has no CREATE TABLE for {names[0]}: it has {', '.join(self.create)}")
+
+    def filling(self, plan: Plan | None) -> Iterator[tuple[tuple[str, ...], Sequence[Row]]]:
+        """What fills the table, piece by piece: the columns named (none: all, in order), and rows of them."""
+        if self.rows:
+            yield (), self.rows
+        if self.batches is None:
+            return
+        for batch in self.batches(plan):
+            if isinstance(batch, Mapping):
+                columns = [values.tolist() if hasattr(values, "tolist") else values for values in batch.values()]
+                yield tuple(batch), list(zip(*columns, strict=True))
+            elif isinstance(batch, Sequence):
+                yield (), batch
+            else:
+                raise PlanError(f"the table {self.name}: a batch is a list of rows, or columns by their name")
 
     @property
     def final_read(self) -> str:

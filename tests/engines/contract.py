@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -32,6 +35,7 @@ from loadgen.engines.engine import (
 from loadgen.engines.heartbeat import Heartbeat
 from loadgen.engines.session import Session, Try
 from loadgen.errors import ClusterError
+from loadgen.history.history import read_history, write_final
 from loadgen.op import Outcome, Stage
 from loadgen.plan import Plan
 from loadgen.shop import sale
@@ -45,6 +49,41 @@ READ = Statement("SELECT available, version FROM stock WHERE sku = :sku AND buck
 WRITE = Statement("UPDATE stock SET available = :available, {bump} WHERE sku = :sku AND bucket = 0 {bumped}")
 TAKE = Statement("UPDATE stock SET available = available - :qty, {bump} WHERE sku = :sku AND bucket = 0 {bumped}")
 NOTE = Statement("INSERT INTO releases (id, order_id) VALUES (:id, :order)", blind=True)
+KINDS = {
+    "postgres": "CREATE TABLE kinds (id INT NOT NULL PRIMARY KEY, amount DECIMAL(20,4), data BYTEA,"
+    " ratio DOUBLE PRECISION, at TIMESTAMP, flag BOOLEAN, number BIGINT, name VARCHAR(40))",
+    "mysql": "CREATE TABLE kinds (id INT NOT NULL PRIMARY KEY, amount DECIMAL(20,4), data VARBINARY(300), ratio DOUBLE,"
+    " at DATETIME(6), flag BOOLEAN, number BIGINT, name VARCHAR(40))",
+}
+KINDS_FINAL = {
+    "id": "int32",
+    "amount": "decimal(20,4)",
+    "data": "binary",
+    "ratio": "float64?",
+    "at": "timestamp",
+    "flag": "bool",
+    "number": "int64?",
+    "name": "string?",
+}
+VALUES: list[tuple[Any, ...]] = [
+    (
+        Decimal("-12345678901234.5600"),
+        bytes(range(256)),
+        0.1,
+        datetime(2026, 11, 11, 0, 0, 0, 1),
+        True,
+        2**63 - 1,
+        "né",
+    ),
+    (None,) * 7,
+    (Decimal("0.0001"), b"", -1e300, datetime(1999, 12, 31, 23, 59, 59), False, -(2**63), ""),
+    (Decimal(0), b"' %s :x \\ \0", 3.0, datetime(2026, 2, 28, 12), True, 0, "' %s :x \\ % \""),
+]
+ADD_KINDS = Statement(
+    "INSERT INTO kinds (id, amount, data, ratio, at, flag, number, name)"
+    " VALUES (:id, :amount, :data, :ratio, :at, :flag, :number, :name)"
+)
+READ_KINDS = Statement("SELECT amount, data, ratio, at, flag, number, name FROM kinds WHERE id = :id")
 MOST_TRIES = 200
 BOUND_S = 30.0
 """A test that hangs would hide what it found."""
@@ -235,6 +274,84 @@ class EngineContract:
 
         assert read["numbers"]["large"][order].tolist() == [row[1] for row in rows]
         assert read["texts"]["text"][by_id].tolist() == [row[2] for row in rows[:30_000]]
+
+    def test_values_of_each_type_come_back_as_they_were_written(
+        self, server: Server, control: Control, tmp_path: Path
+    ) -> None:
+        """As a table's rows, as parameters, in results and in final reads, NULL among them; the history keeps them."""
+        table = Table("kinds", KINDS, KINDS_FINAL, [(number, *values) for number, values in enumerate(VALUES)])
+        control.prepare([table])
+
+        async def use(connections: list[Connection]) -> list[Sequence[Any]]:
+            (connection,) = connections
+            for number, values in enumerate(VALUES, len(VALUES)):
+                assert (await connection.execute(ADD_KINDS(number, *values))).rowcount == 1
+            return [tuple((await connection.execute(READ_KINDS(at))).rows[0]) for at in range(2 * len(VALUES))]
+
+        results = self.with_connections(server, 1, use)
+        read = control.final_reads([table])
+        assert not read.unread
+        found = read["kinds"]
+        write_final(tmp_path, table.name, found, table.final)
+        stored = read_history(tmp_path).final["kinds"]
+
+        assert results == VALUES * 2
+        assert [*map(type, results[0][:4])] == [*map(type, VALUES[0][:4])]
+        for columns in (found, stored):
+            order = np.argsort(columns["id"])
+            rows = [tuple(columns[name][order][at] for name in list(KINDS_FINAL)[1:]) for at in range(len(order))]
+            assert [tuple(map(_python, row)) for row in rows] == VALUES * 2
+            assert {name: columns[name].dtype.kind for name in columns} == {
+                **dict.fromkeys(KINDS_FINAL, "O"),
+                "id": "i",
+                "at": "M",
+            }
+
+    def test_number_that_the_final_type_cannot_hold_is_not_rounded(self, control: Control) -> None:
+        """A table whose values are no longer what it was made for is named, and not read wrongly."""
+        create = "CREATE TABLE prices (id INT NOT NULL PRIMARY KEY, price DECIMAL(12,4))"
+        table = Table("prices", create, {"id": "int32", "price": "decimal(10,2)"}, [(1, Decimal("1.25")), (2, None)])
+        control.prepare([table])
+        assert control.final_reads([table])["prices"]["price"].tolist() == [Decimal("1.25"), None]
+        control.query("UPDATE prices SET price = 1.255 WHERE id = 1")
+
+        read = control.final_reads([table])
+
+        assert "prices" not in read and "decimal(10,2)" in read.unread["prices"]
+
+    def test_large_table_is_filled_by_batches(self, control: Control) -> None:
+        """Of rows and of columns, by a CREATE TABLE of the engine's own; each batch is asked for when it is wanted."""
+        create = "CREATE TABLE large (id INT NOT NULL PRIMARY KEY, value BIGINT)"
+        asked: list[int] = []
+
+        def batches(plan: Plan) -> Iterator[Any]:
+            for start in range(0, plan.seed, 1500):
+                asked.append(start)
+                ids = np.arange(start, start + 1500)
+                yield {"value": ids * 2, "id": ids} if start else [(int(number), None) for number in ids]
+
+        table = Table(
+            "large", {"postgres": create, "mysql": create}, {"id": "int32", "value": "int64?"}, batches=batches
+        )
+        told: list[str] = []
+        control.prepare([table], Plan(seed=6000), told.append)
+        read = control.final_reads([table])["large"]
+        order = np.argsort(read["id"])
+
+        assert asked == [0, 1500, 3000, 4500] and read["id"].dtype == np.int32
+        assert read["id"][order].tolist() == list(range(6000))
+        assert read["value"][order].tolist() == [None] * 1500 + [2 * number for number in range(1500, 6000)]
+
+    def test_text_may_hold_what_looks_like_a_parameter(self, server: Server, control: Control) -> None:
+        """A quoted colon, a time, a percent sign and a cast are the statement's own."""
+        said = "at 12:30:45 :id is 100 % of %s"
+        text = f"SELECT '{said}', sku{{}} FROM stock WHERE sku = :w_id1{{}} AND '%s' LIKE '%%' AND bucket = 0 -- :id"
+        look = Statement(text.format("::int", "::int"), mysql=text.format("", ""))
+
+        async def use(connections: list[Connection]) -> Sequence[Any]:
+            return (await connections[0].execute(look(2))).rows[0]
+
+        assert tuple(self.with_connections(server, 1, use)) == (said, 2)
 
     def test_sessions_counts_the_load_and_nothing_else(self, server: Server, control: Control) -> None:
         """The control connection is not the load, and a session whose client is gone ends soon."""
@@ -637,3 +754,10 @@ async def _connections(server: Server, count: int, level: str) -> AsyncIterator[
     finally:
         for connection in connections:
             await connection.close()
+
+
+def _python(value: Any) -> Any:
+    """A value of a column as Python has it."""
+    if isinstance(value, np.datetime64):
+        return None if np.isnat(value) else value.item()
+    return value
