@@ -90,6 +90,11 @@ class Workload:
     """What one op of the main kind is called: an order. The plural has an s."""
     figures: str = ""
     """The key of ``summary.json`` under which the main kind's counts are given, beside ``main``."""
+    snapshot_reads: tuple[str, ...] = ()
+    """The kinds that only read, by plain SELECTs, and tell several rows with a version column: fractured-read holds
+    each of them to one snapshot, where the level promises it to a transaction, or to a statement if it is one."""
+    single_statements: tuple[str, ...] = ()
+    """The kinds whose body is marked ``single_statement``: ``load_workload`` fills it in from the class of users."""
     all_kinds_count: bool = False
     """Whether the figures count the ops of all kinds together, not those of the main one."""
     options: tuple[Option, ...] = ()
@@ -117,7 +122,7 @@ class Workload:
         for name in self.shapes:
             if name in {*SHAPES, *WITH_VALUES} or not name.isidentifier():
                 raise PlanError(f"workload {self.name}: a shape of its own cannot be called {name!r}")
-        for kind in (*self.arrivals, *self.kinds):
+        for kind in (*self.arrivals, *self.snapshot_reads, *self.kinds):
             if kind not in self.kinds or self.kinds.count(kind) != 1 or not kind.isidentifier():
                 raise PlanError(f"workload {self.name}: {kind!r} is not one of its kinds, each named once")
         for answer in (*self.refused, *((self.good,) if self.good else ())):
