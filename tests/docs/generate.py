@@ -30,8 +30,12 @@ def checks() -> str:
     lines += ["", "## Other workloads", "", "| Workload | Violation | What happened |", "|---|---|---|"]
     tickets = load_workload(Path(__file__).parents[1] / "workloads" / "tickets.py")
     owned = {"any whose tables have a version column": version_checks(tickets, tickets.parse({}))}
-    owned |= {f"`{name}`": _workload(name).checks for name in installed_workloads() if name != "flashsale"}
-    lines += [f"| {whose} | `{check.name}` | {_sentence(check)} |" for whose, own in owned.items() for check in own]
+    owned |= {name: _workload(name).checks for name in installed_workloads() if name != "flashsale"}
+    whose: dict[tuple[str, str], list[str]] = {}
+    for name, own in owned.items():
+        for check in own:
+            whose.setdefault((check.name, _sentence(check)), []).append(name)
+    lines += [f"| {', '.join(names)} | `{check}` | {text} |" for (check, text), names in whose.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -63,7 +67,7 @@ def _workload(name: str) -> Workload:
 
 
 def _sentence(check: Check) -> str:
-    return _cell(check.text.replace("``", "`").removesuffix("."))
+    return _cell(check.text.replace("``", "`"))
 
 
 def _cell(text: str) -> str:
