@@ -54,7 +54,7 @@ def negative_stock(books: Books) -> Finding:
 
 
 def stock_not_conserved(books: Books) -> Finding:
-    """Available, reserved and sold units of a SKU, or of one of its buckets, do not add up to the stock at the start."""
+    """Available, reserved and sold units of a SKU, or of one of its buckets, do not add up to the initial stock."""
     stock = books.final.stock
     if stock is None or books.final.orders is None:
         return Finding("stock-not-conserved", unknown=books.final.lack("stock", "orders"))
