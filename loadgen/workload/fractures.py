@@ -5,7 +5,7 @@ largest version that any transaction wrote there which wrote the one row up to x
 maximum, so n log n in the pairs of rows that one transaction wrote and one reader read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,15 +48,10 @@ def fractures(writes: Versions, reads: Versions, most: int = 20) -> tuple[int, l
     ``writes`` are acknowledged ones. Each transaction is one ``op``; what it wrote, it wrote all or not at all.
     """
     # Of a row that one op wrote twice, whoever saw the first version must see all; likewise the other way round.
-    wrote, read = _by_row(writes), _by_row(reads)
-    while True:
-        before = len(wrote.op) + len(read.op)
-        wrote, read = _several(wrote, read.row), _several(read, wrote.row)
-        if len(wrote.op) + len(read.op) == before:
-            break
-    if not len(wrote.op):
-        return 0, [], 0
+    wrote, read = _shared(_by_row(writes), _by_row(reads))
     (wrote, left_writers), (read, left_readers) = _bounded(wrote), _bounded(read)
+    if not len(wrote.op):
+        return 0, [], left_writers + left_readers
     rows = np.unique(wrote.row)
     wrote_rows, read_rows = np.searchsorted(rows, wrote.row), np.searchsorted(rows, read.row)
     read_rows = np.where(rows[np.minimum(read_rows, len(rows) - 1)] == read.row, read_rows, len(rows))
@@ -64,20 +59,15 @@ def fractures(writes: Versions, reads: Versions, most: int = 20) -> tuple[int, l
     wanted = np.zeros(0, np.int64)
     for first, second in _pairs(read.op):
         wanted = np.union1d(wanted, read_rows[first] * height + read_rows[second])
-    found = [np.zeros((2, 0), np.int64)]
-    for first, second in _pairs(wrote.op):
-        known = np.isin(wrote_rows[first] * height + wrote_rows[second], wanted)
-        found.append(np.stack((first[known], second[known])))
-    one, other = np.concatenate(found, axis=1)
+    one, other = _where(wrote.op, lambda a, b: np.isin(wrote_rows[a] * height + wrote_rows[b], wanted))
     if not len(one):
         return 0, [], left_writers + left_readers
     pair = wrote_rows[one] * height + wrote_rows[other]
     order = np.lexsort((wrote.first[one], pair))
     one, other, pair = one[order], other[order], pair[order]
-    levels = np.unique(wrote.first[one])
-    span = len(levels) + 1
+    levels, level = np.unique(wrote.first[one], return_inverse=True)
     pairs, pair = np.unique(pair, return_inverse=True)
-    key = pair * span + np.searchsorted(levels, wrote.first[one])
+    key = pair * (len(levels) + 1) + level
     starts = np.searchsorted(pair, np.arange(len(pairs)))
     highest = _running_maximum(pair, wrote.last[other])
     torn = np.zeros(int(read.op.max(initial=0)) + 1, bool)
@@ -87,19 +77,16 @@ def fractures(writes: Versions, reads: Versions, most: int = 20) -> tuple[int, l
         at = np.minimum(np.searchsorted(pairs, seen), len(pairs) - 1)
         # The last writer of the pair whose version of the one row was seen.
         upto = np.searchsorted(levels, read.last[first], side="right") - 1
-        last = np.searchsorted(key, at * span + upto, side="right") - 1
+        last = np.searchsorted(key, at * (len(levels) + 1) + upto, side="right") - 1
         bad = np.flatnonzero((pairs[at] == seen) & (last >= starts[at]))
         bad = bad[highest[last[bad]] > read.first[second[bad]]]
         new = bad[~torn[read.op[first[bad]]]]
         torn[read.op[first[bad]]] = True
-        for index in new.tolist():
-            if len(told) >= most:
-                break
-            here, there = first[index], second[index]
-            if told and told[-1].reader == read.op[here]:
-                continue
-            begin, end = int(starts[at[index]]), int(last[index]) + 1
-            culprit = begin + int(np.argmax(wrote.last[other[begin:end]] > read.first[there]))
+        # One reader's pairs are neighbours: the first of each one tells.
+        _, once = np.unique(read.op[first[new]], return_index=True)
+        for index in new[np.sort(once)][: most - len(told)].tolist():
+            here, there, begin = first[index], second[index], starts[at[index]]
+            culprit = begin + np.argmax(wrote.last[other[begin : last[index] + 1]] > read.first[there])
             a, b = one[culprit], other[culprit]
             values = (read.op[here], wrote.op[a], read.row[here], read.last[here], wrote.first[a])
             told.append(Fracture(*map(int, (*values, read.row[there], read.first[there], wrote.last[b]))))
@@ -125,6 +112,16 @@ def _by_row(versions: Versions) -> _Rows:
     new = np.concatenate(([True], (op[1:] != op[:-1]) | (row[1:] != row[:-1])))[: len(op)]
     end = np.concatenate((new[1:], [True]))[: len(op)]
     return _Rows(op[new], row[new], version[new], version[end])
+
+
+def _shared(wrote: _Rows, read: _Rows) -> tuple[_Rows, _Rows]:
+    """What both sides have of the rows that several of one op's are on both sides."""
+    before = -1
+    while (left := len(wrote.op) + len(read.op)) != before:
+        before = left
+        wrote = _several(wrote, read.row)
+        read = _several(read, wrote.row)
+    return wrote, read
 
 
 def _several(mine: _Rows, theirs: Numbers) -> _Rows:
@@ -159,6 +156,16 @@ def _pairs(op: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
         second = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts) + base[first]
         yield first, second + (second >= first)
         begin = end
+
+
+def _where(op: Numbers, chosen: Callable[[Numbers, Numbers], NDArray[np.bool_]]) -> tuple[Numbers, Numbers]:
+    """The chosen ones of ``_pairs``."""
+    found = [np.zeros((2, 0), np.int64)]
+    for first, second in _pairs(op):
+        keep = chosen(first, second)
+        found.append(np.stack((first[keep], second[keep])))
+    one, other = np.concatenate(found, axis=1)
+    return one, other
 
 
 def _running_maximum(group: Numbers, version: Numbers) -> Numbers:

@@ -202,6 +202,8 @@ def test_ops_that_are_too_many_to_compare_are_counted(monkeypatch: pytest.Monkey
     both = [(0, 0, 1), (0, 1, 1), (1, 0, 2), (1, 1, 2)]
 
     assert fractures.fractures(_flat(both), _flat(both)) == (0, [], 2)
+    monkeypatch.setattr(fractures, "MOST_PAIRS", 0)
+    assert fractures.fractures(_flat(both), _flat(both)) == (0, [], 4)
 
 
 def _anything(random: Random) -> list[Touch]:
