@@ -23,6 +23,7 @@ from loadgen.op import Completion, replica_of
 from loadgen.plan import Plan
 from loadgen.shapes import is_closed
 from loadgen.workload import Invoked, Workload
+from loadgen.workload.follow_up_draws import DueFollowUps
 
 TICK_S = 0.1
 """How often the loop looks for what is late or stuck, and whether it is itself saturated."""
@@ -123,6 +124,11 @@ class Scheduler:
     def left_s(self) -> float:
         """Seconds until the end of the schedule; 0 after it, and before the begin."""
         return max(0.0, (self._end_ns - self._clock()) / NS_PER_S) if self._end_ns else 0.0
+
+    @property
+    def start_ns(self) -> int | None:
+        """When the schedule began; None if it never did."""
+        return self._due.start if self._end_ns else None
 
     @property
     def sessions(self) -> int:
@@ -232,7 +238,7 @@ class Scheduler:
             tries=self._tries,
             clock=self._clock,
             late_ns=int(plan.late_limit_s * NS_PER_S),
-            followed_on=int(workload.followed_on),
+            follow_ups=DueFollowUps(workload, plan),
             new_session=lambda: Session(engine, address, level, run_id),
             new_reader=new_reader,
             new_process=self._new_process,
