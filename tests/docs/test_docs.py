@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.shop import sale
+from tests.docs import generate
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "loadgen" / "README.md"]
@@ -39,6 +40,13 @@ def test_the_checks_page_names_every_check_of_the_sale_in_its_order() -> None:
     page = (ROOT / "docs" / "checks.md").read_text()
 
     assert tuple(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == tuple(map(str, sale.CHECKS))
+
+
+def test_the_checks_page_is_current() -> None:
+    """A check that changes is written down: ``python -m tests.docs.generate``."""
+    text = (ROOT / "docs" / "checks.md").read_text()
+
+    assert text == generate.renewed(text, generate.checks), "docs/checks.md is old: python -m tests.docs.generate"
 
 
 def test_readme_has_at_most_150_lines() -> None:
