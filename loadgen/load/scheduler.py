@@ -73,6 +73,8 @@ class Scheduler:
         self._ended_ops = 0
         self._start_until = NEVER
         self._end_ns = 0
+        self.start_ns: int | None = None
+        """When the schedule begins, once that is said."""
         self.problems: list[str] = []
         """Bugs of ours that ended a session, one line each: a run with one of them cannot be trusted to be whole."""
         thread.call_soon(self._open)
@@ -97,7 +99,7 @@ class Scheduler:
 
     def begin(self, start_ns: int) -> None:
         """Let the schedule begin at ``start_ns`` of the monotonic clock."""
-        self._end_ns = start_ns + self._duration_ns
+        self.start_ns, self._end_ns = start_ns, start_ns + self._duration_ns
         self._thread.call_soon(lambda: self._begin(start_ns))
 
     def start_until(self, until_ns: int) -> None:
@@ -124,11 +126,6 @@ class Scheduler:
     def left_s(self) -> float:
         """Seconds until the end of the schedule; 0 after it, and before the begin."""
         return max(0.0, (self._end_ns - self._clock()) / NS_PER_S) if self._end_ns else 0.0
-
-    @property
-    def start_ns(self) -> int | None:
-        """When the schedule began; None if it never did."""
-        return self._due.start if self._end_ns else None
 
     @property
     def sessions(self) -> int:

@@ -68,7 +68,6 @@ def lost_deposit(evidence: Evidence) -> Finding:
 
 MIDNIGHT = Workload(
     name="midnight",
-    text="deposit now, balance at midnight",
     kinds=("deposit", "balance", "receipt"),
     answers=("none", "deposited", "balanced", "sent"),
     arrivals=("deposit",),

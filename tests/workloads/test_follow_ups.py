@@ -1,7 +1,7 @@
 """Follow-ups by rule: which kind follows which answer, when, and that what is missing of them is never overlooked."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import loadgen
 from loadgen.clock import NS_PER_S, ClockOrigin, now_ns
 from loadgen.draws import Draws, uniform
 from loadgen.engines.engine import Address
 from loadgen.errors import PlanError
-from loadgen.history.history import History, LoadProcess
+from loadgen.history.history import History, LoadProcess, read_history
 from loadgen.load.loop import LoopThread, sleep_until
 from loadgen.load.scheduler import Scheduler
 from loadgen.op import Completion, Outcome
@@ -48,7 +47,6 @@ def workload(*rules: FollowUp, **more: Any) -> Workload:
     """A workload with these rules."""
     given: dict[str, Any] = {
         "name": "bank_day",
-        "text": "deposits",
         "kinds": KINDS,
         "answers": ANSWERS,
         "arrivals": ("deposit", "look"),
@@ -154,7 +152,12 @@ def test_a_phase_outside_of_the_run_is_refused_and_its_begin_is_in_the_facts() -
 
     assert facts["phases"] == {"midnight": 10.0, "noon": 5.0}
     assert json.loads(json.dumps(facts["follow_ups"]))[3] == {
-        **{"of": "balance", "after": "balanced", "kind": "receipt", "share": 1.0, "delay": 0.005, "at": ""}
+        "of": "balance",
+        "after": "balanced",
+        "kind": "receipt",
+        "share": 1.0,
+        "delay": 0.005,
+        "at": "",
     }
 
 
@@ -169,11 +172,11 @@ def test_one_number_is_drawn_as_in_an_array(seed: int, numbers: list[int], index
     assert [uniform(seed, number, index) for number in numbers] == drawn.tolist()
 
 
-@settings(max_examples=30)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**62), shares=st.lists(st.floats(0.05, 0.5), min_size=1, max_size=2))
 def test_rules_share_the_answers_out_and_leave_the_rest(seed: int, shares: list[float]) -> None:
     """Within six standard deviations, and the same for whoever draws again; another answer draws for itself."""
-    count = 4_000
+    count = 2_000
     rules = [FollowUp("deposit", "deposited", KINDS[2 + place], share) for place, share in enumerate(shares)]
     other = FollowUp("look", "read", "complaint", 0.5)
     plan = Plan(seed=seed)
@@ -186,7 +189,8 @@ def test_rules_share_the_answers_out_and_leave_the_rest(seed: int, shares: list[
     kinds = [kind for follow_ups in drawn[0] for _, kind in follow_ups]
     for place, share in enumerate(shares):
         assert abs(kinds.count(2 + place) - share * count) < 6 * (count * share * (1 - share)) ** 0.5
-    looks = [bool(DueFollowUps(workload(other), plan).due(Op(number, 1), 1, 5, 0, 0)) for number in range(count)]
+    follows = DueFollowUps(workload(other), plan).due
+    looks = [bool(follows(Op(number, 1), 1, 5, 0, 0)) for number in range(count)]
     both = sum(look and bool(follow_ups) for look, follow_ups in zip(looks, drawn[0], strict=True))
     likely = sum(shares) / 2
     assert abs(both - likely * count) < 6 * (count * likely * (1 - likely)) ** 0.5 + 1
@@ -335,7 +339,7 @@ def test_evidence_of_a_chain_says_what_happened_what_may_have_and_what_cannot(di
     assert (served[1].number in cannot) == (not died)
     assert not cannot & (happened | may)
     assert happened | may | cannot == set(range(day.closed_at + 10))
-    assert may == ({info.number} if not died else may)
+    assert died or may == {info.number}
 
 
 def replace_outcome(row: Completion) -> Completion:
@@ -359,6 +363,15 @@ def test_deposit_now_and_balance_at_midnight(tmp_path: Path, engine: str) -> Non
     assert summary["verdict"] == "valid"
     facts = json.loads((tmp_path / "run" / "plan.json").read_text())["workload"]
     assert facts["phases"] == {"midnight": 1.5}
-    start_ns = json.loads((tmp_path / "run" / "load.json").read_text())["processes"]["0"]["start_ns"]
-    history = loadgen.open_run(tmp_path / "run")
-    del start_ns, history
+    load = json.loads((tmp_path / "run" / "load.json").read_text())
+    midnight_ns = load["processes"]["0"]["start_ns"] + 3 * NS_PER_S // 2
+    ops = read_history(tmp_path / "run" / "history").processes[0].ops
+    deposits, balances, receipts = ((ops["kind"] == kind) & (ops["outcome"] == Outcome.OK) for kind in range(3))
+    count = np.count_nonzero(deposits)
+    assert 200 < count < 500
+    assert sorted(ops["number"][balances]) == sorted(ops["number"][deposits])
+    assert (ops["due"][balances] >= midnight_ns).all()
+    assert (ops["due"][balances] <= midnight_ns + NS_PER_S // 5).all()
+    assert abs(np.count_nonzero(receipts) - count / 2) < 6 * (count / 4) ** 0.5
+    assert np.isin(ops["number"][receipts], ops["number"][balances]).all()
+    assert summary["main"]["due"] == count
