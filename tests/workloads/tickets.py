@@ -53,8 +53,15 @@ def tables(plan: Plan) -> tuple[Table, ...]:
     filled = [(seat, 0, 0) for seat in range(plan.venues * SEATS)]
     kept = ("id", "version")
     return (
-        Table("venues", venues, dict.fromkeys((*kept, "held"), "int64"), filled[: plan.venues], "version", "id"),
-        Table("seats", seats, dict.fromkeys((*kept, "holder"), "int64"), filled, "version", "id"),
+        Table(
+            "venues",
+            venues,
+            dict.fromkeys((*kept, "held"), "int64"),
+            filled[: plan.venues],
+            version="version",
+            row="id",
+        ),
+        Table("seats", seats, dict.fromkeys((*kept, "holder"), "int64"), filled, version="version", row="id"),
     )
 
 
@@ -87,7 +94,6 @@ def double_booking(evidence: Evidence) -> Finding:
 
 TICKETS = Workload(
     name="tickets",
-    text="seats of a few venues, reserved and given back",
     kinds=KINDS,
     answers=ANSWERS,
     arrivals=("reserve", "look"),
