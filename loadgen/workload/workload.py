@@ -49,8 +49,8 @@ class Isolation:
     """Which transactions of a run are judged for isolation.
 
     ``judge`` gives the judgement of one run: ``(evidence, models, time_limit_s) -> isolation.judgement.Judgement``.
-    ``decides``: the verdict of the run is this one; else what it finds is added to what the checks find, within
-    ``time_limit_s``.
+    ``decides``: the verdict of the run is this one, and the run takes no objectives; else what it finds is added to
+    what the checks find, within ``time_limit_s``.
     """
 
     judge: Callable[["Evidence", Sequence[str], float], Any]
@@ -135,6 +135,12 @@ class Workload:
 
     def parse(self, values: Mapping[str, Any], shapes: Mapping[str, Shape | Curve] | None = None) -> Plan:
         """The plan that a user asked for; ``shapes`` are more than its own, by name. Raises PlanError."""
+        slo = str(values.get("slo") or "").strip()
+        if slo and self.isolation is not None and self.isolation.decides:
+            raise PlanError(
+                f"--slo {slo!r} can't be measured: {self.name} takes no objectives, because it judges isolation only. "
+                "Leave --slo out; the report still shows rates and response times"
+            )
         own_shapes = {**self.shapes, **(shapes or {})}
         return self._resolved(parse_plan({**values, "workload": self.name}, self.options, self.metrics, own_shapes))
 
