@@ -52,10 +52,7 @@ def fractures(writes: Versions, reads: Versions, most: int = 20) -> tuple[int, l
     (wrote, left_writers), (read, left_readers) = _bounded(wrote), _bounded(read)
     if not len(wrote.op):
         return 0, [], left_writers + left_readers
-    rows = np.unique(wrote.row)
-    wrote_rows, read_rows = np.searchsorted(rows, wrote.row), np.searchsorted(rows, read.row)
-    read_rows = np.where(rows[np.minimum(read_rows, len(rows) - 1)] == read.row, read_rows, len(rows))
-    height = len(rows) + 1
+    wrote_rows, read_rows, height = _numbered(wrote.row, read.row)
     wanted = np.zeros(0, np.int64)
     for first, second in _pairs(read.op):
         wanted = np.union1d(wanted, read_rows[first] * height + read_rows[second])
@@ -87,9 +84,7 @@ def fractures(writes: Versions, reads: Versions, most: int = 20) -> tuple[int, l
         for index in new[np.sort(once)][: most - len(told)].tolist():
             here, there, begin = first[index], second[index], starts[at[index]]
             culprit = begin + np.argmax(wrote.last[other[begin : last[index] + 1]] > read.first[there])
-            a, b = one[culprit], other[culprit]
-            values = (read.op[here], wrote.op[a], read.row[here], read.last[here], wrote.first[a])
-            told.append(Fracture(*map(int, (*values, read.row[there], read.first[there], wrote.last[b]))))
+            told.append(_fracture(wrote, read, (one[culprit], other[culprit]), (here, there)))
     return int(torn.sum()), told, left_writers + left_readers
 
 
@@ -104,6 +99,12 @@ class _Rows:
 
     def at(self, chosen: NDArray[np.bool_]) -> "_Rows":
         return _Rows(self.op[chosen], self.row[chosen], self.first[chosen], self.last[chosen])
+
+
+def _fracture(wrote: _Rows, read: _Rows, written: tuple[int, int], seen: tuple[int, int]) -> Fracture:
+    (a, b), (here, there) = written, seen
+    values = (read.op[here], wrote.op[a], read.row[here], read.last[here], wrote.first[a])
+    return Fracture(*map(int, (*values, read.row[there], read.first[there], wrote.last[b])))
 
 
 def _by_row(versions: Versions) -> _Rows:
@@ -122,6 +123,14 @@ def _shared(wrote: _Rows, read: _Rows) -> tuple[_Rows, _Rows]:
         wrote = _several(wrote, read.row)
         read = _several(read, wrote.row)
     return wrote, read
+
+
+def _numbered(wrote: Numbers, read: Numbers) -> tuple[Numbers, Numbers, int]:
+    """Rows as numbers from 0, one for all that nobody wrote, and how many numbers there are."""
+    rows = np.unique(wrote)
+    at = np.searchsorted(rows, read)
+    known = rows[np.minimum(at, len(rows) - 1)] == read
+    return np.searchsorted(rows, wrote), np.where(known, at, len(rows)), len(rows) + 1
 
 
 def _several(mine: _Rows, theirs: Numbers) -> _Rows:
