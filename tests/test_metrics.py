@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.clusters.cluster import Cluster
 from tests.sale_runs import RunningSale, dsn_of, run_sale, sale, wait_gone
 
 STEADY = ("--shape", "constant", "--peak-rate", "200", "--duration", "3s", "-u", "8")
+parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
 pytestmark = [pytest.mark.server("postgres"), pytest.mark.parametrize("engine", ["postgres"])]
 
 
@@ -31,7 +31,7 @@ def ports(running: RunningSale) -> list[int]:
 def scraped(port: int) -> dict[str, float]:
     """``{name and labels: value}`` of one process."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
+        families = parser.text_string_to_metric_families(answer.read().decode())
         return {
             sample.name + "".join(f" {name}={sample.labels[name]}" for name in sorted(sample.labels)): sample.value
             for family in families

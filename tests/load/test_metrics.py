@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from loadgen.errors import PlanError
 from loadgen.history.history import ROW_DONE, ROW_TRY, ops_batch
@@ -140,6 +138,8 @@ def test_counters_go_on_over_the_runs_of_a_process() -> None:
 
 def test_an_exposition_is_read_as_it_was_meant() -> None:
     """In both text formats, by prometheus_client's own parsers; labels are words of the workload only."""
+    parse_text = pytest.importorskip("prometheus_client.parser").text_string_to_metric_families
+    parse_openmetrics = pytest.importorskip("prometheus_client.openmetrics.parser").text_string_to_metric_families
     told = metrics()
     told.attach(sale_plan(), "run-1", driving(errors={"40001": ("conflict", "Alice's order")}), lambda call: call())
     told.observe(ops_batch([row(code="40001", outcome=Outcome.FAIL), row(took_ms=2), row(took_ms=7)]))
@@ -292,8 +292,9 @@ def test_the_head_tells_where_the_run_stands_and_what_was_found() -> None:
     assert len(series(head)["loadgen_violations"]) == len(SALE.checks)
 
 
-def test_ports_that_are_none_or_taken_are_refused() -> None:
+def test_ports_that_are_none_or_taken_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is started; with --processes also those of the workers."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert metrics_place({}) is None and metrics_place({"metrics_port": ""}) is None
     assert metrics_place({"metrics_port": "0", "metrics_host": "::1"}) == ("::1", 0)
     for text in ("x", "-1", "65536", "9,1"):
