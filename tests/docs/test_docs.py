@@ -49,6 +49,18 @@ def test_the_checks_page_is_current() -> None:
     assert text == generate.renewed(text, generate.checks), "docs/checks.md is old: python -m tests.docs.generate"
 
 
+def test_the_options_page_says_which_options_the_web_page_lacks_and_why() -> None:
+    """One line each, in the section on the page."""
+    code = (
+        "from loadgen.load.options import FLAGS, OPTIONS; "
+        "print(*(o.name for o in OPTIONS if not o.on_page), *(name for name in FLAGS if name != 'keep'))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    section = (ROOT / "docs" / "options.md").read_text().partition("## The web page")[2]
+
+    assert re.findall(r"^- `--([a-z-]+)`: .", section, re.MULTILINE) == told.replace("_", "-").split()
+
+
 def test_readme_has_at_most_150_lines() -> None:
     """It is for a person in a hurry."""
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
