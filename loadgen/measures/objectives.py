@@ -33,7 +33,7 @@ def measured(slo: Slo, figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unmeasurable(slo: Slo, plan: Plan, arriving: Sequence[str], duration_s: float) -> str:
     if plan.workload in probes.NAMES:
-        return f"{plan.workload} takes no orders; objectives are not for probes"
+        return f"{plan.workload} takes no orders, and a probe takes no objectives; leave --slo out"
     weights = dict(plan.kind_weights)
     first = arriving[0]
     kind = first if "." not in slo.metric else slo.metric.partition(".")[0].removesuffix(REFUSED)

@@ -1,7 +1,7 @@
 """Tables: how they are made, filled, and read at the end."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from loadgen.errors import PlanError
@@ -32,6 +32,7 @@ class Table:
     create: str | Mapping[str, str]
     final: Mapping[str, str]
     rows: Sequence[Row] = field(default=(), repr=False)
+    _: KW_ONLY
     batches: Callable[[Any], Iterable[Batch]] | None = field(default=None, repr=False)
     about: int = 0
     version: str = ""
