@@ -92,6 +92,10 @@ class Workload:
     """The key of ``summary.json`` under which the main kind's counts are given, beside ``main``."""
     all_kinds_count: bool = False
     """Whether the figures count the ops of all kinds together, not those of the main one."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """What a person reads for the name of a kind (``KIND_refused`` for its refused ops) or of an answer."""
+    no_objectives: str = ""
+    """Why a run of it can't have objectives, after its name: "takes no orders". Empty: it can."""
     options: tuple[Option, ...] = ()
     resolve: Callable[[Plan], Plan] = lambda plan: plan
     """Checks the options together, and fills in those that depend on others. Raises PlanError."""
@@ -102,6 +106,9 @@ class Workload:
     extras: Callable[["Evidence | None"], Mapping[str, Any]] | None = None
     """More keys of ``summary.json``, also of a run of which there is no evidence (None); what it adds to
     ``evidence.warnings`` is shown, too."""
+    lines: Callable[[Mapping[str, Any]], Sequence[Sequence[str]]] | None = None
+    """What a person should read in the report that only this workload knows: from the summary, ``(label, text, ...)``
+    for each section. ``summary.json`` keeps them as ``lines``."""
     untold: Callable[["LoadProcess", Plan], str] | None = None
     """What a load process that ended in order should have told and does not, in words; empty if nothing is missing."""
     evidence_version: int = 1
