@@ -94,8 +94,10 @@ class RunningSale:
         }
 
         def prepare() -> None:
-            # A test suite may itself be a background job, whose children ignore SIGINT.
+            # A test suite may itself be a background job or run under nohup, whose children ignore these signals.
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            signal.signal(signal.SIGQUIT, signal.SIG_DFL)
             if before_exec is not None:
                 before_exec()
 

@@ -31,7 +31,7 @@ VALUES = {
 }
 LAYERS = {
     **dict.fromkeys(VALUES, 0),
-    "history": 1,
+    **dict.fromkeys(("history", "statistics"), 1),
     "workload": 2,
     "isolation": 3,
     **dict.fromkeys(("shop", "engines"), 4),

@@ -18,9 +18,9 @@ from loadgen.workload.probes import ACCOUNTS, TOTAL
 from loadgen.workload.workload import Check, Isolation
 
 TEXTS: Mapping[str, str] = {
-    LOST: "A write that was acknowledged and is not there at the end.",
-    GHOST: "A value at the end whose transaction failed.",
-    PHANTOM: "A version that nobody can have written.",
+    LOST: "A write was acknowledged and is not in the tables at the end.",
+    GHOST: "A value is in the tables at the end, and the transaction that wrote it failed.",
+    PHANTOM: "A version has no writer in the run.",
 }
 
 

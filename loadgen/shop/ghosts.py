@@ -13,7 +13,7 @@ _STATE_WRITTEN_BY = {State.PAID: Kind.PAY, State.CANCELLED: Kind.CANCEL, State.R
 
 
 def ghost(books: Books) -> Finding:
-    """An order, payment, release or change of an order's state that no op wrote which may have happened.
+    """An order, a payment, a release or a change of state exists, and no op that may have happened wrote it.
 
     A row whose order the history should know and does not (its token is the right one) is not judged: then the
     history is incomplete, which the judge says.

@@ -19,7 +19,7 @@ from loadgen.verdict import Finding
 
 
 def oversell(books: Books) -> Finding:
-    """Units in live orders beyond the initial stock. Counts units.
+    """More units are in live orders than there were at the start. Counts units.
 
     Proved by the final rows, or by acknowledgements alone: orders that were acknowledged and that nobody can have
     given back hold more than there was, wherever their rows may be now.
@@ -37,7 +37,7 @@ def oversell(books: Books) -> Finding:
 
 
 def negative_stock(books: Books) -> Finding:
-    """A stock row below zero at the end."""
+    """A stock row ends below zero."""
     stock = books.final.stock
     if stock is None:
         return Finding("negative-stock", unknown=books.final.lack("stock"))
@@ -54,7 +54,7 @@ def negative_stock(books: Books) -> Finding:
 
 
 def stock_not_conserved(books: Books) -> Finding:
-    """A SKU, or one of its buckets, whose available, reserved and sold units do not add up to the initial ones."""
+    """Available, reserved and sold units of a SKU, or of one of its buckets, do not add up to the initial stock."""
     stock = books.final.stock
     if stock is None or books.final.orders is None:
         return Finding("stock-not-conserved", unknown=books.final.lack("stock", "orders"))
@@ -85,7 +85,7 @@ def stock_not_conserved(books: Books) -> Finding:
 
 
 def order_without_deduction(books: Books) -> Finding:
-    """Units in orders that were never deducted: by order where one can be named, else by SKU.
+    """An order holds units that were never taken from stock. Counts orders, or SKUs if no order can be named.
 
     An order can be named if its row holds more than was asked for, or if nobody asked for it and either its SKU's
     stock does not account for it or no version of its stock row is left that could be its deduction.
@@ -116,7 +116,7 @@ def order_without_deduction(books: Books) -> Finding:
 
 
 def deduction_without_order(books: Books) -> Finding:
-    """Units that were deducted and are in no order: by order where one can be named, else by SKU.
+    """Units were taken from stock and are in no order. Counts orders, or SKUs if no order can be named.
 
     An order can be named if it was acknowledged and is gone while its write still is the one of its version, or if
     its row holds less than was asked for.
@@ -157,7 +157,7 @@ def deduction_without_order(books: Books) -> Finding:
 
 
 def duplicate_token(books: Books) -> Finding:
-    """An idempotency token that stands in more than one order."""
+    """One order was carried out twice: its idempotency token is in more than one order."""
     orders = books.final.orders
     if orders is None:
         return Finding("duplicate-token", unknown=books.final.lack("orders"))
@@ -170,7 +170,7 @@ def duplicate_token(books: Books) -> Finding:
 
 
 def user_limit(books: Books) -> Finding:
-    """A shopper who holds more units of a SKU than the limit, or other units than ``purchases`` says."""
+    """A shopper holds more units of a SKU than the limit, or ``purchases`` shows another number than the orders."""
     orders, claims, limit = books.final.orders, books.claims, books.plan.user_limit
     if orders is None or claims is None:
         return Finding("user-limit", unknown=books.final.lack("orders"))
@@ -195,7 +195,7 @@ def user_limit(books: Books) -> Finding:
 
 
 def lost_order(books: Books) -> Finding:
-    """An order that was acknowledged and is not there at the end."""
+    """An order was acknowledged and is not in the tables at the end."""
     orders, asked = books.final.orders, books.asked
     if orders is None:
         return Finding("lost-order", unknown=books.final.lack("orders"))

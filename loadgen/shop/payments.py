@@ -12,7 +12,7 @@ from loadgen.verdict import Finding
 
 
 def lost_payment(books: Books) -> Finding:
-    """A payment that was acknowledged, or that an order's state proves, and that is not there at the end."""
+    """A payment was acknowledged, or an order's state proves it, and it is not in the tables at the end."""
     payments, orders, asked = books.final.payments, books.final.orders, books.asked
     if payments is None:
         return Finding("lost-payment", unknown=books.final.lack("payments"))
@@ -41,7 +41,7 @@ def lost_payment(books: Books) -> Finding:
 
 
 def double_payment(books: Books) -> Finding:
-    """An order that was paid for more than once."""
+    """An order was paid more than once."""
     payments = books.final.payments
     if payments is None:
         return Finding("double-payment", unknown=books.final.lack("payments"))
@@ -54,7 +54,7 @@ def double_payment(books: Books) -> Finding:
 
 
 def paid_cancelled(books: Books) -> Finding:
-    """An order that was paid and also cancelled or released, by its state, by the rows, or by acknowledgements."""
+    """An order was paid and also cancelled or released: by its state, its rows or its acknowledgements."""
     orders, payments, releases, asked = books.final.orders, books.final.payments, books.final.releases, books.asked
     empty = np.empty(0, np.int64)
     paid = [asked.number[asked.fates[Kind.PAY] == Fate.DONE], empty if payments is None else payments.order_id]
@@ -83,7 +83,7 @@ def paid_cancelled(books: Books) -> Finding:
 
 
 def double_release(books: Books) -> Finding:
-    """An order that was given back more than once: cancelled and released, or released twice."""
+    """One reservation was returned to stock twice: cancelled and released, or released twice."""
     releases, asked = books.final.releases, books.asked
     twice = [asked.number[(asked.fates[Kind.CANCEL] == Fate.DONE) & (asked.fates[Kind.RELEASE] == Fate.DONE)]]
     if releases is not None:
@@ -101,7 +101,7 @@ def double_release(books: Books) -> Finding:
 
 
 def money_not_conserved(books: Books) -> Finding:
-    """An amount that is not units × price, a payment that is not its order's amount, or a till that is not the sum.
+    """Payments and the amounts of paid orders do not add up, or an amount is not units × price.
 
     The till, the sum of payments, is the sum of the amounts of paid orders exactly if every payment has its paid
     order, every paid order its payment, and both the same amount; so those are judged, one by one.

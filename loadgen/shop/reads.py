@@ -32,7 +32,7 @@ class _Baskets:
 
 
 def fractured_read(books: Books) -> Finding:
-    """A browse that saw one write of a basket and, of the other SKU, an older version than that basket's.
+    """A read saw one write of a two-SKU order, and a version of the other SKU from before that order.
 
     For a pair of rows, a browse that saw version x of one must see of the other at least the largest version that any
     basket up to x wrote there: a prefix maximum, so n log n in the baskets and browses of each pair. At a level that

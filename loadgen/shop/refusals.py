@@ -29,7 +29,7 @@ Numbers = NDArray[np.int64]
 
 
 def false_refusal(books: Books) -> Finding:
-    """An op that was refused although every state that its shop can have been in would have accepted it.
+    """An op was refused ("not reserved", "over the limit") although every possible state of the shop allowed it.
 
     Where a transaction is not documented to see all that was acknowledged before, this is told, and is no violation.
     """

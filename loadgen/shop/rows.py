@@ -20,7 +20,7 @@ _FIELDS |= {"qty_b": "qty_b", "amount": "amount"}
 
 
 def altered_row(books: Books) -> Finding:
-    """A row of an order or a payment that says something else than what was asked, or an order's last answer."""
+    """A row of an order or a payment differs from what was asked for, or from the last answer to its order."""
     orders, payments = books.final.orders, books.final.payments
     groups: list[Group] = []
     if orders is not None:

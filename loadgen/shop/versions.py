@@ -24,7 +24,7 @@ MOST_NAMED = 3
 
 
 def lost_update(books: Books) -> Finding:
-    """A write computed from a read that is not of the version before it; or two writes with one version, both kept.
+    """A write was computed from a version that another write had replaced, or two writes have one version.
 
     The writes between the version read and the version written are the lost ones: what was computed without them
     was written over them. Of two acknowledged writes with one version, one was written over the other; if the
@@ -41,7 +41,7 @@ def lost_update(books: Books) -> Finding:
 
 
 def lost_write(books: Books) -> Finding:
-    """An acknowledged write that the row's final version does not count, or whose effect is gone from the tables."""
+    """An acknowledged write is missing from its row's versions, or its effect is missing from the tables."""
     versions, plan = books.versions, books.plan
     nowhere = np.flatnonzero(books.astray.wrote == -1), lambda index: _nowhere(books, index)
     if versions is None:
@@ -75,7 +75,7 @@ def lost_write(books: Books) -> Finding:
 
 
 def phantom_write(books: Books) -> Finding:
-    """A version that no acknowledged write has and no ``info`` op explains: somebody else wrote. Counts versions."""
+    """A version has no acknowledged writer, and no ``info`` op can have written it. Counts versions."""
     versions, plan, orders = books.versions, books.plan, books.final.orders
     set_by_others = found("phantom-write", (np.flatnonzero(books.astray.wrote != -1), lambda at: _beyond(books, at)))
     unknown = books.final.lack("stock", "orders", "releases")
@@ -94,7 +94,7 @@ def phantom_write(books: Books) -> Finding:
 
 
 def real_time_order(books: Books) -> Finding:
-    """A write that was acknowledged before another was sent, on one clock, and yet has the larger version of the row.
+    """A write was acknowledged before another was sent, and yet it has the larger version of the row.
 
     By row and clock, the earliest acknowledgement among all larger versions tells: if it lies before the sending of
     a write, that pair breaks real time. A suffix minimum, so n log n.

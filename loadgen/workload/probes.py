@@ -56,7 +56,8 @@ OPTIONS = (
     Option("skus", 100, "how many keys are in use at a time", least=1, most=MAX_KEYS),
 )
 ANSWER_NAMES = tuple(answer.name.lower() for answer in Answer)
-NO_OBJECTIVES = "takes no orders; objectives are not for probes"
+NAMES = ("append", "bank", "longfork", "register")
+NO_OBJECTIVES = "takes no objectives, because it judges isolation only"
 """Why no probe can have objectives, after its name."""
 _SLOTS = tuple(f"{column}_{slot}" for slot in range(MICRO_OPS) for column in ("act", "key"))
 TRANSACTION_COLUMNS: Mapping[str, str] = {

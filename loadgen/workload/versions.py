@@ -52,14 +52,17 @@ def version_checks(workload: Workload, plan: Plan) -> tuple[Check, ...]:
     judged = _Judged(workload, tables)
     return (
         Check(
-            "lost-update", judged.lost_update, "A write computed from a version that was not the one before it.", True
+            "lost-update",
+            judged.lost_update,
+            "A write was computed from a version that another write had replaced, or two writes have one version.",
+            True,
         ),
-        Check("lost-write", judged.lost_write, "An acknowledged write that the final version does not count.", True),
-        Check("phantom-write", judged.phantom_write, "A version that nobody can have written."),
+        Check("lost-write", judged.lost_write, "An acknowledged write is missing from its row's versions.", True),
+        Check("phantom-write", judged.phantom_write, "A version has no writer in the run. Counts versions."),
         Check(
             "real-time-order",
             judged.real_time_order,
-            "A write acknowledged before another was sent comes after it.",
+            "A write was acknowledged before another was sent, and yet it has the larger version of the row.",
             True,
         ),
     )

@@ -95,7 +95,7 @@ class Workload:
     titles: Mapping[str, str] = field(default_factory=dict)
     """What a person reads for the name of a kind (``KIND_refused`` for its refused ops) or of an answer."""
     no_objectives: str = ""
-    """Why a run of it can't have objectives, after its name: "takes no orders". Empty: it can."""
+    """Why a run of it can't have objectives, after its name: "takes no objectives, because ...". Empty: it can."""
     options: tuple[Option, ...] = ()
     resolve: Callable[[Plan], Plan] = lambda plan: plan
     """Checks the options together, and fills in those that depend on others. Raises PlanError."""
@@ -139,6 +139,12 @@ class Workload:
 
     def parse(self, values: Mapping[str, Any], shapes: Mapping[str, Shape | Curve] | None = None) -> Plan:
         """The plan that a user asked for; ``shapes`` are more than its own, by name. Raises PlanError."""
+        slo = str(values.get("slo") or "").strip()
+        if slo and self.no_objectives:
+            raise PlanError(
+                f"--slo {slo!r} can't be measured: {self.name} {self.no_objectives}. Leave --slo out; the report still "
+                "shows rates and response times"
+            )
         own_shapes = {**self.shapes, **(shapes or {})}
         return self.resolve(parse_plan({**values, "workload": self.name}, self.options, self.metrics, own_shapes))
 

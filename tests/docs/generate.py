@@ -1,11 +1,13 @@
-"""The generated part of docs/options.md: ``python -m tests.docs.generate`` writes it anew from the code."""
+"""The generated parts of docs/options.md and docs/checks.md: ``python -m tests.docs.generate`` writes them anew."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from loadgen.load.options import FLAGS, OPTION_NAMES, arguments
 from loadgen.workload.loading import installed_workloads, load_workload
+from loadgen.workload.versions import version_checks
+from loadgen.workload.workload import Check, Workload
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 BEGIN, END = "<!-- generated: python -m tests.docs.generate -->\n", "<!-- end -->\n"
@@ -21,10 +23,30 @@ def options() -> str:
     return "\n".join(lines) + "\n"
 
 
-def renewed(text: str) -> str:
-    """``text`` of docs/options.md with its generated part made anew."""
+def checks() -> str:
+    """The checks of the flash sale, then those of the other workloads, as Markdown tables."""
+    lines = ["## The flash sale", "", "| Violation | What happened |", "|---|---|"]
+    lines += [f"| `{check.name}` | {_sentence(check)} |" for check in _workload("flashsale").checks]
+    lines += ["", "## Other workloads", "", "| Workload | Violation | What happened |", "|---|---|---|"]
+    tickets = load_workload(Path(__file__).parents[1] / "workloads" / "tickets.py")
+    owned = {"any whose tables have a version column": version_checks(tickets, tickets.parse({}))}
+    owned |= {name: _workload(name).checks for name in installed_workloads() if name != "flashsale"}
+    whose: dict[tuple[str, str], list[str]] = {}
+    for name, own in owned.items():
+        for check in own:
+            whose.setdefault((check.name, _sentence(check)), []).append(name)
+    lines += [f"| {', '.join(names)} | `{check}` | {text} |" for (check, text), names in whose.items()]
+    return "\n".join(lines) + "\n"
+
+
+def renewed(text: str, made: Callable[[], str] = options) -> str:
+    """``text`` of a page with its generated part made anew."""
     before, rest = text.split(BEGIN)
-    return before + BEGIN + options() + END + rest.split(END)[1]
+    return before + BEGIN + made() + END + rest.split(END)[1]
+
+
+PAGES: Mapping[str, Callable[[], str]] = {"options.md": options, "checks.md": checks}
+"""The pages with a generated part, and what makes it."""
 
 
 def _head() -> list[str]:
@@ -32,7 +54,7 @@ def _head() -> list[str]:
 
 
 def _rows(name: str, wanted: set[str]) -> Iterator[str]:
-    workloads = (load_workload(installed_workloads()[name]),) if name else ()
+    workloads = (_workload(name),) if name else ()
     for option in arguments(workloads):
         if (option.name in wanted) if wanted else (option.name not in OPTION_NAMES):
             default = _DEFAULT.search(option.help)
@@ -40,10 +62,18 @@ def _rows(name: str, wanted: set[str]) -> Iterator[str]:
             yield f"| `--{option.name.replace('_', '-')}` | {_cell(_DEFAULT.sub('', option.help))} | {shown} |"
 
 
+def _workload(name: str) -> Workload:
+    return load_workload(installed_workloads()[name])
+
+
+def _sentence(check: Check) -> str:
+    return _cell(check.text.replace("``", "`"))
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":
-    page = DOCS / "options.md"
-    page.write_text(renewed(page.read_text()))
+    for page, part in PAGES.items():
+        (DOCS / page).write_text(renewed((DOCS / page).read_text(), part))

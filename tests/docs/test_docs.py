@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.shop import sale
+from tests.docs import generate
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "loadgen" / "README.md"]
@@ -39,6 +40,25 @@ def test_the_checks_page_names_every_check_of_the_sale_in_its_order() -> None:
     page = (ROOT / "docs" / "checks.md").read_text()
 
     assert tuple(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == tuple(map(str, sale.CHECKS))
+
+
+def test_the_checks_page_is_current() -> None:
+    """A check that changes is written down: ``python -m tests.docs.generate``."""
+    text = (ROOT / "docs" / "checks.md").read_text()
+
+    assert text == generate.renewed(text, generate.checks), "docs/checks.md is old: python -m tests.docs.generate"
+
+
+def test_the_options_page_says_which_options_the_web_page_lacks_and_why() -> None:
+    """One line each, in the section on the page."""
+    code = (
+        "from loadgen.load.options import FLAGS, OPTIONS; "
+        "print(*(o.name for o in OPTIONS if not o.on_page), *(name for name in FLAGS if name != 'keep'))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    section = (ROOT / "docs" / "options.md").read_text().partition("## The web page")[2]
+
+    assert re.findall(r"^- `--([a-z-]+)`: .", section, re.MULTILINE) == told.replace("_", "-").split()
 
 
 def test_readme_has_at_most_150_lines() -> None:

@@ -2,8 +2,11 @@
 
 import pytest
 
+from loadgen.errors import PlanError
 from loadgen.measures.objectives import measured, unmeasurable
 from loadgen.plan import parse_slos
+from loadgen.workload import probes
+from loadgen.workload.loading import installed_workloads, load_workload
 from tests.plans import sale_plan
 
 SALE_MIX = (("order", 10), ("pay", 8), ("cancel", 1), ("release", 1), ("browse", 2))
@@ -34,6 +37,17 @@ def test_an_objective_on_a_probe_is_refused(slo: str) -> None:
     """A probe takes no orders: nothing of it was ever measured, and each such run missed its objective."""
     assert "can't be measured: bank takes no orders" in told(slo, (("transfer", 1), ("total", 1)), workload="bank")
     assert told(slo) == ""
+
+
+@pytest.mark.parametrize("slo", ["transfer.p99<=50ms", "order.p99<=50ms", "skipped<=1%"])
+@pytest.mark.parametrize("name", probes.NAMES)
+def test_a_probe_refuses_every_objective_while_the_plan_is_parsed(name: str, slo: str) -> None:
+    """In one sentence, whether its words are the probe's own or not: none is measured."""
+    workload = load_workload(installed_workloads()[name])
+
+    with pytest.raises(PlanError, match=f"can't be measured: {name} takes no objectives"):
+        workload.parse({"slo": slo})
+    assert workload.parse({"slo": " "}).slo == ()
 
 
 @pytest.mark.parametrize(
