@@ -42,7 +42,6 @@ APPENDS = Workload(
     kinds=("transaction",),
     answers=probes.ANSWER_NAMES,
     arrivals=("transaction",),
-    followed_on=Answer.COMMITTED,
     tables=tables,
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.append_columns,

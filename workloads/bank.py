@@ -37,7 +37,6 @@ BANK = Workload(
     kinds=("transfer", "total"),
     answers=probes.ANSWER_NAMES,
     arrivals=("transfer", "total"),
-    followed_on=Answer.COMMITTED,
     tables=tables,
     invoked_types=probes.BANK_COLUMNS,
     invoked=probes.bank_columns,

@@ -26,7 +26,6 @@ LONG_FORK = Workload(
     kinds=("transaction",),
     answers=probes.ANSWER_NAMES,
     arrivals=("transaction",),
-    followed_on=Answer.COMMITTED,
     tables=tables,
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.long_fork_columns,

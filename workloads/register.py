@@ -28,7 +28,6 @@ REGISTERS = Workload(
     kinds=("transaction",),
     answers=probes.ANSWER_NAMES,
     arrivals=("transaction",),
-    followed_on=Answer.COMMITTED,
     tables=tables,
     invoked_types=probes.TRANSACTION_COLUMNS,
     invoked=probes.register_columns,

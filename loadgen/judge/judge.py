@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.isolation.models import MODELS
+from loadgen.isolation.models import MODELS, known_model, weaker
 from loadgen.judge.documented import Promise, kept, real_time_reads, undecided
 from loadgen.judge.stored_run import StoredRun, open_run
 from loadgen.measures.figures import figures_of
@@ -61,6 +61,7 @@ def _evidence(run: StoredRun) -> Evidence:
         whole=_vouched(run),
         real_time_reads=real_time_reads(mapping(run.facts.get("cluster")), mapping(run.facts.get("address"))),
         statement_snapshot=bool(engine.get("statement_snapshot", True)),
+        transaction_snapshot="snapshot-isolation" in weaker(known_model(_documented(run))),
         doubts=run.doubts,
         warnings=run.warnings,
         lost_numbers=run.lost_numbers,

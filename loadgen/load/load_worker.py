@@ -162,6 +162,7 @@ class LoadWorker:
             "warnings": warnings,
             "next_number": self.scheduler.next_number,
             "made": self.scheduler.made,
+            "start_ns": self.scheduler.start_ns,
             "unnumbered": self.scheduler.unnumbered,
             "reason": reason,
             "client": self.scheduler.client_facts(),

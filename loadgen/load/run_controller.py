@@ -300,7 +300,8 @@ def _told(process: _Process) -> dict[str, Any]:
     if closed is None:
         return {"lost": process.lost or "it died", "written": process.writer.written}
     names = ("next_number", "unnumbered", "made")
-    return {"lost": process.lost, **{name: closed[name] for name in names}, "written": process.writer.written}
+    told = {"lost": process.lost, **{name: closed[name] for name in names}, "written": process.writer.written}
+    return {**told, "start_ns": closed.get("start_ns")}
 
 
 def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:

@@ -82,7 +82,6 @@ class Transaction(NamedTuple):
 
     number: int
     kind: int
-    follow_ups: tuple[tuple[int, int], ...]
     micro_ops: tuple[tuple[int, int, int], ...]
 
 
@@ -91,7 +90,6 @@ class Movement(NamedTuple):
 
     number: int
     kind: int
-    follow_ups: tuple[tuple[int, int], ...]
     source: int
     target: int
     amount: int
@@ -164,7 +162,7 @@ def transactions(plan: Plan, columns: Columns) -> list[Transaction]:
     made = []
     for number, kind, *micro_ops in zip(numbers, kinds, *slots, strict=True):
         values = ((act, key, value_of(number, slot)) for slot, (act, key) in enumerate(micro_ops) if act != NOTHING)
-        made.append(Transaction(number, kind, (), tuple(values)))
+        made.append(Transaction(number, kind, tuple(values)))
     return made
 
 
@@ -172,7 +170,7 @@ def movements(plan: Plan, columns: Columns) -> list[Movement]:
     """The same numbers of the bank as Python values."""
     del plan
     lists = [columns[name].tolist() for name in BANK_COLUMNS]
-    return [Movement(number, kind, (), *rest) for number, kind, *rest in zip(*lists, strict=True)]
+    return [Movement(number, kind, *rest) for number, kind, *rest in zip(*lists, strict=True)]
 
 
 def _micro_ops(plan: Plan, first: int, count: int) -> tuple[NDArray[np.int64], Draws, list[NDArray[np.uint8]]]:
