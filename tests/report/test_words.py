@@ -75,7 +75,7 @@ def test_the_words_of_older_runs_are_those_of_the_installed_workload(name: str) 
     from loadgen.workload.loading import installed_workloads, load_workload
 
     workload = load_workload(installed_workloads()[name])
-    told = json.loads(json.dumps(workload.facts()))
+    told = json.loads(json.dumps(workload.facts(workload.parse({}))))
 
     older, now = words_of(name, {}), words_of(name, told)
     assert now == workload.words
