@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+_BITS = 2**64 - 1
+
 
 class Draws:
     """Independent uniform draws for numbers: draw ``i`` of a number depends on the seed, the number and ``i`` alone.
@@ -27,3 +29,16 @@ def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(value ^ (value >> np.uint64(31)))
+
+
+def uniform(seed: int, number: int, index: int) -> float:
+    """``Draws.uniform`` of one number, without arrays: it costs a tenth of that."""
+    base = _mix(number + _mix(seed))
+    return (_mix(base + (index + 1) * 0x9E3779B97F4A7C15) >> 11) * 2.0**-53
+
+
+def _mix(value: int) -> int:
+    value &= _BITS
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _BITS
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _BITS
+    return value ^ (value >> 31)

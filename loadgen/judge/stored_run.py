@@ -18,6 +18,7 @@ from loadgen.history.run_directory import read_plan
 from loadgen.measures.offered import Offered, offered
 from loadgen.plan import Plan, plan_from_json
 from loadgen.untrusted import MOST_JSON_BYTES, exists, mapping, read_json, read_plain, texts
+from loadgen.workload.follow_up_draws import untold_follow_ups
 from loadgen.workload.loading import installed_workloads, load_workload, sha256_of
 from loadgen.workload.table import table_names
 from loadgen.workload.workload import Workload
@@ -234,12 +235,24 @@ def _weigh_processes(run: StoredRun) -> None:
     for process in run.history.processes:
         if process.closed_at is None:
             _weigh_open(run, process)
-        elif run.file is not None and run.file.untold is not None and (words := run.file.untold(process, run.plan)):
+        elif words := _untold(run, process):
             run.doubts.append(
                 f"a part of the history is missing: load process {process.name} ended in order, and does not tell "
                 f"{words}"
             )
             process.closed_at = None
+
+
+def _untold(run: StoredRun, process: LoadProcess) -> str:
+    """What a load process that ended in order should have told and does not; empty if nothing is missing."""
+    if run.file is None:
+        return ""
+    if run.file.untold is not None and (words := run.file.untold(process, run.plan)):
+        return words
+    told = mapping(mapping(run.load.get("processes")).get(process.name)).get("start_ns")
+    start_ns = told if type(told) is int and 0 <= told < 2**62 else None
+    lacking = untold_follow_ups(process, run.file, run.plan, start_ns)
+    return f"how {lacking} ops ended that had to follow an answer" if lacking else ""
 
 
 def _weigh_open(run: StoredRun, process: LoadProcess) -> None:

@@ -58,7 +58,9 @@ class DueQueue:
         self._schedule = schedule
         self._dues: Iterator[int] = iter(())
         self._arrival = NEVER
-        self._start = self._end = NEVER
+        self.start = NEVER
+        """When the schedule begins."""
+        self._end = NEVER
         self._closed = closed
         self._duration_ns = duration_ns
         self._late_ns = late_ns
@@ -85,7 +87,7 @@ class DueQueue:
 
     def begin(self, start_ns: int) -> None:
         """Let the schedule begin at ``start_ns``."""
-        self._start, self._end = start_ns, start_ns + self._duration_ns
+        self.start, self._end = start_ns, start_ns + self._duration_ns
         self._dues = (start_ns + offset for chunk in self._schedule for offset in chunk)
         self._arrival = next(self._dues, NEVER)
         self._set_timer(start_ns if self._closed else self._arrival)
@@ -144,10 +146,9 @@ class DueQueue:
         else:
             self._set_timer(min(arrival, follow_ups[0][0]) if follow_ups else arrival)
 
-    def follow(self, op: Invoked, done: int, bodies: Sequence[Any]) -> None:
-        """Let what follows ``op`` become due, counted from its end ``done``; nothing at or after the schedule's end."""
-        for kind, delay in op.follow_ups:
-            due = done + delay
+    def follow(self, follow_ups: Sequence[tuple[int, int]], op: Invoked, bodies: Sequence[Any]) -> None:
+        """Let ``(due, kind)`` of what follows ``op`` become due; nothing at or after the schedule's end."""
+        for due, kind in follow_ups:
             if due < self._end and bodies[kind] is not None:
                 heappush(self._follow_ups, (due, op.number, kind, op))
                 if due < self._timer_at and not self._closed and self._arrival > due:
@@ -166,7 +167,7 @@ class DueQueue:
 
     def _take_closed(self) -> Item | None:
         now = self._clock()
-        if not self._start <= now < self._end:
+        if not self.start <= now < self._end:
             return None
         if self._follow_ups and self._follow_ups[0][0] <= now:
             self.released += 1

@@ -47,6 +47,7 @@ class LocustView:
         self._workload = workload
         self._stats = stats
         self._followed = workload.kinds.index(workload.arrivals[0])
+        self._refused = workload.words.refused_codes
         self._error_keys: dict[tuple[str, str], str] = {}
         self.events = RequestEvents(METHOD, self._name)
 
@@ -78,7 +79,7 @@ class LocustView:
                 self._add_errors(name, group, now_s)
 
     def _name(self, kind: int, answer: int, outcome: int) -> str:
-        refused = kind == self._followed and outcome == Outcome.OK and answer != self._workload.followed_on
+        refused = kind == self._followed and outcome == Outcome.OK and answer in self._refused
         return self._workload.kinds[kind] + (REFUSED if refused else "")
 
     def _add_errors(self, name: str, group: Sequence[Completion], now_s: float) -> None:
@@ -230,14 +231,14 @@ class LiveView:
         self._count()
         elapsed_s = max((now - self._last_ns) / NS_PER_S, 1e-3)
         counts = Counter({name: count - self._shown[name] for name, count in self.totals.items()})
-        answers = self._workload.answers
-        placed = answers[self._workload.followed_on]
-        refused = {name: counts[name] for name in answers if name in self.totals and name != placed}
+        workload = self._workload
+        good = (workload.good,) if workload.good else tuple(set(workload.answers) - set(workload.refused))
+        refused = {name: counts[name] for name in workload.answers if name in self.totals and name not in good}
         gauges = list(self._gauges.values())
         progress = Progress(
             second=(now - self._start_ns) / NS_PER_S,
             due_per_second=counts["due"] / elapsed_s,
-            placed_per_second=counts[placed] / elapsed_s,
+            placed_per_second=sum(counts[name] for name in good) / elapsed_s,
             refused=refused,
             fail=counts["fail"],
             info=counts["info"],

@@ -215,6 +215,12 @@ class RunController:
         """Whether the end has begun."""
         return self._ended is not None
 
+    @property
+    def ended(self) -> Ending | None:
+        """How it ended, once that is known."""
+        ended: Ending | None = self._ended.value if self._ended is not None and self._ended.successful() else None
+        return ended
+
     def end(self, reason: str, stop_workers: Callable[[], None], *, how: Cause) -> Ending:
         """End the run, once: stop the hands, judge, report. ``reason`` is empty when the schedule was served whole.
 
@@ -300,7 +306,8 @@ def _told(process: _Process) -> dict[str, Any]:
     if closed is None:
         return {"lost": process.lost or "it died", "written": process.writer.written}
     names = ("next_number", "unnumbered", "made")
-    return {"lost": process.lost, **{name: closed[name] for name in names}, "written": process.writer.written}
+    told = {"lost": process.lost, **{name: closed[name] for name in names}, "written": process.writer.written}
+    return {**told, "start_ns": closed.get("start_ns")}
 
 
 def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:

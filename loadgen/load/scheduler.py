@@ -23,6 +23,7 @@ from loadgen.op import Completion, replica_of
 from loadgen.plan import Plan
 from loadgen.shapes import is_closed
 from loadgen.workload import Invoked, Workload
+from loadgen.workload.follow_up_draws import DueFollowUps
 
 TICK_S = 0.1
 """How often the loop looks for what is late or stuck, and whether it is itself saturated."""
@@ -72,6 +73,8 @@ class Scheduler:
         self._ended_ops = 0
         self._start_until = NEVER
         self._end_ns = 0
+        self.start_ns: int | None = None
+        """When the schedule begins, once that is said."""
         self.problems: list[str] = []
         """Bugs of ours that ended a session, one line each: a run with one of them cannot be trusted to be whole."""
         thread.call_soon(self._open)
@@ -96,7 +99,7 @@ class Scheduler:
 
     def begin(self, start_ns: int) -> None:
         """Let the schedule begin at ``start_ns`` of the monotonic clock."""
-        self._end_ns = start_ns + self._duration_ns
+        self.start_ns, self._end_ns = start_ns, start_ns + self._duration_ns
         self._thread.call_soon(lambda: self._begin(start_ns))
 
     def start_until(self, until_ns: int) -> None:
@@ -159,6 +162,11 @@ class Scheduler:
     def next_number(self) -> int:
         """The first number that was never used; final once ``drain`` has ended."""
         return self._due.next_number
+
+    @property
+    def released(self) -> int:
+        """How many ops became due."""
+        return self._due.released
 
     @property
     def rowless(self) -> int:
@@ -232,7 +240,7 @@ class Scheduler:
             tries=self._tries,
             clock=self._clock,
             late_ns=int(plan.late_limit_s * NS_PER_S),
-            followed_on=int(workload.followed_on),
+            follow_ups=DueFollowUps(workload, plan),
             new_session=lambda: Session(engine, address, level, run_id),
             new_reader=new_reader,
             new_process=self._new_process,

@@ -12,6 +12,7 @@ from loadgen.engines.session import Session, Try
 from loadgen.load.due_queue import DueQueue, Item
 from loadgen.op import Completion, Outcome, Stage
 from loadgen.workload import is_single_statement
+from loadgen.workload.follow_up_draws import DueFollowUps
 
 MAX_TRIES = 10
 """How often an op is tried at most."""
@@ -44,7 +45,7 @@ class Shared:
     tries: list[Completion]
     clock: Callable[[], int]
     late_ns: int
-    followed_on: int
+    follow_ups: DueFollowUps
     new_session: Callable[[], Session]
     new_reader: Callable[[int], Session | None]
     """A process's connection to its replica; None where it reads on the writable node."""
@@ -126,12 +127,12 @@ class SessionLoop:
 
     async def _work(self) -> None:
         shared = self.shared
-        due, clock, late_ns, rows, followed_on = (
+        due, clock, late_ns, rows, followed = (
             shared.due,
             shared.clock,
             shared.late_ns,
             shared.rows,
-            shared.followed_on,
+            shared.follow_ups.answers,
         )
         take, idle, skip, new_row, bodies = due.take, due.idle, self._skip, _new_row, self.bodies
         create_future = asyncio.get_running_loop().create_future
@@ -165,8 +166,8 @@ class SessionLoop:
             row = (number, kind, process, due_at, sent, done, outcome, answer, tries, stage, code, touched)
             rows.append(new_row(Completion, row))
             self.item, self.try_began = None, 0
-            if answer == followed_on and op.follow_ups and kind == op.kind:
-                due.follow(op, done, bodies)
+            if answer in followed:
+                due.follow(shared.follow_ups.due(op, kind, answer, done, due.start), op, bodies)
             if failure is not None:
                 await self._recover(outcome)
 

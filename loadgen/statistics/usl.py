@@ -66,8 +66,9 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """A fitted law. ``peak`` is the number of sessions with the highest throughput, √((1 − α) / β). It, or an end of its
-    interval, is None where it lies farther from what was measured than a prediction may, or at no number at all.
+    """A fitted law. ``peak`` is the number of sessions with the highest throughput, √((1 − α) / β).
+
+    It, or an end of its interval, is None where it lies farther from what was measured than a prediction may.
     """
 
     gamma: Estimate

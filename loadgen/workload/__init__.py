@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadgen.plan import Option, Plan
 from loadgen.verdict import Finding
+from loadgen.workload.follow_ups import FollowUp, Phase
 from loadgen.workload.statement import (
     Body,
     Call,
@@ -29,9 +30,11 @@ __all__ = [
     "Conflict",
     "Evidence",
     "Finding",
+    "FollowUp",
     "Invoked",
     "Isolation",
     "Option",
+    "Phase",
     "Plan",
     "Refused",
     "Reply",

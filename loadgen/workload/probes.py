@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from loadgen.draws import Draws
 from loadgen.plan import Option, Plan
-from loadgen.workload.facts import WorkloadFacts
 
 READ, WRITE, NOTHING = 0, 1, 2
 """What a micro-operation does; NOTHING fills up a transaction that has fewer than MICRO_OPS."""
@@ -58,16 +57,8 @@ OPTIONS = (
 )
 ANSWER_NAMES = tuple(answer.name.lower() for answer in Answer)
 NAMES = ("append", "bank", "longfork", "register")
-FACTS = WorkloadFacts(
-    kinds=("transaction",),
-    answers=ANSWER_NAMES,
-    arrivals=("transaction",),
-    refused=REFUSED,
-    noun="transaction",
-    figures="transactions",
-    all_kinds_count=True,
-)
-"""What the plan.json of an older run does not say."""
+NO_OBJECTIVES = "takes no objectives, because it judges isolation only"
+"""Why no probe can have objectives, after its name."""
 _SLOTS = tuple(f"{column}_{slot}" for slot in range(MICRO_OPS) for column in ("act", "key"))
 TRANSACTION_COLUMNS: Mapping[str, str] = {
     "number": "int64",
@@ -91,7 +82,6 @@ class Transaction(NamedTuple):
 
     number: int
     kind: int
-    follow_ups: tuple[tuple[int, int], ...]
     micro_ops: tuple[tuple[int, int, int], ...]
 
 
@@ -100,7 +90,6 @@ class Movement(NamedTuple):
 
     number: int
     kind: int
-    follow_ups: tuple[tuple[int, int], ...]
     source: int
     target: int
     amount: int
@@ -173,7 +162,7 @@ def transactions(plan: Plan, columns: Columns) -> list[Transaction]:
     made = []
     for number, kind, *micro_ops in zip(numbers, kinds, *slots, strict=True):
         values = ((act, key, value_of(number, slot)) for slot, (act, key) in enumerate(micro_ops) if act != NOTHING)
-        made.append(Transaction(number, kind, (), tuple(values)))
+        made.append(Transaction(number, kind, tuple(values)))
     return made
 
 
@@ -181,7 +170,7 @@ def movements(plan: Plan, columns: Columns) -> list[Movement]:
     """The same numbers of the bank as Python values."""
     del plan
     lists = [columns[name].tolist() for name in BANK_COLUMNS]
-    return [Movement(number, kind, (), *rest) for number, kind, *rest in zip(*lists, strict=True)]
+    return [Movement(number, kind, *rest) for number, kind, *rest in zip(*lists, strict=True)]
 
 
 def _micro_ops(plan: Plan, first: int, count: int) -> tuple[NDArray[np.int64], Draws, list[NDArray[np.uint8]]]:

@@ -9,6 +9,7 @@ from loadgen.plan import FIELDS, SLO_PEAK, Option, Plan, check_options, parse_pl
 from loadgen.shapes import SHAPES, WITH_VALUES, Curve, Shape
 from loadgen.verdict import Finding
 from loadgen.workload.facts import REFUSED, WorkloadFacts
+from loadgen.workload.follow_ups import FollowUp, Phase, check_follow_ups
 from loadgen.workload.table import Table
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ class Invoked(Protocol):
     def kind(self) -> int:
         """The kind of the arrival itself."""
 
-    @property
-    def follow_ups(self) -> tuple[tuple[int, int], ...]:
-        """``(kind, delay_ns)`` of the ops that follow its success, under the same number."""
-
 
 @dataclass(frozen=True)
 class Check:
@@ -52,8 +49,8 @@ class Isolation:
     """Which transactions of a run are judged for isolation.
 
     ``judge`` gives the judgement of one run: ``(evidence, models, time_limit_s) -> isolation.judgement.Judgement``.
-    ``decides``: the verdict of the run is this one, and the run takes no objectives; else what it finds is added to
-    what the checks find, within ``time_limit_s``.
+    ``decides``: the verdict of the run is this one; else what it finds is added to what the checks find, within
+    ``time_limit_s``.
     """
 
     judge: Callable[["Evidence", Sequence[str], float], Any]
@@ -66,21 +63,26 @@ class Workload:
     """One workload, complete. ``kinds`` and ``answers`` name the codes in the history; ``answers[0]`` is "none".
 
     ``arrivals`` are the kinds that arrive by themselves; the first is the one whose rate a plan gives, the others
-    come on top by their weights. The other kinds only follow. ``followed_on`` is the answer after which an arrival's
-    ``follow_ups`` are due.
+    come on top by their weights. The other kinds only follow, by the rules in ``follow_ups``.
     """
 
     name: str
     kinds: tuple[str, ...]
     answers: tuple[str, ...]
     arrivals: tuple[str, ...]
-    followed_on: int
     tables: Callable[[Plan], tuple[Table, ...]]
     invoked_types: Mapping[str, str]
     invoked: Callable[[Plan, int, int], dict[str, "NDArray[Any]"]]
     """``(plan, first, count)`` -> the history's columns of these numbers."""
     ops: Callable[[Plan, Mapping[str, "NDArray[Any]"]], Sequence[Invoked]]
     """``(plan, columns)`` -> the same numbers as Python values, which the bodies get."""
+    follow_ups: tuple[FollowUp, ...] = ()
+    """Which kinds follow which answers, how often and when."""
+    phases: tuple[Phase, ...] = ()
+    """Named parts of a run, at which follow-ups may be due."""
+    followed_on: int | None = None
+    """Instead of rules, where numbers decide by themselves: the answer after which each of an arrival's own
+    ``follow_ups``, pairs of kind and delay in nanoseconds, is due."""
     refused: tuple[str, ...] = ()
     """The answers by which nothing was changed. All others but "none" are good ones."""
     good: str = ""
@@ -90,8 +92,17 @@ class Workload:
     """What one op of the main kind is called: an order. The plural has an s."""
     figures: str = ""
     """The key of ``summary.json`` under which the main kind's counts are given, beside ``main``."""
+    snapshot_reads: tuple[str, ...] = ()
+    """The kinds that only read, by plain SELECTs, and tell several rows with a version column: fractured-read holds
+    each of them to one snapshot, where the level promises it to a transaction, or to a statement if it is one."""
+    single_statements: tuple[str, ...] = ()
+    """The kinds whose body is marked ``single_statement``: ``load_workload`` fills it in from the class of users."""
     all_kinds_count: bool = False
     """Whether the figures count the ops of all kinds together, not those of the main one."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """What a person reads for the name of a kind (``KIND_refused`` for its refused ops) or of an answer."""
+    no_objectives: str = ""
+    """Why a run of it can't have objectives, after its name: "takes no objectives, because ...". Empty: it can."""
     options: tuple[Option, ...] = ()
     resolve: Callable[[Plan], Plan] = lambda plan: plan
     """Checks the options together, and fills in those that depend on others. Raises PlanError."""
@@ -102,6 +113,9 @@ class Workload:
     extras: Callable[["Evidence | None"], Mapping[str, Any]] | None = None
     """More keys of ``summary.json``, also of a run of which there is no evidence (None); what it adds to
     ``evidence.warnings`` is shown, too."""
+    lines: Callable[[Mapping[str, Any]], Sequence[Sequence[str]]] | None = None
+    """What a person should read in the report that only this workload knows: from the summary, ``(label, text, ...)``
+    for each section. ``summary.json`` keeps them as ``lines``."""
     untold: Callable[["LoadProcess", Plan], str] | None = None
     """What a load process that ended in order should have told and does not, in words; empty if nothing is missing."""
     evidence_version: int = 1
@@ -117,12 +131,13 @@ class Workload:
         for name in self.shapes:
             if name in {*SHAPES, *WITH_VALUES} or not name.isidentifier():
                 raise PlanError(f"workload {self.name}: a shape of its own cannot be called {name!r}")
-        for kind in (*self.arrivals, *self.kinds):
+        for kind in (*self.arrivals, *self.snapshot_reads, *self.kinds):
             if kind not in self.kinds or self.kinds.count(kind) != 1 or not kind.isidentifier():
                 raise PlanError(f"workload {self.name}: {kind!r} is not one of its kinds, each named once")
         for answer in (*self.refused, *((self.good,) if self.good else ())):
             if answer not in self.answers:
                 raise PlanError(f"workload {self.name}: {answer!r} is not one of its answers")
+        check_follow_ups(self)
 
     @property
     def metrics(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -133,13 +148,17 @@ class Workload:
     def parse(self, values: Mapping[str, Any], shapes: Mapping[str, Shape | Curve] | None = None) -> Plan:
         """The plan that a user asked for; ``shapes`` are more than its own, by name. Raises PlanError."""
         slo = str(values.get("slo") or "").strip()
-        if slo and self.isolation is not None and self.isolation.decides:
+        if slo and self.no_objectives:
             raise PlanError(
-                f"--slo {slo!r} can't be measured: {self.name} takes no objectives, because it judges isolation only. "
-                "Leave --slo out; the report still shows rates and response times"
+                f"--slo {slo!r} can't be measured: {self.name} {self.no_objectives}. Leave --slo out; the report still "
+                "shows rates and response times"
             )
         own_shapes = {**self.shapes, **(shapes or {})}
-        return self.resolve(parse_plan({**values, "workload": self.name}, self.options, self.metrics, own_shapes))
+        return self._resolved(parse_plan({**values, "workload": self.name}, self.options, self.metrics, own_shapes))
+
+    def phases_s(self, plan: Plan) -> dict[str, float]:
+        """When each phase begins, in seconds since the begin of the load. Raises PlanError for one that never does."""
+        return {phase.name: phase.begins_s(plan) for phase in self.phases}
 
     @property
     def words(self) -> WorkloadFacts:
@@ -152,14 +171,21 @@ class Workload:
         later = {each.name: each.default for each in self.options if listed and each.name not in listed}
         whole = plan.with_(options={**later, **dict(plan.options)})
         check_options(whole, self.options)
-        return self.resolve(whole)
+        return self._resolved(whole)
 
-    def facts(self) -> dict[str, Any]:
-        """What plan.json says of the workload, as plain JSON values."""
+    def _resolved(self, plan: Plan) -> Plan:
+        plan = self.resolve(plan)
+        self.phases_s(plan)
+        return plan
+
+    def facts(self, plan: Plan) -> dict[str, Any]:
+        """What plan.json says of the workload in a run of ``plan``, as plain JSON values."""
         return {
             "name": self.name,
             **asdict(self.words),
             "checks": [check.name for check in self.checks],
             "options": [option.name for option in self.options],
             "evidence_version": self.evidence_version,
+            "follow_ups": [asdict(rule) for rule in self.follow_ups],
+            "phases": self.phases_s(plan),
         }

@@ -58,7 +58,6 @@ WORKLOAD = Workload(
     kinds=("order",),
     answers=sale.ANSWER_NAMES,
     arrivals=("order",),
-    followed_on=Answer.PLACED,
     checks=(),
     tables=tables,
     invoked_types=sale.INVOKED_COLUMNS,

@@ -30,7 +30,6 @@ WORKLOAD = Workload(
     kinds=("write",),
     answers=("none", "written", "refused"),
     arrivals=("write",),
-    followed_on=WRITTEN,
     refused=("refused",),
     tables=_tables,
     invoked_types={"number": "int64"},

@@ -10,6 +10,7 @@ from loadgen.workload import (
     Check,
     Evidence,
     Finding,
+    FollowUp,
     Option,
     Plan,
     Refused,
@@ -43,7 +44,6 @@ class Ticket(NamedTuple):
     kind: int
     venue: int
     seat: int
-    follow_ups: tuple[tuple[int, int], ...]
 
 
 def tables(plan: Plan) -> tuple[Table, ...]:
@@ -74,9 +74,9 @@ def invoked(plan: Plan, first: int, count: int) -> dict[str, Any]:
 
 
 def ops(plan: Plan, columns: Any) -> list[Ticket]:
-    """A reservation is given back 20 ms later."""
+    """The same as values."""
     rows = zip(*(columns[name].tolist() for name in ("number", "kind", "seat")), strict=True)
-    return [Ticket(number, kind, seat // SEATS, seat, ((1, 20_000_000),)) for number, kind, seat in rows]
+    return [Ticket(number, kind, seat // SEATS, seat) for number, kind, seat in rows]
 
 
 def double_booking(evidence: Evidence) -> Finding:
@@ -97,7 +97,7 @@ TICKETS = Workload(
     kinds=KINDS,
     answers=ANSWERS,
     arrivals=("reserve", "look"),
-    followed_on=RESERVED,
+    follow_ups=(FollowUp("reserve", "reserved", "refund", delay=0.02),),
     refused=("taken", "kept"),
     good="reserved",
     noun="reservation",
