@@ -10,7 +10,7 @@ from loadgen.clock import is_number as is_number
 from loadgen.clock import parse_duration as parse_duration
 from loadgen.dsn import masked_dsn, read_dsn
 from loadgen.errors import PlanError
-from loadgen.shapes import DEFAULT_DURATION_S, Curve, Pieces, Shape, asked_shape, stored_curve
+from loadgen.shapes import DEFAULT_DURATION_S, Curve, Pieces, Shape, asked_shape, is_closed, stored_curve
 from loadgen.shapes import SHAPES as SHAPES
 
 ENGINES = ("postgres", "mysql", "tidb", "oceanbase")
@@ -24,6 +24,7 @@ ISOLATIONS = ("read uncommitted", "read committed", "repeatable read", "repeatab
 MAX_RATE = 1_000_000.0
 MAX_DURATION_S = 7 * 24 * 3600.0
 MAX_LATE_LIMIT_S = 3600.0
+MAX_THINK_TIME_S = 3600.0
 MAX_SESSIONS = 10_000
 MAX_SEED = 2**63 - 1
 
@@ -112,6 +113,7 @@ class Plan:
     peak_rate: float = 400.0
     duration_s: float = DEFAULT_DURATION_S
     late_limit_s: float = 1.0
+    think_time_s: tuple[float, float] = (0.0, 0.0)
     slo: tuple[Slo, ...] = ()
     seed: int = 1
     sessions: int = 32
@@ -148,6 +150,8 @@ class Plan:
         values["kind_weights"] = dict(self.kind_weights)
         if not self.shape_pieces:
             del values["shape_pieces"]
+        if self.think_time_s == DEFAULTS.think_time_s:
+            del values["think_time_s"]
         return {**values, **dict(self.options)}
 
 
@@ -164,10 +168,12 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
     """
     try:
         # A run of an older version read from the primary, and its plan does not say so.
-        values = {"read_from": DEFAULTS.read_from, "allow_unknown_engine": False, "shape_pieces": (), **values}
+        later = {name: getattr(DEFAULTS, name) for name in ("read_from", "allow_unknown_engine", "think_time_s")}
+        values = {"shape_pieces": (), **later, **values}
         known = {name: values[name] for name in FIELDS - {"options"}}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["shape_pieces"] = tuple(tuple(piece) for piece in known["shape_pieces"])
+        known["think_time_s"] = tuple(map(float, known["think_time_s"]))
         known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
         plan = Plan(**known, options={name: values[name] for name in values if name not in FIELDS})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -191,6 +197,8 @@ def _check_stored(plan: Plan) -> None:
     if plan.read_from not in READ_FROM:
         raise PlanError(f"read_from is {plan.read_from!r}, which no run has")
     stored_curve(plan.shape, plan.shape_pieces, plan.duration_s)
+    if len(plan.think_time_s) != 2 or not 0 <= plan.think_time_s[0] <= plan.think_time_s[1] <= MAX_THINK_TIME_S:
+        raise PlanError(f"think_time_s is {plan.think_time_s}, which no run has")
     if not all(
         type(name) is str and type(weight) is int and 0 <= weight <= MAX_SEED for name, weight in plan.kind_weights
     ):
@@ -203,7 +211,7 @@ def parse_plan(
     metrics: tuple[Sequence[str], Sequence[str]] | None = None,
     own_shapes: Mapping[str, Shape | Curve] | None = None,
 ) -> Plan:
-    """The plan that a user asked for by ``options``: names as in Plan (``duration`` and ``late_limit`` as text).
+    """The plan that a user asked for by ``options``: names as in Plan (times without their ``_s``, as text).
 
     ``own`` are the workload's options, ``metrics`` the kinds and the rates that its objectives may name (None: any).
     Values may be strings, as they come from a command line, an environment or a web form; a missing or empty one
@@ -230,6 +238,7 @@ def parse_plan(
         read_from=_choice(given, "read_from", READ_FROM, DEFAULTS.read_from),
         **_schedule(given, own_shapes or {}),
         late_limit_s=parse_duration(given.get("late_limit", DEFAULTS.late_limit_s), "late-limit", MAX_LATE_LIMIT_S),
+        think_time_s=_think_time(str(given.get("think_time", "")), str(given.get("shape", DEFAULTS.shape))),
         slo=parse_slos(str(given.get("slo", "")), metrics),
         seed=_integer(given, "seed", DEFAULTS.seed, 0, MAX_SEED),
         sessions=_integer(given, "sessions", DEFAULTS.sessions, 1, MAX_SESSIONS),
@@ -282,6 +291,27 @@ def _schedule(given: Mapping[str, Any], own_shapes: Mapping[str, Shape | Curve])
         )
     pieces = curve.pieces if text in own_shapes else ()
     return {"shape": text, "shape_pieces": pieces, "duration_s": duration_s, "peak_rate": peak_rate}
+
+
+def _think_time(text: str, shape: str) -> tuple[float, float]:
+    """The least and the most of ``1s-3s``, or of ``2s``. Raises PlanError."""
+    if not text.strip():
+        return DEFAULTS.think_time_s
+    if not is_closed(shape):
+        raise PlanError(
+            f"--think-time {text!r} means nothing with --shape {shape}, whose arrivals are due whatever sessions do: "
+            "give --shape closed, or a lower --peak-rate instead"
+        )
+    least, *most = (parse_duration(part, "think-time", MAX_THINK_TIME_S) for part in re.split(r"(?<!e)-", text))
+    if len(most) > 1 or (most and most[0] < least):
+        raise PlanError(f"--think-time {text!r} is not a time or a range such as 2s or 1s-3s")
+    return least, most[0] if most else least
+
+
+def pause(think_time_s: Sequence[float]) -> str:
+    """How long sessions wait before they ask again, in words; empty where they do not wait."""
+    least, most = think_time_s
+    return f"{least:g}{f' to {most:g}' if most > least else ''} s after each answer" if most else ""
 
 
 def parse_isolation(text: str) -> str:

@@ -106,6 +106,12 @@ OPTIONS = (
         "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival that no session could take for this long is skipped"
     ),
     Argument(
+        "think_time",
+        "",
+        "with --shape closed: how long a session waits after its answer before it asks with a new number, such as 2s, "
+        "or 1s-3s, drawn evenly. What follows an answer keeps its own delay",
+    ),
+    Argument(
         "slo",
         "",
         "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; a missed one exits with 3",

@@ -1,6 +1,7 @@
 """A seat: one session and the coroutine that keeps it busy. Takes what is due, runs it, tries again, writes the row."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -51,6 +52,8 @@ class Shared:
     """A process's connection to its replica; None where it reads on the writable node."""
     new_process: Callable[[], int]
     jitter: Random
+    think: Callable[[int], int] | None = None
+    """How long a session waits after an arrival of a number before it asks for another, in nanoseconds."""
     errors: dict[str, tuple[str, str]] = field(default_factory=dict)
     no_more_tries: bool = False
     closing: bool = False
@@ -81,6 +84,8 @@ class SessionLoop:
         """When the try in flight began, or 0."""
         self._sent = 0
         self._tries = 0
+        self._asks_at = 0
+        """Until when it thinks."""
         self._waiter: asyncio.Future[Item | None] | None = None
 
     async def serve(self) -> None:
@@ -122,7 +127,8 @@ class SessionLoop:
         self.leaving = True
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            self.shared.due.idle.remove(waiter)
+            due = self.shared.due
+            (due.thinking if waiter in due.thinking else due.idle).remove(waiter)
             waiter.set_result(None)
 
     async def _work(self) -> None:
@@ -134,7 +140,8 @@ class SessionLoop:
             shared.rows,
             shared.follow_ups.answers,
         )
-        take, idle, skip, new_row, bodies = due.take, due.idle, self._skip, _new_row, self.bodies
+        idle, skip, new_row, bodies, think = due.idle, self._skip, _new_row, self.bodies, shared.think
+        take = due.take if think is None else self._take_unless_it_thinks
         create_future = asyncio.get_running_loop().create_future
         run = self.session.run
         for session in (self.session, self.reader):
@@ -143,7 +150,7 @@ class SessionLoop:
             item = take()
             if item is None:
                 self._waiter = waiter = create_future()
-                idle.append(waiter)
+                (idle if think is None else self._where_to_wait(waiter)).append(waiter)
                 item = await waiter
                 if item is None:
                     continue
@@ -170,6 +177,30 @@ class SessionLoop:
                 due.follow(shared.follow_ups.due(op, kind, answer, done, due.start), op, bodies)
             if failure is not None:
                 await self._recover(outcome)
+            if think is not None and kind == op.kind:
+                self._asks_at = done + think(number)
+
+    def _take_unless_it_thinks(self) -> Item | None:
+        """What is due; a new number only where the session has thought for long enough."""
+        due = self.shared.due
+        if due.ready:
+            return due.ready.popleft()
+        return due.take() if self.shared.clock() >= self._asks_at else None
+
+    def _where_to_wait(self, waiter: asyncio.Future[Item | None]) -> deque[asyncio.Future[Item | None]]:
+        """Among those who think, until the time is over, or else among the idle ones."""
+        due, left_ns = self.shared.due, self._asks_at - self.shared.clock()
+        if left_ns <= 0:
+            return due.idle
+
+        def wake() -> None:
+            if not waiter.done():
+                due.thinking.remove(waiter)
+                waiter.set_result(None)
+
+        # A loop's timer may be early by its step.
+        asyncio.get_running_loop().call_later(left_ns / NS_PER_S + 0.001, wake)
+        return due.thinking
 
     async def _try_again(self, item: Item, tried: Try) -> Try:
         """Try ``item`` again, each time in a new transaction, for as long as that is right; the last try."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadgen.plan import FIELDS
+from loadgen.plan import FIELDS, pause
 from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
 from loadgen.report.page import MARGIN, WIDTH, Page
 from loadgen.untrusted import printable
@@ -124,9 +124,9 @@ def _what_ran(page: Page, summary: Facts, plan_facts: Facts) -> None:
         page.add("", NOT_THE_CLUSTER[edition])
     if plan:
         started = summary.get("started_utc") or plan_facts.get("started_utc", "")
-        rate = (
-            "as fast as answered" if plan["shape"] == "closed" else f"peak {plan['peak_rate']:,g} {_noun(summary)}s/s"
-        )
+        rate = f"peak {plan['peak_rate']:,g} {_noun(summary)}s/s"
+        if plan["shape"] == "closed":
+            rate = pause(plan.get("think_time_s") or (0, 0)) or "as fast as answered"
         page.add(
             "Plan",
             f"{plan['workload']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, {_own_options(plan)}"
