@@ -5,23 +5,16 @@ that a secret under a name that nobody thought of is masked too.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
+from loadgen.databases import DATABASES, SCHEMES, WIRES
+from loadgen.databases.database import MYSQL_WIRE, POSTGRES_WIRE, Database
 from loadgen.errors import PlanError
 
 MASK = "***"
-SCHEMES = {"postgres": "postgres", "postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
-DRIVERS = {
-    "postgres": ("asyncpg", "pg8000", "psycopg", "psycopg2", "psycopg2cffi", "psycopg_async"),
-    "mysql": ("aiomysql", "asyncmy", "cymysql", "mariadbconnector", "mysqlconnector", "mysqldb", "pymysql"),
-}
-"""What SQLAlchemy writes behind the scheme: which driver it is to take, which is no matter here."""
-EXAMPLES = {
-    "postgres": "postgres://user:password@host:5432/database",
-    "mysql": "mysql://user:password@host:3306/",
-}
+_LIBPQ = POSTGRES_WIRE.name
 SHOWN = frozenset(
     {
         "allowpublickeyretrieval",
@@ -160,6 +153,11 @@ class Dsn:
         """Whether it is JDBC's."""
         return self.scheme.startswith("jdbc:")
 
+    @property
+    def database(self) -> Database:
+        """The one that its scheme means where no engine is named."""
+        return SCHEMES[self.scheme.removeprefix("jdbc:").partition("+")[0]]
+
     def masked(self) -> str:
         """It as a URL for files and messages, without a secret."""
         settings = dict(self.settings)
@@ -181,17 +179,26 @@ def read_dsn(text: str) -> Dsn:
     """
     text = text.strip()
     if _CONNINFO.match(text):
-        return Dsn("postgres", "postgres", _checked(_without_pieces(dict(_conninfo(text))), "postgres"))
+        settings = _checked(_without_pieces(dict(_conninfo(text))), _LIBPQ)
+        return Dsn(_LIBPQ, _LIBPQ, settings)
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower()
     base, plus, driver = scheme.removeprefix("jdbc:").partition("+")
-    wire = SCHEMES.get(base, "") if separator else ""
-    if not wire or (plus and driver not in DRIVERS[wire]):
+    database = SCHEMES.get(base) if separator else None
+    if database is None or (plus and driver not in database.wire.dsn_drivers):
+        known = " or ".join(f"{one.scheme}://" for one in DATABASES.values() if one.schemes)
         raise PlanError(
-            "--dsn must begin with postgres:// or mysql:// (SQLAlchemy's postgresql+asyncpg:// and its like, jdbc: "
-            f"before them and libpq's 'host=... user=...' are taken too), for example {EXAMPLES['mysql']}"
+            f"--dsn must begin with {known} (SQLAlchemy's scheme+driver://, jdbc: before them and libpq's "
+            f"'host=... user=...' are taken too), for example {MYSQL_WIRE.example}"
         )
+    wire = database.wire.name
     return Dsn(wire, scheme, _checked(_from_url(rest, wire, jdbc=scheme.startswith("jdbc:")), wire))
+
+
+def written_dsn(scheme: str, user: str, password: str, hosts: Iterable[tuple[str, int]], database: str) -> str:
+    """The DSN that names ``hosts``, each with its port, with its password."""
+    listed = ",".join(_place(host, str(port)) for host, port in hosts)
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{listed}/{database}"
 
 
 def given_dsn(option: str, environ: Mapping[str, str]) -> str:
@@ -222,7 +229,7 @@ def places(host: str, port: str) -> list[tuple[str, str]]:
 
 def malformed(wire: str, reason: str) -> PlanError:
     """The error of a DSN that can't be read."""
-    return PlanError(f"--dsn is malformed: {reason}; it should look like {EXAMPLES[wire]}")
+    return PlanError(f"--dsn is malformed: {reason}; it should look like {WIRES[wire].example}")
 
 
 def _from_url(rest: str, wire: str, *, jdbc: bool) -> dict[str, str]:
@@ -278,7 +285,7 @@ def _conninfo(text: str) -> Iterator[tuple[str, str]]:
     while text[position:].strip():
         match = _PAIR.match(text, position)
         if match is None:
-            raise malformed("postgres", "it is not name=value name='value' (in a value, \\ is \\\\ and ' is \\')")
+            raise malformed(_LIBPQ, "it is not name=value name='value' (in a value, \\ is \\\\ and ' is \\')")
         name, quoted, plain = match.groups()
         value = re.sub(r"(?s)\\(.)", r"\1", quoted or plain or "")
         if value:

@@ -4,11 +4,14 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
+from loadgen.databases import SERVER_BINARIES
+
 PREFIX = "LOADGEN_"
 KNOWN = (
-    *("CACHE", "CONNECTIONS", "DSN", "EXPEL_TIMEOUT", "KEEP", "MEMORY", "MYSQLD", "PASSWORD", "REQUIRE_CONTAINERS"),
+    *("CACHE", "CONNECTIONS", "DSN", "EXPEL_TIMEOUT", "KEEP", "MEMORY", "PASSWORD", "REQUIRE_CONTAINERS"),
     *("REQUIRE_ENGINES", "REQUIRE_JUDGES", "REQUIRE_SERVERS", "RUN", "SABOTAGE_ALONE", "SABOTAGE_TRIES"),
-    *("TIDB_SERVER", "TOKEN"),
+    "TOKEN",
+    *(server.variable.removeprefix(PREFIX) for server in SERVER_BINARIES.values()),
 )
 """Without the prefix, those that are no option of a run."""
 _OTHERS = re.compile(r"IMAGE_[A-Z]+|PORT_\d+|TRIALS?_\w+|PORT(_\d+_TCP(_\w+)?)?|SERVICE_(HOST|PORT)(_\w+)?")

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from loadgen.clock import is_number as is_number
 from loadgen.clock import parse_duration as parse_duration
+from loadgen.databases import DATABASES
+from loadgen.databases import ISOLATIONS as ISOLATIONS
 from loadgen.dsn import masked_dsn, read_dsn
 from loadgen.errors import PlanError
 from loadgen.shapes import DEFAULT_DURATION_S, Curve, Pieces, Shape, asked_shape, is_closed, stored_curve
 from loadgen.shapes import SHAPES as SHAPES
 
-ENGINES = ("postgres", "mysql", "tidb", "oceanbase")
+ENGINES = tuple(DATABASES)
 CLUSTERS = ("embedded", "container", "compose", "existing")
 READ_FROM = ("primary", "replica")
-ISOLATIONS = ("read uncommitted", "read committed", "repeatable read", "repeatable read optimistic", "serializable")
-"""From the weakest. The optimistic one is TiDB's: its mode of transactions decides what the level means."""
+SPARE_CONNECTIONS = 2
+"""What must be free on a server beside the sessions: for the beat of the run's lock, and for a person who looks on."""
 
 # Bounds: each keeps a mistyped number from becoming a run that cannot end or fit. They are far above what one
 # host can drive, so a real plan never meets them.
@@ -102,7 +104,7 @@ class Plan:
     """
 
     workload: str = "flashsale"
-    engine: str = "postgres"
+    engine: str = ENGINES[0]
     cluster: str = "embedded"
     nodes: int = 1
     dsn: str = field(default="", repr=False)
@@ -226,7 +228,9 @@ def parse_plan(
             f"--dsn names an existing cluster, so --cluster {cluster} contradicts it: leave one of them out"
         )
     if cluster == "existing" and not dsn:
-        raise PlanError("--cluster existing needs --dsn (or LOADGEN_DSN), for example postgres://user@host:5432/db")
+        raise PlanError(
+            f"--cluster existing needs --dsn (or LOADGEN_DSN), for example {DATABASES[DEFAULTS.engine].example}"
+        )
     engine = engine_for_dsn(dsn, _choice(given, "engine", ENGINES, DEFAULTS.engine) if "engine" in given else "")
     return Plan(
         workload=str(given.get("workload", DEFAULTS.workload)),
@@ -384,18 +388,15 @@ def _flag(name: str) -> str:
     return "-u" if name == "sessions" else "--" + name.replace("_", "-")
 
 
-def _wire_of(engine: str) -> str:
-    return "postgres" if engine == "postgres" else "mysql"
-
-
 def engine_for_dsn(dsn: str, named: str) -> str:
     """The engine that is ``named``, else that of the DSN's scheme. Raises PlanError if they contradict each other."""
     if not dsn:
         return named or DEFAULTS.engine
-    wire = read_dsn(dsn).wire
-    engine = _choice({"engine": named} if named else {}, "engine", ENGINES, wire)
-    if wire != _wire_of(engine):
-        raise PlanError(f"--engine {engine} is reached by a {_wire_of(engine)}:// DSN, this one is {wire}://")
+    meant = read_dsn(dsn).database
+    engine = _choice({"engine": named} if named else {}, "engine", ENGINES, meant.name)
+    asked = DATABASES[engine]
+    if meant.wire is not asked.wire:
+        raise PlanError(f"--engine {engine} is reached by a {asked.scheme}:// DSN, this one is {meant.scheme}://")
     return engine
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_S
+from loadgen.draws import Draws
 from loadgen.errors import PlanError
 from loadgen.plan import MAX_DURATION_S, MAX_RATE, Plan
 from loadgen.shapes import Profile, is_closed, profile, stored_curve
@@ -30,6 +31,15 @@ def arrival_profile(plan: Plan, kinds: Sequence[str]) -> Profile:
     # A mix without the first kind, picked by tags, gives the whole rate to what there is.
     share = first_weight / all_weights if first_weight else 1.0
     return profile(plan.shape, plan.duration_s, plan.peak_rate / share, plan.shape_pieces)
+
+
+def kinds_by_mix(plan: Plan, kinds: Sequence[str], numbers: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Which of ``kinds`` each number is by the weights of the mix, as its place among them; the first without any."""
+    weights = dict(plan.kind_weights)
+    shares = np.cumsum([weights.get(kind, 0) for kind in kinds], dtype=float)
+    if not shares[-1]:
+        return np.zeros(len(numbers), np.intp)
+    return np.searchsorted(shares / shares[-1], Draws(plan.seed, numbers).uniform(0), side="right")
 
 
 def has_schedule(plan: Plan) -> bool:

@@ -14,9 +14,14 @@ FUNCTION_LINES = 45
 FILE_LINES = 400
 LONG_FUNCTIONS: dict[str, str] = {"loadgen/plan.py::parse_plan": "one line for each option, in one place"}
 """Functions that may be longer, as ``path::name``, and why."""
+LONG_FILES: dict[str, str] = {
+    "loadgen/conduct/conductor.py": "a run's steps in their order: cut in two, neither half could be followed"
+}
+"""Files that may be longer, and why: nothing is cut in two for its length alone."""
 
 VALUES = {
     "clock",
+    "databases",
     "draws",
     "dsn",
     "environment",
@@ -156,7 +161,11 @@ def test_judging_a_stored_run_loads_nothing_heavy(module: str) -> None:
 
 def test_functions_and_files_are_short() -> None:
     """What can't be read at one glance gets split, or a reason in the list."""
-    long = [f"{path.relative_to(ROOT)}: {count} lines" for path in SOURCES if (count := _lines(path)) > FILE_LINES]
+    long = [
+        f"{path.relative_to(ROOT)}: {count} lines"
+        for path in SOURCES
+        if (count := _lines(path)) > FILE_LINES and str(path.relative_to(ROOT)) not in LONG_FILES
+    ]
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

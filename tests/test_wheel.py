@@ -41,6 +41,7 @@ def test_a_built_wheel_holds_them_and_finds_its_workloads(tmp_path: Path) -> Non
 
     carried = [name for folder in CARRIED if (ROOT / folder).is_dir() for name in tracked(folder)]
     assert carried and not [name for name in carried if f"loadgen/{name}" not in names]
+    assert "loadgen/workload/older_runs.json" in names
     code = "import sys; sys.path.insert(0, sys.argv[1]); from loadgen.commands.main import main; main(['workloads'])"
     listed = subprocess.run(
         [sys.executable, "-c", code, str(site)], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -45,6 +45,7 @@ BANK = Workload(
     noun="transaction",
     figures="transactions",
     all_kinds_count=True,
+    no_objectives=probes.NO_OBJECTIVES,
     options=probes.OPTIONS,
     isolation=probe_isolation(),
     checks=probe_checks("lost-write", "phantom-write"),

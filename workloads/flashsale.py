@@ -13,6 +13,7 @@ from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
 from loadgen.shop import sale
 from loadgen.shop.catalogue import SALE_CHECKS, examine, extras
+from loadgen.shop.lines import lines
 from loadgen.shop.options import OPTIONS, resolve
 from loadgen.shop.sale import Answer, Kind, Shopping, State
 from loadgen.shop.transactions import sale_isolation
@@ -196,11 +197,13 @@ SALE = Workload(
     good="placed",
     noun="order",
     figures="orders",
+    titles=sale.FACTS.titles,
     options=OPTIONS,
     resolve=resolve,
     checks=SALE_CHECKS,
     examine=examine,
     extras=extras,
+    lines=lines,
     untold=untold,
     isolation=Isolation(sale_isolation),
 )

@@ -36,6 +36,7 @@ REGISTERS = Workload(
     noun="transaction",
     figures="transactions",
     all_kinds_count=True,
+    no_objectives=probes.NO_OBJECTIVES,
     options=probes.OPTIONS,
     isolation=probe_isolation(),
     checks=probe_checks("lost-write", "ghost", "phantom-write"),

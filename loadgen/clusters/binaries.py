@@ -6,11 +6,13 @@ A program is taken by what it says it is, not by its file's name: MariaDB has a 
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from loadgen.databases import SERVER_BINARIES as SERVER_BINARIES
+from loadgen.databases.database import ServerBinary, resolved
 from loadgen.engines.identity import ALLOW, on_mysql_wire
 from loadgen.errors import ClusterError
 
@@ -18,22 +20,6 @@ ANSWERS_WITHIN_S = 15.0
 """How long a program may take to say its version."""
 LAST_LINES = 3
 
-
-@dataclass(frozen=True, slots=True)
-class ServerBinary:
-    """A server program that ``loadgen install NAME`` can provide. ``program`` is its file name on PATH."""
-
-    name: str
-    title: str
-    program: str
-    variable: str
-    """The environment variable that names the program's path, and beats everything else."""
-
-
-SERVER_BINARIES = {
-    "mysql": ServerBinary("mysql", "MySQL", "mysqld", "LOADGEN_MYSQLD"),
-    "tidb": ServerBinary("tidb", "TiDB", "tidb-server", "LOADGEN_TIDB_SERVER"),
-}
 
 TEMPLATE = "template"
 """A fresh data directory beside an installed mysqld: copying it is some seconds faster than making one."""
@@ -141,17 +127,20 @@ def _described(server: ServerBinary, path: Path, _changed_ns: int, _size: int) -
     said, errors = (text.decode(errors="replace") for text in (answer.stdout, answer.stderr))
     if answer.returncode:
         raise ClusterError(f"{path} cannot be run: {' | '.join((said + errors).strip().splitlines()[-LAST_LINES:])}")
-    return _tidb(said) if server.name == "tidb" else _mysqld(said)
+    answer_of: Callable[[str], tuple[str, bool]] = resolved(server.described)
+    return answer_of(said)
 
 
-def _tidb(said: str) -> tuple[str, bool]:
+def described_tidb(said: str) -> tuple[str, bool]:
+    """What a ``tidb-server`` says it is, and whether that is TiDB."""
     fields = dict(re.findall(r"^(.+?): (.*)$", said, re.MULTILINE))
     if "Release Version" in fields:
         return f"TiDB {fields['Release Version']} ({fields.get('Store', 'unistore')})", True
     return _something(said), False
 
 
-def _mysqld(said: str) -> tuple[str, bool]:
+def described_mysqld(said: str) -> tuple[str, bool]:
+    """What a ``mysqld`` says it is, and whether that is MySQL."""
     match = re.search(r"\bVer (\S+)(?: for \S+ on \S+)?[ \t]*(?:\((.*)\))?", said)
     if match is None:
         return _something(said), False

@@ -41,3 +41,12 @@ class Cluster(Protocol):
 
 Provider = Callable[[Plan, Place], Cluster]
 """Starts the cluster that a plan names, and returns when it can be used. Raises ClusterError; leaves nothing then."""
+
+
+def connections_of(plan: Plan) -> int:
+    """How many connections a server takes that is started for ``plan``, on every engine and by every provider.
+
+    Beside the sessions 50: the run's own few, the members of a cluster with their health checks, and people who look
+    on. An idle one costs a server next to nothing, and a run must never fail for want of one.
+    """
+    return plan.sessions + 50

@@ -9,13 +9,12 @@ import secrets
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadgen.clusters.binaries import deploy_folder
-from loadgen.clusters.cluster import Cluster, Place
-from loadgen.clusters.container import is_seekdb, memory_limit
+from loadgen.clusters.cluster import Cluster, Place, connections_of
+from loadgen.clusters.container import memory_limit
 from loadgen.clusters.daemon import (
     LOOPBACK,
     docker_client,
@@ -28,49 +27,17 @@ from loadgen.clusters.daemon import (
     why_ended,
 )
 from loadgen.clusters.guard import Guard
-from loadgen.clusters.images import PREFIX, image_of, image_variables
-from loadgen.clusters.replication import (
-    complete_state,
-    mysql_state,
-    oceanbase_state,
-    postgres_state,
-    seekdb_state,
-    tidb_state,
-)
+from loadgen.clusters.images import PREFIX, image_variables, server_image
+from loadgen.clusters.replication import complete_state
+from loadgen.databases import DATABASES
+from loadgen.databases.database import Topology, resolved
 from loadgen.engines import engine_of
 from loadgen.engines.address import joined
 from loadgen.engines.engine import Address, Engine
 from loadgen.errors import ClusterError, PlanError
 from loadgen.plan import Plan
 
-SPARE_CONNECTIONS = 50
-"""Connections beside the load's: control, auditors, the cluster's own, and a person who looks on."""
 DOWN_WITHIN_S = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Topology:
-    """One folder of ``deploy/``: what it starts, where one connects, and how its state is asked for."""
-
-    folder: str
-    title: str
-    nodes: int
-    """How many servers it has that hold data."""
-    entry: str
-    """The service that takes writes when the cluster has just started."""
-    port: int
-    user: str
-    database: str
-    members: tuple[str, ...]
-    """The services that hold data, or that one can connect to."""
-    state: Callable[..., dict[str, Any]]
-    """What the servers say of their replication, given a Query for each of ``asked``; ``complete`` tells whether it is
-    as it should be."""
-    asked: tuple[str, ...] = ()
-    """Which services are asked for it, where the entry alone can't tell."""
-    replicas: tuple[str, ...] = ()
-    """The members that serve reads only while the entry takes the writes."""
-    start_within_s: int = 240
 
 
 class ComposeCluster:
@@ -153,7 +120,8 @@ class ComposeCluster:
                 control = engine.control(address, "state")
                 open_ones.callback(control.close)
                 queries.append(control.query)
-            return self.topology.state(*queries)
+            state: dict[str, Any] = resolved(self.topology.state)(*queries)
+            return state
 
     def images(self) -> list[str]:
         """The images of its containers."""
@@ -225,7 +193,7 @@ class RunCluster:
             **image_environment(plan.engine),
             # 32 characters are the most that MySQL takes for a replication user.
             "LOADGEN_PASSWORD": secrets.token_hex(16),
-            "LOADGEN_CONNECTIONS": str(plan.sessions + SPARE_CONNECTIONS),
+            "LOADGEN_CONNECTIONS": str(connections_of(plan)),
             **ports,
         }
         project = f"loadgen-{plan.engine}-{identity}"
@@ -283,43 +251,21 @@ def start(plan: Plan, place: Place) -> Cluster:
 
 
 def topology_of(engine: str) -> Topology:
-    """The compose cluster of an engine; for OceanBase it is seekdb's where the image is seekdb's."""
-    return TOPOLOGIES["seekdb" if is_seekdb(engine, image_of(engine)) else engine]
+    """The compose cluster of an engine, or of its edition whose image is asked for."""
+    database = DATABASES[engine]
+    return database.topologies[database.images.index(server_image(engine)[0])]
 
 
 def image_environment(engine: str) -> dict[str, str]:
-    """The images of a compose file; seekdb's goes by the variable of OceanBase, the engine that it belongs to."""
-    images = image_variables()
-    if is_seekdb(engine, image_of(engine)):
-        images[f"{PREFIX}SEEKDB"] = image_of(engine)
-    return images
+    """The images of a compose file; an edition's goes by the variable of the engine that it belongs to."""
+    server, chosen = server_image(engine)
+    return {**image_variables(), f"{PREFIX}{server.name.upper()}": chosen}
 
 
-_THREE = ("node1", "node2", "node3")
-_PAIR = ("node1", "node2")
 TOPOLOGIES: Mapping[str, Topology] = {
-    "postgres": Topology(
-        *("postgres", "PostgreSQL", 3, "node1", 5432, "postgres", "postgres", _THREE),
-        state=postgres_state,
-        replicas=_THREE[1:],
-    ),
-    "mysql": Topology(
-        *("mysql", "MySQL", 3, "node1", 3306, "root", "", _THREE),
-        state=mysql_state,
-        replicas=_THREE[1:],
-        start_within_s=300,
-    ),
-    "tidb": Topology("tidb", "TiDB", 3, "balancer", 4000, "root", "", ("balancer",), tidb_state, start_within_s=400),
-    "oceanbase": Topology(
-        "oceanbase", "OceanBase", 1, "node1", 2881, "root@test", "", ("node1",), oceanbase_state, start_within_s=700
-    ),
-    "seekdb": Topology(
-        *("seekdb", "seekdb", 2, "node1", 2881, "root", "", _PAIR),
-        state=seekdb_state,
-        asked=_PAIR,
-        replicas=_PAIR[1:],
-    ),
+    topology.folder: topology for database in DATABASES.values() for topology in database.topologies
 }
+"""By their folders."""
 
 
 def _problem(output: str) -> str:

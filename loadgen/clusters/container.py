@@ -8,11 +8,9 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loadgen.clusters.cluster import Cluster, Place
+from loadgen.clusters.cluster import Cluster, Place, connections_of
 from loadgen.clusters.daemon import (
     LOOPBACK,
     RUN_LABEL,
@@ -26,7 +24,9 @@ from loadgen.clusters.daemon import (
     why_ended,
 )
 from loadgen.clusters.guard import Guard
-from loadgen.clusters.images import PREFIX, image_of
+from loadgen.clusters.images import PREFIX, server_image
+from loadgen.databases import DATABASES
+from loadgen.databases.database import resolved
 from loadgen.engines import engine_of
 from loadgen.engines.engine import Address, Engine
 from loadgen.errors import ClusterError, PlanError
@@ -35,28 +35,12 @@ from loadgen.plan import Plan
 if TYPE_CHECKING:
     from loadgen.clusters.database_containers import OnLoopback
 
-SPARE_CONNECTIONS = 20
-"""Connections beside the load's: control, auditors, and a person who looks on."""
 LOGIN_WITHIN_S = 30.0
 """How long the first login may take after the server said that it is ready."""
 POLL_S = 0.1
 MEMORY_VARIABLE = "LOADGEN_MEMORY"
 INITIAL_SQL = "/loadgen-init.sql"
 """The file in a TiDB container that gives root its password."""
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """How one kind of server is run in a container."""
-
-    title: str
-    make: Callable[[Plan, str, str], "OnLoopback"]
-    user: str
-    memory: str
-    by_hand: str
-    """How a person gets in, with {name} of the container and {port} on 127.0.0.1."""
-    database: str = ""
-    settings: Callable[[Plan], dict[str, str]] = lambda _plan: {}
 
 
 def start(plan: Plan, place: Place) -> Cluster:
@@ -78,11 +62,13 @@ class ContainerCluster:
         self._run = f"{place.logs.parent.name}-{secrets.token_hex(4)}"
         self._stopped = False
         self._kept = ""
-        image = image_of(plan.engine)
-        self._server = server = SERVERS["seekdb" if is_seekdb(plan.engine, image) else plan.engine]
+        server, image = server_image(plan.engine)
+        self._server = server
         self._memory = memory_limit(server.memory)
         self._client = docker_client()
-        self._image_id = have_image(self._client, image, PREFIX + plan.engine.upper(), place.say)
+        self._image_id = have_image(
+            self._client, image, PREFIX + DATABASES[plan.engine].images[0].name.upper(), place.say
+        )
         self._image = image
         self._guard = Guard(self._run, place.logs)
         try:
@@ -105,7 +91,7 @@ class ContainerCluster:
             "image_id": self._image_id,
             "container": name,
             "memory_limit": self._memory,
-            "settings": self._server.settings(self._plan),
+            "settings": resolved(self._server.settings)(self._plan) if self._server.settings else {},
             "connect": self._server.by_hand.format(name=name, port=self.address.port),
             **engine_facts(self._client),
         }
@@ -134,7 +120,8 @@ class ContainerCluster:
         testcontainers_config.ryuk_disabled = os.environ.get("TESTCONTAINERS_RYUK_DISABLED") != "false"
         server = self._server
         with docker_errors(f"starting {server.title}"):
-            self._container = container = server.make(self._plan, self._image, self._password)
+            container: OnLoopback = resolved(server.make)(self._plan, self._image, self._password)
+            self._container = container
             container.with_name(f"loadgen-{self._run}").with_kwargs(
                 labels={RUN_LABEL: self._run},
                 mem_limit=self._memory,
@@ -177,11 +164,6 @@ class ContainerCluster:
             time.sleep(POLL_S)
 
 
-def is_seekdb(engine: str, image: str) -> bool:
-    """Whether OceanBase is to be run by an image of seekdb, its single-node edition: the image's name tells."""
-    return engine == "oceanbase" and "seekdb" in image.rsplit("/", 1)[-1]
-
-
 def memory_limit(default: str) -> str:
     """How much memory a server may take, as Docker spells it. Raises PlanError."""
     memory = os.environ.get(MEMORY_VARIABLE, "") or default
@@ -190,88 +172,51 @@ def memory_limit(default: str) -> str:
     return memory.lower()
 
 
-def _postgres(plan: Plan, image: str, password: str) -> "OnLoopback":
+def postgres(plan: Plan, image: str, password: str) -> "OnLoopback":
+    """A container of PostgreSQL."""
     from loadgen.clusters.database_containers import Postgres
 
     made = Postgres(image, username="postgres", password=password, dbname="postgres", driver=None)
-    options = [f"{name}={value}" for name, value in _postgres_settings(plan).items()]
+    options = [f"{name}={value}" for name, value in postgres_settings(plan).items()]
     made.with_command(["postgres", *(word for option in options for word in ("-c", option))])
     return made.with_loopback_ports(made.port)
 
 
-def _postgres_settings(plan: Plan) -> dict[str, str]:
-    return {"max_connections": str(plan.sessions + SPARE_CONNECTIONS), "max_wal_size": "2GB"}
+def postgres_settings(plan: Plan) -> dict[str, str]:
+    """What a container of PostgreSQL is told."""
+    return {"max_connections": str(connections_of(plan)), "max_wal_size": "2GB"}
 
 
-def _mysql(plan: Plan, image: str, password: str) -> "OnLoopback":
+def mysql(plan: Plan, image: str, password: str) -> "OnLoopback":
+    """A container of MySQL."""
     from loadgen.clusters.database_containers import MySql
 
     made = MySql(image, username="root", password=password, root_password=password, dbname="test")
-    made.with_command(["mysqld", *(f"--{name}={value}" for name, value in _mysql_settings(plan).items())])
+    made.with_command(["mysqld", *(f"--{name}={value}" for name, value in mysql_settings(plan).items())])
     return made.with_loopback_ports(made.port)
 
 
-def _mysql_settings(plan: Plan) -> dict[str, str]:
-    return {"max_connections": str(plan.sessions + SPARE_CONNECTIONS), "mysqlx": "OFF"}
+def mysql_settings(plan: Plan) -> dict[str, str]:
+    """What a container of MySQL is told."""
+    return {"max_connections": str(connections_of(plan)), "mysqlx": "OFF"}
 
 
-def _tidb(_plan: Plan, image: str, password: str) -> "OnLoopback":
+def tidb(_plan: Plan, image: str, password: str) -> "OnLoopback":
+    """A container of TiDB."""
     from loadgen.clusters.database_containers import TiDBContainer
 
     return TiDBContainer(image, password=password, initial_sql=INITIAL_SQL)
 
 
-def _oceanbase(_plan: Plan, image: str, password: str) -> "OnLoopback":
+def oceanbase(_plan: Plan, image: str, password: str) -> "OnLoopback":
+    """A container of OceanBase."""
     from loadgen.clusters.database_containers import OceanBaseCEContainer
 
     return OceanBaseCEContainer(image, password=password)
 
 
-def _seekdb(_plan: Plan, image: str, password: str) -> "OnLoopback":
+def seekdb(_plan: Plan, image: str, password: str) -> "OnLoopback":
+    """A container of seekdb."""
     from loadgen.clusters.database_containers import SeekdbContainer
 
     return SeekdbContainer(image, password=password)
-
-
-_BY_HAND = "docker exec -it {name} "
-SERVERS = {
-    "postgres": Server(
-        "PostgreSQL",
-        _postgres,
-        user="postgres",
-        memory="2g",
-        by_hand=_BY_HAND + "psql -U postgres",
-        database="postgres",
-        settings=_postgres_settings,
-    ),
-    "mysql": Server(
-        "MySQL",
-        _mysql,
-        user="root",
-        memory="2g",
-        by_hand=_BY_HAND + "sh -c 'MYSQL_PWD=$MYSQL_ROOT_PASSWORD mysql loadgen'",
-        settings=_mysql_settings,
-    ),
-    # Its image has no client; the password is in the file.
-    "tidb": Server(
-        "TiDB",
-        _tidb,
-        user="root",
-        memory="4g",
-        by_hand="docker exec {name} cat " + INITIAL_SQL + "; mysql -h 127.0.0.1 -P {port} -u root -p loadgen",
-    ),
-    "oceanbase": Server(
-        "OceanBase",
-        _oceanbase,
-        user="root@test",
-        memory="10g",
-        by_hand=_BY_HAND + "sh -c 'obclient -h127.1 -P2881 -uroot@test -p$OB_TENANT_PASSWORD'",
-    ),
-    "seekdb": Server(
-        "seekdb",
-        _seekdb,
-        user="root",
-        memory="4g",
-        by_hand=_BY_HAND + "sh -c 'MYSQL_PWD=$ROOT_PASSWORD mysql -h127.0.0.1 -P2881 -uroot loadgen'",
-    ),
-}

@@ -1,28 +1,20 @@
-"""The provider ``embedded``: a server found on this machine, as a process of ours. One file for each engine."""
+"""The provider ``embedded``: a server found on this machine, as a process of ours. Each engine names its own."""
 
-from loadgen.clusters import embedded_mysql, embedded_postgres, embedded_seekdb, embedded_tidb
 from loadgen.clusters.cluster import Cluster, Place, Provider
-from loadgen.clusters.embedded_postgres import MOST_NODES
+from loadgen.databases import DATABASES
+from loadgen.databases.database import resolved
 from loadgen.errors import PlanError
 from loadgen.plan import Plan
-
-SERVERS: dict[str, Provider] = {
-    "postgres": embedded_postgres.start,
-    "mysql": embedded_mysql.start,
-    "tidb": embedded_tidb.start,
-    "oceanbase": embedded_seekdb.start,
-}
 
 
 def start(plan: Plan, place: Place) -> Cluster:
     """Start the plan's engine. Raises PlanError where no package brings it, ClusterError where it can't be started."""
-    server = SERVERS.get(plan.engine)
+    server = DATABASES[plan.engine].embedded
     if server is None:
-        raise PlanError(
-            f"--cluster embedded has no {plan.engine} server (only {', '.join(SERVERS)}): name one by --dsn"
-        )
-    most = MOST_NODES if plan.engine == "postgres" else 1
-    if plan.nodes > most:
-        nodes = "one node" if most == 1 else f"at most {most} nodes"
+        those = ", ".join(name for name, database in DATABASES.items() if database.embedded)
+        raise PlanError(f"--cluster embedded has no {plan.engine} server (only {those}): name one by --dsn")
+    if plan.nodes > server.most_nodes:
+        nodes = "one node" if server.most_nodes == 1 else f"at most {server.most_nodes} nodes"
         raise PlanError(f"--nodes {plan.nodes}: --cluster embedded starts {nodes} of {plan.engine}")
-    return server(plan, place)
+    provider: Provider = resolved(server.start)
+    return provider(plan, place)

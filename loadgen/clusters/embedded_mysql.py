@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.clusters.binaries import SERVER_BINARIES, TEMPLATE, need_binary
-from loadgen.clusters.cluster import Place
+from loadgen.clusters.cluster import Place, connections_of
 from loadgen.clusters.process import (
     Account,
     ServerProcess,
@@ -28,8 +28,6 @@ from loadgen.plan import Plan
 
 PREFIX = "loadgen-mysql"
 SOCKET = "sql.sock"
-SPARE_CONNECTIONS = 20
-"""Connections beside the load's: control, auditors, and a person who looks on."""
 MOST_SOCKET_BYTES = 107 - len(f"/{SOCKET}")
 INITIALIZED_WITHIN_S = 90.0
 READY_WITHIN_S = 60.0
@@ -42,7 +40,7 @@ def settings(plan: Plan) -> dict[str, str]:
         "skip_networking": "ON",
         "mysqlx": "OFF",
         "secure_file_priv": "NULL",
-        "max_connections": str(plan.sessions + SPARE_CONNECTIONS),
+        "max_connections": str(connections_of(plan)),
     }
 
 
@@ -179,7 +177,7 @@ def start(plan: Plan, place: Place) -> EmbeddedMysql:
     """Start one MySQL server for ``plan``."""
     from loadgen.engines import engine_of
 
-    return EmbeddedMysql(plan, place, engine_of("mysql"))
+    return EmbeddedMysql(plan, place, engine_of(plan.engine))
 
 
 def _account(program: Path) -> Account | None:

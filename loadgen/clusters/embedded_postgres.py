@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadgen.clusters.cluster import Place
+from loadgen.clusters.cluster import Place, connections_of
 from loadgen.clusters.process import (
     Account,
     PrivateDirectory,
@@ -31,18 +31,15 @@ from loadgen.clusters.process import (
     unprivileged_account,
 )
 from loadgen.clusters.replication import complete_state, postgres_state
+from loadgen.engines import engine_of
 from loadgen.engines.address import joined
 from loadgen.engines.engine import Address
-from loadgen.engines.postgres import ENGINE
 from loadgen.errors import ClusterError
 from loadgen.plan import Plan
 
 PORT = 5432
 """The first node's; a part of the socket's name only."""
-MOST_NODES = 5
 SUPERUSER = "postgres"
-SPARE_CONNECTIONS = 20
-"""Connections beside the load's: control, auditors, and a person who looks on."""
 READY_WITHIN_S = 30.0
 MOST_SOCKET_BYTES = 107 - len(f"/.s.PGSQL.{PORT}")
 """A socket's path has 107 bytes at most, the kernel says."""
@@ -67,7 +64,7 @@ def settings(plan: Plan) -> dict[str, str]:
     return {
         "listen_addresses": "",
         "unix_socket_permissions": "0700",
-        "max_connections": str(plan.sessions + SPARE_CONNECTIONS),
+        "max_connections": str(connections_of(plan)),
         "shared_buffers": "128MB",
         "max_wal_size": "2GB",
         "fsync": "on",
@@ -205,7 +202,7 @@ class EmbeddedPostgres:
     def _follow(self, primary: Member, standbys: list[Member]) -> None:
         """Make and start the standbys, and let commits on the primary wait for one of them."""
         names = ", ".join(member.name for member in self._members)
-        with closing(ENGINE.control(primary.address, "start")) as control:
+        with closing(engine_of(self._plan.engine).control(primary.address, "start")) as control:
             # All of them, so that nothing has to change after a promotion: a primary never counts itself. It is copied
             # to the standbys, and holds on the primary only from the reload on: before, every commit would hang.
             control.query(f"ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 ({names})'")

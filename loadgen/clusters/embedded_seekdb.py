@@ -178,4 +178,4 @@ def package_directory() -> Path:
 
 def start(plan: Plan, place: Place) -> EmbeddedSeekdb:
     """Start one seekdb server for ``plan``. Raises ClusterError; leaves nothing behind then."""
-    return EmbeddedSeekdb(plan, place, engine_of("oceanbase"))
+    return EmbeddedSeekdb(plan, place, engine_of(plan.engine))

@@ -133,4 +133,4 @@ def start(plan: Plan, place: Place) -> EmbeddedTidb:
     """Start one TiDB server for ``plan``."""
     from loadgen.engines import engine_of
 
-    return EmbeddedTidb(plan, place, engine_of("tidb"))
+    return EmbeddedTidb(plan, place, engine_of(plan.engine))

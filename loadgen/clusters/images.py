@@ -3,6 +3,8 @@
 import os
 
 from loadgen.clusters.binaries import deploy_folder
+from loadgen.databases import DATABASES
+from loadgen.databases.database import Image
 from loadgen.errors import ClusterError
 
 PREFIX = "LOADGEN_IMAGE_"
@@ -12,6 +14,13 @@ PINS = "images.env"
 def image_of(server: str) -> str:
     """The image of ``server`` (postgres, mysql, tidb, tikv, pd, oceanbase, seekdb, haproxy)."""
     return image_variables()[PREFIX + server.upper()]
+
+
+def server_image(engine: str) -> tuple[Image, str]:
+    """How ``engine`` is run in a container, and from which image: its own, or that of an edition by the name's end."""
+    first, *others = DATABASES[engine].images
+    chosen = image_of(first.name)
+    return next((other for other in others if other.name in chosen.rsplit("/", 1)[-1]), first), chosen
 
 
 def image_variables() -> dict[str, str]:

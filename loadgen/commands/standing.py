@@ -12,15 +12,16 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from loadgen.clusters.binaries import cache_folder, is_file
 from loadgen.clusters.compose import TOPOLOGIES, ComposeCluster, image_environment, topology_of
 from loadgen.clusters.container import memory_limit
 from loadgen.clusters.daemon import RUN_LABEL
 from loadgen.clusters.install import Say, tell
+from loadgen.databases import DATABASES
+from loadgen.dsn import written_dsn
 from loadgen.engines import engine_of
-from loadgen.engines.address import members_of
+from loadgen.engines.address import hosts_of
 from loadgen.engines.engine import Address
 from loadgen.errors import ClusterError, LoadgenError, PlanError
 from loadgen.plan import ENGINES
@@ -194,10 +195,8 @@ def _cluster(state: Mapping[str, Any]) -> ComposeCluster:
 
 
 def _dsn(engine: str, address: Address) -> str:
-    scheme = "postgres" if engine == "postgres" else "mysql"
-    secret = quote(address.password, safe="")
-    hosts = ",".join(f"{member.host}:{member.port}" for member in members_of(address))
-    return f"{scheme}://{quote(address.user, safe='')}:{secret}@{hosts}/{address.database}"
+    scheme = DATABASES[engine].scheme
+    return written_dsn(scheme, address.user, address.password, hosts_of(address), address.database)
 
 
 def _state_file(engine: str) -> Path:

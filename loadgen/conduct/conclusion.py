@@ -19,6 +19,7 @@ from loadgen.history.history import write_final, write_json
 from loadgen.history.run_directory import RunDirectory, read_json
 from loadgen.judge.judge import exit_code, judge
 from loadgen.judge.stored_run import open_run, plan_checksum
+from loadgen.judge.stored_series import keep_series, series_of_run
 from loadgen.measures.figures import facts_of
 from loadgen.report.page import columns
 from loadgen.report.terminal import render
@@ -84,7 +85,7 @@ class Conclusion:
     def done(self) -> dict[str, Any]:
         """Store the summary; what the load side is told at last."""
         summary, known = self._summary, list(self._summary.get("warnings", ()))
-        self._try("seconds.csv was not written", lambda: _write_seconds(self._run))
+        self._try("seconds.csv was not written", self._write_seconds)
         summary["warnings"] = known + self._problems
         self._store(self._run.summary, summary)
         # What was not written comes first: on the terminal there is room for a few.
@@ -130,6 +131,17 @@ class Conclusion:
         plan_facts = read_json(self._run.plan) if self._run.plan.exists() else {}
         return render(self._summary, plan_facts, run_dir=os.path.relpath(self._run.path), width=columns())
 
+    def _write_seconds(self) -> None:
+        """Keep the series of the run, and make the table of seconds from it."""
+        from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
+
+        stored = open_run(self._run.path)
+        series = series_of_run(stored)
+        self._try(f"{self._run.series.name} was not written", lambda: keep_series(series, self._run.path))
+        facts = facts_of(stored)
+        main = main_kind(stored.plan, facts.arrivals)
+        write_seconds(series, stored.facts, self._run.seconds, facts, main, stored.load.get("sessions") or ())
+
     def _exit_code(self) -> int:
         """The verdict's code. A step of ours that failed is an error (1), but weighs less than violated or unknown."""
         code = self._summary.get("exit_code")
@@ -148,12 +160,3 @@ class Conclusion:
             self._problems.append(f"{failure}: loadgen's own error, {type(error).__name__} (see logs/conductor.log)")
             self._log(traceback.format_exc())
         return None
-
-
-def _write_seconds(run: RunDirectory) -> None:
-    from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
-
-    stored = open_run(run.path)
-    facts = facts_of(stored)
-    main = main_kind(stored.plan, facts.arrivals)
-    write_seconds(stored.offered.processes, stored.facts, run.seconds, facts, main, stored.load.get("sessions") or ())

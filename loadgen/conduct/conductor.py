@@ -13,6 +13,7 @@ from loadgen.clock import clock_origin
 from loadgen.clusters.cluster import Cluster, Place
 from loadgen.conduct.host import hardware, versions
 from loadgen.conduct.verification import await_replica, check_server, verified_session
+from loadgen.databases import REPLICATING
 from loadgen.engines.address import members_of
 from loadgen.engines.engine import (
     Address,
@@ -240,7 +241,7 @@ class Conductor:
         if not replicas:
             raise PlanError(
                 f"--read-from replica: this cluster ({self._plan.cluster} {self._engine.title}) has no read-only "
-                "member; --nodes 3 with an embedded PostgreSQL has, and --cluster compose"
+                f"member; --nodes 3 with an embedded {' or '.join(REPLICATING)} has, and --cluster compose"
             )
         return replicas
 

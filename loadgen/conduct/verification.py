@@ -10,13 +10,11 @@ from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, SCHEMA, Addres
 from loadgen.engines.identity import refuse_unknown
 from loadgen.errors import ClusterError, LoadgenError
 from loadgen.op import Stage
-from loadgen.plan import Plan
+from loadgen.plan import SPARE_CONNECTIONS, Plan
 from loadgen.workload import Statement
 
 TRIAL_WRITE = Statement(f"UPDATE {META_TABLE} SET name = name WHERE name = '{META_TABLE}'")
 """A write that changes nothing, and is rolled back."""
-SPARE_CONNECTIONS = 2
-"""Connections that must stay free beside the sessions: for the lock's beat, and for a person who looks on."""
 REPLICATED_S = 30.0
 """How long a replica may take to have the tables as they were prepared."""
 POLL_S = 0.1

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from loadgen.databases.database import Database
+from loadgen.databases.database import Level as Level
 from loadgen.dsn import MASK, masked_parameters
 from loadgen.engines.progress import Say
 from loadgen.errors import PlanError
@@ -64,22 +66,6 @@ class Address:
         """All of it but secrets, for files and messages."""
         parameters = masked_parameters(self.parameters)
         return {**self.to_json(), "password": MASK if self.password else "", "parameters": parameters}
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One isolation level of one engine: what to set, and what the engine documents that it gives.
-
-    ``means`` is a name of the field's lattice (read-committed, snapshot-isolation, serializable, ...).
-    """
-
-    name: str
-    means: str
-    set_sql: str
-    statement_snapshot: bool = True
-    """Whether one statement is documented to read from one snapshot (read committed and up)."""
-    on_replicas: bool = True
-    """Whether a read-only replica can run it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +188,7 @@ class Engine(Protocol):
 
     name: str
     wire: str
-    """``postgres`` or ``mysql``."""
+    """The name of its wire (databases.database.Wire)."""
     title: str
     """Its name as a person writes it."""
     default_level: str
@@ -222,6 +208,17 @@ class Engine(Protocol):
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection. Raises ClusterError with what to do."""
+
+
+class Described:
+    """What an engine says of itself: what its Database says."""
+
+    def __init__(self, database: Database) -> None:
+        self.name = database.name
+        self.wire = database.wire.name
+        self.title = database.title
+        self.default_level = database.default_level
+        self.levels: Mapping[str, Level] = {level.name: level for level in database.levels}
 
 
 def level_of(engine: Engine, isolation: str) -> Level:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Address, Control, Failure, Level
+from loadgen.databases.mysql import DATABASE
+from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Level
+from loadgen.engines.mysql_engine import MysqlEngine
 from loadgen.engines.mysql_outcomes import COMMON, ELSEWHERE, OTHER, Rule, Rules
 from loadgen.engines.mysql_settings import OF_MYSQL, Profile
-from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
 from loadgen.engines.mysql_writable import ASK_MYSQL
-from loadgen.op import Stage
 
 RULES: Rules = {
     **COMMON,
@@ -24,56 +24,6 @@ RULES: Rules = {
     1206: Rule("resource", retry=True),  # too many locks
     1614: Rule("conflict", retry=True),
 }
-
-_LEVELS = {
-    "read uncommitted": Level(
-        "read uncommitted",
-        "read-uncommitted",
-        "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
-        statement_snapshot=False,
-    ),
-    "read committed": Level(
-        "read committed", "read-committed", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
-    ),
-    # A snapshot for plain reads, but writes and locking reads see the latest commit: an update can be lost, so it is
-    # below snapshot isolation, and below the literature's repeatable read.
-    "repeatable read": Level(
-        "repeatable read", "monotonic-atomic-view", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
-    ),
-    "serializable": Level("serializable", "serializable", "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
-}
-
-
-class Mysql:
-    """The engine."""
-
-    name = "mysql"
-    wire = "mysql"
-    title = "MySQL"
-    default_level = "repeatable read"
-    levels: Mapping[str, Level] = _LEVELS
-
-    def classify(self, error: BaseException, stage: Stage) -> Failure:
-        """The outcome of ``error`` at ``stage``."""
-        return classify(RULES, error, stage)
-
-    async def connect(
-        self,
-        address: Address,
-        level: Level,
-        run_id: str,
-        *,
-        reader: bool = False,  # noqa: ARG002 - a replica's session is set and asked in the same way
-    ) -> MysqlConnection:
-        """Open one load connection in our database, at ``level``, with explicit timeouts, and verify it."""
-        return await connect(address, LOAD, self.name, level, run_id, ASK_MYSQL)
-
-    def control(self, address: Address, run_id: str) -> Control:
-        """Open the control connection."""
-        from loadgen.engines.mysql_control import MysqlControl
-        from loadgen.engines.mysql_dialects import MYSQL
-
-        return MysqlControl(address, run_id, MYSQL)
 
 
 def _refused(answers: Mapping[str, str], level: Level | None) -> str:
@@ -100,4 +50,16 @@ LOAD = Profile(
     asked=("binlog_format", "log_bin"),
 )
 """A load session."""
-ENGINE = Mysql()
+
+
+class Mysql(MysqlEngine):
+    """The engine."""
+
+    identity = "mysql"
+    rules = RULES
+    profile = LOAD
+    ask_writable = ASK_MYSQL
+    control_dialect = "loadgen.engines.mysql_dialects:MYSQL"
+
+
+ENGINE = Mysql(DATABASE)

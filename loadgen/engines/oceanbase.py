@@ -1,8 +1,8 @@
 """OceanBase in MySQL mode: an OceanBase cluster, or seekdb, the single-node edition of the same engine."""
 
-from collections.abc import Mapping
-
-from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Address, Control, Failure, Level
+from loadgen.databases.oceanbase import DATABASE
+from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S
+from loadgen.engines.mysql_engine import MysqlEngine
 from loadgen.engines.mysql_outcomes import (
     COMMON,
     CONFLICT,
@@ -17,9 +17,7 @@ from loadgen.engines.mysql_outcomes import (
     Rules,
 )
 from loadgen.engines.mysql_settings import OF_OCEANBASE, Profile
-from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
 from loadgen.engines.mysql_writable import ASK_OCEANBASE
-from loadgen.op import Stage
 
 TRANSACTION_TIMEOUT_S = 6 * STATEMENT_TIMEOUT_S
 """How long a whole transaction may take, and how long one whose client is gone may keep its locks."""
@@ -68,48 +66,6 @@ RULES: Rules = {
     8004: LOST,
 }
 
-_SNAPSHOT = "snapshot-isolation"
-_LEVELS = {
-    "read committed": Level(
-        "read committed", "read-committed", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
-    ),
-    "repeatable read": Level("repeatable read", _SNAPSHOT, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"),
-    # Documented as snapshot isolation: write skew commits.
-    "serializable": Level("serializable", _SNAPSHOT, "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
-}
-
-
-class OceanBase:
-    """The engine. Read uncommitted is not among its levels: a server takes it silently and runs something else."""
-
-    name = "oceanbase"
-    wire = "mysql"
-    title = "OceanBase"
-    default_level = "read committed"
-    levels: Mapping[str, Level] = _LEVELS
-
-    def classify(self, error: BaseException, stage: Stage) -> Failure:
-        """The outcome of ``error`` at ``stage``."""
-        return classify(RULES, error, stage)
-
-    async def connect(
-        self,
-        address: Address,
-        level: Level,
-        run_id: str,
-        *,
-        reader: bool = False,  # noqa: ARG002 - a replica's session is set and asked in the same way
-    ) -> MysqlConnection:
-        """Open one load connection in our database, at ``level``, with explicit timeouts, and verify it."""
-        return await connect(address, LOAD, self.name, level, run_id, ASK_OCEANBASE)
-
-    def control(self, address: Address, run_id: str) -> Control:
-        """Open the control connection."""
-        from loadgen.engines.mysql_control import MysqlControl
-        from loadgen.engines.mysql_dialects import OCEANBASE
-
-        return MysqlControl(address, run_id, OCEANBASE)
-
 
 LOAD = Profile(
     {
@@ -123,4 +79,16 @@ LOAD = Profile(
     }
 )
 """A load session."""
-ENGINE = OceanBase()
+
+
+class OceanBase(MysqlEngine):
+    """The engine."""
+
+    identity = "oceanbase"
+    rules = RULES
+    profile = LOAD
+    ask_writable = ASK_OCEANBASE
+    control_dialect = "loadgen.engines.mysql_dialects:OCEANBASE"
+
+
+ENGINE = OceanBase(DATABASE)

@@ -1,28 +1,15 @@
-"""PostgreSQL: its isolation levels by what they mean, and what its errors mean, by stage and SQLSTATE."""
+"""PostgreSQL, and what speaks like it: what its errors mean, by stage and SQLSTATE."""
 
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from loadgen.engines.engine import Address, Connection, Control, Engine, Failure, Level
+from loadgen.databases.database import Database
+from loadgen.databases.postgres import DATABASE
+from loadgen.engines.engine import Address, Connection, Control, Described, Engine, Failure, Level
 from loadgen.engines.postgres_control import PostgresControl
 from loadgen.engines.postgres_driver import ErrorFacts, error_facts, open_load
 from loadgen.op import Outcome, Stage
-
-
-def _level(name: str, means: str, *, on_replicas: bool = True) -> Level:
-    return Level(name, means, f"SET default_transaction_isolation = '{name}'", on_replicas=on_replicas)
-
-
-# "read uncommitted" is left out: PostgreSQL documents that it runs read committed instead.
-LEVELS = {
-    level.name: level
-    for level in (
-        _level("read committed", "read-committed"),
-        _level("repeatable read", "snapshot-isolation"),
-        _level("serializable", "serializable", on_replicas=False),  # a standby refuses it
-    )
-}
 
 
 class Rule(NamedTuple):
@@ -73,16 +60,14 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-class Postgres:
-    """The PostgreSQL engine. ``merge_round_trips``: its sessions need fewer of them (see postgres_wire)."""
+class Postgres(Described):
+    """An engine with PostgreSQL's dialect.
 
-    name = "postgres"
-    wire = "postgres"
-    title = "PostgreSQL"
-    default_level = "read committed"
-    levels: Mapping[str, Level] = LEVELS
+    ``merge_round_trips``: its sessions need fewer of them (see postgres_wire).
+    """
 
-    def __init__(self, *, merge_round_trips: bool = False) -> None:
+    def __init__(self, database: Database = DATABASE, *, merge_round_trips: bool = False) -> None:
+        super().__init__(database)
         self._merge = merge_round_trips
 
     def classify(self, error: BaseException, stage: Stage) -> Failure:

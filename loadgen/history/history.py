@@ -7,6 +7,7 @@ A run directory holds, under ``history/``:
 - ``P.ops.arrows``: one row for each completion, and one for each failed try before it.
 - ``faults.arrows``: what was done to the cluster, and when.
 - ``final.TABLE.arrows``: what the tables held when all was quiet.
+- ``series.arrow``: counts and times of each second, made from the streams (judge.stored_series): it proves nothing.
 
 Each batch of a stream is sealed, and so is its end (stream.py): one without an end was cut, by a crash or a full disk.
 A load process that ended in order says so by a last CLOSED row whose number is the first one that it never started.

@@ -71,6 +71,11 @@ class RunDirectory:
         return self.path / "seconds.csv"
 
     @property
+    def series(self) -> Path:
+        """The counts and times of each second, made from the streams beside it."""
+        return self.history / "series.arrow"
+
+    @property
     def reserve(self) -> Path:
         """Room that is given back before the summary is written."""
         return self.path / ".reserve"

@@ -1,19 +1,19 @@
 """The judge: from a run directory to its summary. Needs no database, and writes nothing.
 
-``summary.json`` holds what ``judge`` answers. Its stable keys: ``verdict complete started_utc duration_s engine orders
-response_time_ms service_time_ms undersell errors violations checks slo client warnings seed``. Beside them:
-``cut_short signalled died lost error exit_reason`` (how the run ended, and why it exits with 1), ``acknowledged``
-(answered ops of any kind), ``main {kind, acknowledged}`` (those of the main kind that no refusal answered),
-``skipped_because``, ``limited_by limit sessions_needed`` (measures.limit), ``sessions`` (``[second, how many]`` at each
-change), ``unknown`` (why the verdict is unknown, where it is) and ``replica_reads`` (what browses of replicas saw; null
-without ``--read-from replica``).
+``summary.json`` holds what ``judge`` answers. Its stable keys: ``verdict complete started_utc duration_s engine
+response_time_ms service_time_ms errors violations checks slo client warnings seed``. Beside them: ``cut_short signalled
+died lost error exit_reason`` (how the run ended, and why it exits with 1), ``acknowledged`` (answered ops of any kind),
+``main {kind, acknowledged}`` (those of the main kind that no refusal answered; with its counts, where the workload has
+no key of its own for them), ``skipped_because``, ``limited_by limit sessions_needed`` (measures.limit), ``sessions``
+(``[second, how many]`` at each change), ``unknown`` (why the verdict is unknown, where it is), ``lines`` (what the
+workload has a person read: ``[label, text, ...]`` for each section of the report), and the workload's own keys.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.isolation.models import MODELS
+from loadgen.isolation.models import MODELS, known_model, weaker
 from loadgen.judge.documented import Promise, kept, real_time_reads, undecided
 from loadgen.judge.stored_run import StoredRun, open_run
 from loadgen.measures.figures import figures_of
@@ -47,7 +47,7 @@ def judge(run_dir: Path, workload: Workload | None = None, *, trust: bool = Fals
         f"{finding.name}: {finding.witnesses[0]}" for finding in findings if finding.witnesses and not finding.anomalies
     ]
     summary = {**_outcome(run, findings), **figures_of(run), "isolation": promise.to_json(_documented(run)), **extras}
-    return _with_reason({**summary, "warnings": run.warnings})
+    return _with_reason({**summary, "lines": _lines(run, summary), "warnings": run.warnings})
 
 
 def _evidence(run: StoredRun) -> Evidence:
@@ -61,6 +61,7 @@ def _evidence(run: StoredRun) -> Evidence:
         whole=_vouched(run),
         real_time_reads=real_time_reads(mapping(run.facts.get("cluster")), mapping(run.facts.get("address"))),
         statement_snapshot=bool(engine.get("statement_snapshot", True)),
+        transaction_snapshot="snapshot-isolation" in weaker(known_model(_documented(run))),
         doubts=run.doubts,
         warnings=run.warnings,
         lost_numbers=run.lost_numbers,
@@ -119,6 +120,17 @@ def _check(check: Check, evidence: Evidence) -> Finding:
 
 def _extras(run: StoredRun, evidence: Evidence | None) -> Mapping[str, Any]:
     return run.file.extras(evidence) if run.file is not None and run.file.extras is not None else {}
+
+
+def _lines(run: StoredRun, summary: Mapping[str, Any]) -> list[list[str]]:
+    """What the workload has a person read about its run."""
+    if run.file is None or run.file.lines is None:
+        return []
+    try:
+        return [[str(text) for text in section] for section in run.file.lines(summary)]
+    except Exception as error:  # noqa: BLE001 - a report that lacks a line is better than none
+        run.warnings.append(f"what the workload says of its run is missing: {type(error).__name__}: {error}")
+        return []
 
 
 def _set_aside(run: StoredRun, findings: Sequence[Finding]) -> list[Finding]:

@@ -26,7 +26,7 @@ from loadgen.load.output import complain
 from loadgen.load.run_controller import Cause, RunController, print_progress, print_report
 from loadgen.load.user import SessionUser, kind_weights
 from loadgen.measures.objectives import unmeasurable
-from loadgen.plan import Plan
+from loadgen.plan import SPARE_CONNECTIONS, Plan
 from loadgen.workload import Workload, is_single_statement
 from loadgen.workload.loading import file_of
 
@@ -34,8 +34,6 @@ DRAIN_S = 8.0
 """How long ops in flight may take at the end of a whole run: longer than any statement may."""
 CUT_DRAIN_S = 3.0
 """The same for a run that was cut short: it must be judged within 10 s."""
-SPARE_CONNECTIONS = 2
-"""Connections that stay free beside the sessions when their number is edited, as at the start."""
 NEWS_S = 8.0
 """For how long the page is told that a run which is not plainly valid still goes on: it asks for logs each 5 s."""
 
@@ -130,7 +128,7 @@ class LocustHost:
                 f"workers on other hosts cannot reach --cluster {plan.cluster}, which is of this host only: leave "
                 "--master-bind-host out, or name a server by --dsn"
             )
-        if problem := unmeasurable(plan, workload.arrivals, min(plan.duration_s, self._cut_s)):
+        if problem := unmeasurable(plan, workload.arrivals, min(plan.duration_s, self._cut_s), workload.words):
             raise LoadgenError(problem)
         # Of workers that are started by hand, as many as are awaited, or are there already.
         own = self._environment.parsed_options

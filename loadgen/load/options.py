@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadgen.databases import DATABASES, REPLICATING
 from loadgen.environment import misspelt
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.load.authentication import take_token
+from loadgen.load.metrics_server import check_ports
 from loadgen.load.output import complain
 from loadgen.load.rate_file import names_a_file, read_rate_file
 from loadgen.load.refusal import refuse
@@ -50,8 +52,12 @@ class Argument:
     on_page: bool = True
 
 
+_REPLICATING = [f"1 to {most} for an embedded {name}" for name, most in REPLICATING.items()]
+_DSNS = [database.example for database in DATABASES.values() if database.schemes]
 OPTIONS = (
-    Argument("engine", "", f"the database: {', '.join(ENGINES)} (default: postgres, or what --dsn says)", ENGINES),
+    Argument(
+        "engine", "", f"the database: {', '.join(ENGINES)} (default: {DEFAULTS.engine}, or what --dsn says)", ENGINES
+    ),
     Argument(
         "cluster",
         "",
@@ -62,15 +68,14 @@ OPTIONS = (
     Argument(
         "nodes",
         "1",
-        "how many nodes the cluster has: 1 to 5 for an embedded postgres, the first with the others as its synchronous "
+        f"how many nodes the cluster has: {', '.join(_REPLICATING)}, the first with the others as its synchronous "
         "standbys; a compose cluster has as many as its file says",
     ),
     Argument(
         "dsn",
         "",
-        "an existing server, postgres://user@host:5432/db or mysql://user@host:3306/. Only the schema (MySQL: "
-        "database) 'loadgen' is touched there. Give the password by LOADGEN_DSN, PGPASSWORD or ~/.pgpass, not on the "
-        "command line",
+        f"an existing server, {' or '.join(_DSNS)}. Only the schema, or database, 'loadgen' is touched there. Give "
+        "the password by LOADGEN_DSN, PGPASSWORD or ~/.pgpass, not on the command line",
         on_page=False,
     ),
     Argument("isolation", "", "isolation level, such as 'read committed' (default: the engine's own default)"),
@@ -130,11 +135,23 @@ OPTIONS = (
         "forwarded port; it answers for 127.0.0.1, localhost and --web-host",
         on_page=False,
     ),
+    Argument(
+        "metrics_port",
+        "",
+        "serve metrics for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port and tells it. With "
+        "--processes the master has this port, and each worker one of those that follow (default: none are served)",
+        on_page=False,
+    ),
+    Argument(
+        "metrics_host",
+        "127.0.0.1",
+        "the address on which metrics are served, to whoever asks: no login guards them",
+        on_page=False,
+    ),
 )
 FLAGS = {
     "keep": "keep an embedded server's data after the run (a violated run always keeps it)",
-    "allow_unknown_engine": "run on a fork of the engine that was never tried (MariaDB as MySQL, say), and say so "
-    "beside every figure",
+    "allow_unknown_engine": "run on a fork of the engine that was never tried, and say so beside every figure",
 }
 """Options without a value."""
 OPTION_NAMES = (*(option.name for option in OPTIONS), *FLAGS)
@@ -279,6 +296,7 @@ def _check_while_parsing(parser: Any, workloads: Sequence[Workload]) -> None:
                     # What the page's drop-downs show at first.
                     options.engine, options.cluster = plan.engine, plan.cluster
                     _choose_master_port(options)
+                check_ports(vars(options))
                 take_token(options)
             except LoadgenError as error:
                 refuse(str(error))

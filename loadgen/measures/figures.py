@@ -13,10 +13,8 @@ from loadgen.measures.offered import Offered
 from loadgen.measures.throughput import acknowledged, count_ops, duration_s
 from loadgen.plan import Plan
 from loadgen.schedule import main_kind
-from loadgen.shop import sale
 from loadgen.untrusted import mapping
-from loadgen.workload import probes
-from loadgen.workload.facts import WorkloadFacts, workload_facts
+from loadgen.workload.facts import WorkloadFacts, words_of
 
 
 class Stored(Protocol):
@@ -48,12 +46,6 @@ def figures_of(run: Stored) -> dict[str, Any]:
 def facts_of(run: Stored) -> WorkloadFacts:
     """The words of a run's workload."""
     return words_of(run.plan.workload, mapping(run.facts.get("workload")))
-
-
-def words_of(workload: str, told: Mapping[str, Any]) -> WorkloadFacts:
-    """The words of a workload, by its name and by what plan.json tells of it: an older one tells only some."""
-    default = sale.FACTS if workload == "flashsale" else probes.FACTS if workload in probes.NAMES else None
-    return workload_facts(told, default)
 
 
 def _common_figures(run: Stored, facts: WorkloadFacts, main: str, counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,16 +90,17 @@ def _engine(run: Stored) -> dict[str, Any]:
     }
 
 
-def _client(load: Mapping[str, Any], orders: Mapping[str, Any]) -> dict[str, Any]:
-    """What the load processes cost. CPU time is divided by the orders that were started, whatever became of them."""
+def _client(load: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the load processes cost. CPU time is divided by the main ops that were started, whatever became of them;
+    its key is as old as the workload that had orders."""
     client = mapping(load.get("client"))
     cpu_seconds = client.get("cpu_seconds")
-    per_order = client.get("cpu_us_per_order")
-    if per_order is None and isinstance(cpu_seconds, int | float) and orders["started"]:
-        per_order = round(cpu_seconds * 1e6 / orders["started"], 1)
+    per_op = client.get("cpu_us_per_order")
+    if per_op is None and isinstance(cpu_seconds, int | float) and counts["started"]:
+        per_op = round(cpu_seconds * 1e6 / counts["started"], 1)
     return {
         "cpu_seconds": cpu_seconds,
-        "cpu_us_per_order": per_order,
+        "cpu_us_per_order": per_op,
         "saturated_seconds": client.get("saturated_seconds"),
         "peak_rss_mb": client.get("peak_rss_mb"),
     }

@@ -21,9 +21,9 @@ def response_and_service(processes: Sequence[LoadProcess], facts: WorkloadFacts)
     elsewhere.
     """
     names = {
-        name: (code, name != kind)
-        for code, kind in enumerate(facts.kinds)
-        for name in ((kind, kind + REFUSED) if kind == facts.split else (kind,))
+        name: (facts.kinds.index(kind), name != kind)
+        for name in facts.timed
+        for kind in (name if name in facts.kinds else name.removesuffix(REFUSED),)
     }
     refusals = np.array(facts.refused_codes, dtype=np.int64)
     response: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}

@@ -10,17 +10,18 @@ from loadgen.percentiles import LEAST_FOR_P999
 from loadgen.plan import SLO_PEAK, SLO_SHARES, Plan, Slo
 from loadgen.schedule import arrival_profile
 from loadgen.shapes import is_closed
-from loadgen.workload import probes
-from loadgen.workload.facts import REFUSED
+from loadgen.workload.facts import REFUSED, WorkloadFacts, words_of
 
 
-def unmeasurable(plan: Plan, arriving: Sequence[str], duration_s: float) -> str:
+def unmeasurable(plan: Plan, arriving: Sequence[str], duration_s: float, words: WorkloadFacts | None = None) -> str:
     """What of the plan's objectives its run can't measure, in one line; empty if it can measure all of them.
 
-    ``arriving`` are the kinds that arrive by themselves, ``duration_s`` is how long they do.
+    ``arriving`` are the kinds that arrive by themselves, ``duration_s`` is how long they do; ``words`` are the
+    workload's own.
     """
+    why_none = (words or words_of(plan.workload, {})).no_objectives
     for slo in plan.slo:
-        if reason := _unmeasurable(slo, plan, arriving, duration_s):
+        if reason := f"{plan.workload} {why_none}" if why_none else _unmeasurable(slo, plan, arriving, duration_s):
             return f"--slo {slo.text!r} can't be measured: {reason}"
     return ""
 
@@ -32,8 +33,6 @@ def measured(slo: Slo, figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unmeasurable(slo: Slo, plan: Plan, arriving: Sequence[str], duration_s: float) -> str:
-    if plan.workload in probes.NAMES:
-        return f"{plan.workload} takes no orders, and a probe takes no objectives; leave --slo out"
     weights = dict(plan.kind_weights)
     first = arriving[0]
     kind = first if "." not in slo.metric else slo.metric.partition(".")[0].removesuffix(REFUSED)
@@ -58,7 +57,8 @@ def _most(kind: str, plan: Plan, arriving: Sequence[str], duration_s: float) -> 
 
 
 def _value(metric: str, figures: Mapping[str, Any]) -> float | None:
-    counts = figures["main"] if "main" in figures else figures["orders"]
+    # Without "main": the counts are under the workload's own key.
+    counts = figures["main"] if "main" in figures else next(each for each in figures.values() if "due" in each)
     if metric in SLO_SHARES:
         return round(100 * counts[metric] / counts["due"], 4) if counts["due"] else None
     if "." not in metric:

@@ -20,10 +20,10 @@ from loadgen.clock import NS_PER_S
 from loadgen.history.history import LoadProcess
 from loadgen.op import Outcome
 from loadgen.plan import MAX_DURATION_S, Plan
-from loadgen.schedule import arrival_profile, has_schedule, plan_arrivals
+from loadgen.schedule import arrival_profile, has_schedule, kinds_by_mix, plan_arrivals
 from loadgen.shapes import is_closed
-from loadgen.shop import sale
-from loadgen.untrusted import mapping, texts
+from loadgen.untrusted import mapping
+from loadgen.workload.facts import words_of
 
 WORKER_LOST = "worker-lost"
 """The code of an arrival whose load process was gone."""
@@ -83,9 +83,9 @@ def offered(
     processes: Sequence[LoadProcess], plan: Plan, workload: Mapping[str, Any], load: Mapping[str, Any]
 ) -> Offered:
     """The processes of a run, complete. ``workload`` is plan.json's, ``load`` is load.json, empty if the load died."""
-    kinds = texts(workload.get("kinds")) or list(sale.KIND_NAMES)
-    arriving = [name for name in texts(workload.get("arrivals")) if name in kinds] or _default_arrivals(plan, kinds)
-    codes = [kinds.index(name) for name in arriving]
+    words = words_of(plan.workload, workload)
+    arriving = words.arrivals
+    codes = [words.kinds.index(name) for name in arriving]
     if not has_schedule(plan) or not all(_joinable(process) for process in processes):
         return Offered(list(processes))
     told = mapping(load.get("processes"))
@@ -185,8 +185,9 @@ class _Accounts:
         if told is not None and len(told) == len(numbers):
             kinds[has_number] = told[at[has_number]]
         count = int((~has_number).sum())
-        if count and self._plan.workload == "flashsale":
-            kinds[~has_number] = sale.invoked(self._plan, self._next_number, count)["kind"]
+        if count:
+            drawn = kinds_by_mix(self._plan, self._arriving, np.arange(self._next_number, self._next_number + count))
+            kinds[~has_number] = np.array(self._codes)[drawn]
             self._next_number += count
         return kinds
 
@@ -371,8 +372,3 @@ def _joinable(process: LoadProcess) -> bool:
         and bool((numbers[1:] > numbers[:-1]).all())
         and {"number", "kind", "due", "outcome"} <= set(process.ops)
     )
-
-
-def _default_arrivals(plan: Plan, kinds: Sequence[str]) -> list[str]:
-    """What arrives by itself in a run whose plan.json does not say so."""
-    return ["order", "browse"] if plan.workload == "flashsale" else list(kinds)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-NOT_THE_CLUSTER = {
-    "seekdb": "seekdb is OceanBase's single-node edition: no figure here is one of an OceanBase cluster",
-    "unistore": "unistore is TiDB's store in one process, for trying out: no figure here is one of TiDB on TiKV",
+from loadgen.databases import DATABASES
+
+NOT_THE_CLUSTER: Mapping[str, str] = {
+    edition: sentence for database in DATABASES.values() for edition, sentence in database.lesser_editions.items()
 }
-"""Editions whose figures must never stand as their big sister's."""
+"""Editions whose figures must never stand as those of the whole database."""
 
 
 def engine_title(engine: Mapping[str, Any]) -> str:

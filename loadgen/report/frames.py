@@ -24,11 +24,11 @@ from loadgen.history.history import OPS_SCHEMA, Columns, LoadProcess, read_histo
 from loadgen.history.run_directory import RunDirectory, find_run, read_plan
 from loadgen.history.stream import no_rows
 from loadgen.history.timeline import timeline
-from loadgen.measures.figures import words_of
 from loadgen.op import Outcome, Stage
 from loadgen.report.stored import read_summary
 from loadgen.schedule import first_in_mix
 from loadgen.untrusted import mapping, texts
+from loadgen.workload.facts import words_of
 
 if TYPE_CHECKING:
     from loadgen.report.seconds import DataFrame

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -13,7 +13,8 @@ WIDTH = 110
 """Columns where no terminal says how many it has, and the most that are used: longer lines are hard to read."""
 LEAST_WIDTH = 40
 MARGIN = 10
-"""Columns of the label at the left of each section."""
+"""Columns of the label at the left of each section, where no label is longer."""
+WIDEST_MARGIN = 18
 STAND_INS = {
     "✓": "+",
     "✗": "X",
@@ -41,6 +42,7 @@ class Page:
     shown: int
     """How much of each thing is told one by one: the rest is in summary.json."""
     width: int = WIDTH
+    margin: int = MARGIN
     lines: list[str] = field(default_factory=list)
 
     def add(self, label: str, *texts: str, most_lines: int = 2) -> None:
@@ -48,11 +50,18 @@ class Page:
 
         Most lines are counted on a page of WIDTH columns: a narrower one has more of them.
         """
-        most = min(most_lines, self.shown) * -(-(WIDTH - MARGIN) // (self.width - MARGIN))
+        room = self.width - self.margin
+        most = min(most_lines, self.shown) * -(-(WIDTH - self.margin) // room)
+        label = label if len(label) < self.margin else label[: self.margin - 2] + "…"
         for text in texts:
-            for line in wrapped(text, self.width - MARGIN, most):
-                self.lines.append(f"{label:<{MARGIN}}{line}".rstrip())
+            for line in wrapped(text, room, most):
+                self.lines.append(f"{label:<{self.margin}}{line}".rstrip())
                 label = ""
+
+
+def margin_for(labels: Iterable[str], width: int) -> int:
+    """How many columns ``labels`` need at the left of a page of ``width``; no more than it can spare."""
+    return max(MARGIN, min(max(map(len, labels), default=0) + 1, WIDEST_MARGIN, width // 5))
 
 
 def wrapped(text: str, width: int, most_lines: int) -> list[str]:

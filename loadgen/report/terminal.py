@@ -1,12 +1,15 @@
 """The summary that a person reads at the end of a run: the verdict first, and all of it on one screen."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from loadgen.plan import FIELDS, pause
+from loadgen.plan import DEFAULTS, FIELDS, pause
 from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
-from loadgen.report.page import MARGIN, WIDTH, Page
+from loadgen.report.page import MARGIN, WIDTH, Page, margin_for
+from loadgen.report.words import counts_in, own_lines, words_in
 from loadgen.untrusted import printable
+from loadgen.workload.facts import WorkloadFacts, words_of
 
 HEIGHT = 51
 MOST_SHOWN = 4
@@ -14,14 +17,13 @@ MOST_SHOWN = 4
 WITNESS_LINES = 4
 """Lines that one witness may take where there are few of them."""
 
-KINDS = ("order", "order_refused", "pay", "cancel", "release", "browse")
+KINDS = words_of(DEFAULTS.workload, {}).timed
+"""What has response times in a run of the default workload, in their order in the report."""
 NOT_ANSWERS = {
     *("kind", "noun", "good", "acknowledged", "due", "started", "ok", "fail", "info", "skipped"),
     *("per_second_mean", "per_second_peak"),
 }
 """Figures of the main kind that count no answer."""
-TITLES = {"limited": "over limit"}
-KIND_TITLES = {"order": "order placed", "order_refused": "order refused"}
 WANTED_DURABILITY = (
     "fsync",
     "synchronous_commit",
@@ -43,27 +45,38 @@ def render(summary: Facts, plan_facts: Facts, *, run_dir: str, height: int = HEI
     first line and the last one.
     """
     lines: list[str] = []
+    words, own = words_in(summary, plan_facts), own_lines(summary, plan_facts)
+    margin = margin_for([f"{_things(words)}/s", *(label for label, *_ in own)], width)
     for shown in range(MOST_SHOWN, 0, -1):
-        lines = _page(summary, plan_facts, run_dir, height, Page(shown, width))
+        page = Page(shown, width, margin)
+        lines = _page(summary, plan_facts, run_dir, height, page, words, own)
         if len(lines) <= height:
             break
     return printable("\n".join(lines) + "\n")
 
 
-def _page(summary: Facts, plan_facts: Facts, run_dir: str, height: int, top: Page) -> list[str]:
+def _page(
+    summary: Facts,
+    plan_facts: Facts,
+    run_dir: str,
+    height: int,
+    top: Page,
+    words: WorkloadFacts,
+    own: Sequence[Sequence[str]],
+) -> list[str]:
     """The report's lines, on pages like ``top``."""
-    checks, bottom = Page(top.shown, top.width), Page(top.shown, top.width)
+    checks, bottom = replace(top, lines=[]), replace(top, lines=[])
     _verdict(top, summary)
-    _orders(top, summary, plan_facts)
-    _transactions(top, summary, plan_facts)
-    _times(top, summary)
+    _counts(top, summary, plan_facts, words)
+    _isolation(top, summary, words)
+    _times(top, summary, words)
     _errors(top, summary)
-    _undersell(bottom, summary)
-    _replica_reads(bottom, summary)
+    for label, *told in own:
+        bottom.add(label, *told, most_lines=3)
     _slos(bottom, summary)
-    _client(bottom, summary)
+    _client(bottom, summary, words)
     _warnings(bottom, summary)
-    _what_ran(bottom, summary, plan_facts)
+    _what_ran(bottom, summary, plan_facts, words)
     _where(bottom, summary, plan_facts, run_dir)
     verdict, _, text = top.lines[0].partition(" ")
     bottom.lines.append(f"{verdict}: {text.strip()}")
@@ -105,7 +118,7 @@ def _verdict(page: Page, summary: Facts) -> None:
         page.add("", str(reason))
 
 
-def _what_ran(page: Page, summary: Facts, plan_facts: Facts) -> None:
+def _what_ran(page: Page, summary: Facts, plan_facts: Facts, words: WorkloadFacts) -> None:
     plan, engine = plan_facts.get("plan") or {}, plan_facts.get("engine") or {}
     cluster = (summary.get("engine") or {}).get("cluster") or plan.get("cluster", "")
     nodes = (summary.get("engine") or {}).get("nodes") or plan.get("nodes", 1)
@@ -124,7 +137,7 @@ def _what_ran(page: Page, summary: Facts, plan_facts: Facts) -> None:
         page.add("", NOT_THE_CLUSTER[edition])
     if plan:
         started = summary.get("started_utc") or plan_facts.get("started_utc", "")
-        rate = f"peak {plan['peak_rate']:,g} {_noun(summary)}s/s"
+        rate = f"peak {plan['peak_rate']:,g} {words.noun}s/s"
         if plan["shape"] == "closed":
             rate = pause(plan.get("think_time_s") or (0, 0)) or "as fast as answered"
         page.add(
@@ -135,9 +148,9 @@ def _what_ran(page: Page, summary: Facts, plan_facts: Facts) -> None:
         _sessions(page, summary, plan)
 
 
-def _noun(summary: Facts) -> str:
-    """What an op of the main kind is called; an older summary is one of a sale."""
-    return str((summary.get("main") or {}).get("noun", "order"))
+def _things(words: WorkloadFacts) -> str:
+    """What the ops of the main kind are called, as a label."""
+    return f"{words.noun[:1].upper()}{words.noun[1:]}s"
 
 
 def _own_options(plan: Facts) -> str:
@@ -154,31 +167,30 @@ def _sessions(page: Page, summary: Facts, plan: Facts) -> None:
         page.add("", f"sessions over time: {told}{', …' if len(changes) > 6 else ''}")
 
 
-def _orders(page: Page, summary: Facts, plan_facts: Facts) -> None:
-    main = summary.get("main") or {}
-    orders = summary.get("orders") or (not summary.get("transactions") and "due" in main and main)
-    if not orders:
+def _counts(page: Page, summary: Facts, plan_facts: Facts, words: WorkloadFacts) -> None:
+    counts = counts_in(summary, words)
+    if not counts:
         return
-    good, noun = main.get("good", "placed"), _noun(summary)
-    things = f"{noun[:1].upper()}{noun[1:]}s"
+    things = _things(words)
     page.add(
-        f"{things[:6]}/s",
-        f"{_rate(orders.get('per_second_mean'))} mean, {_rate(orders.get('per_second_peak'))} in the best second "
-        f"({good or 'ok'} {noun}s only) on {_title(summary, plan_facts)}",
+        f"{things}/s",
+        f"{_rate(counts.get('per_second_mean'))} mean, {_rate(counts.get('per_second_peak'))} in the best second "
+        f"({words.good or 'ok'} {words.noun}s only) on {_title(summary, plan_facts)}",
     )
     page.add("Limit", *_limit(summary), most_lines=3)
-    due, started, skipped = (orders.get(name, 0) for name in ("due", "started", "skipped"))
+    due, started, skipped = (counts.get(name, 0) for name in ("due", "started", "skipped"))
     share = f" ({100 * skipped / due:.1f} %{_causes(summary)})" if due else ""
     parts = [
-        f"{TITLES.get(name, name.replace('_', ' '))} {_count(count)}"
-        for name, count in orders.items()
+        f"{words.title(name).replace('_', ' ')} {_count(count)}"
+        for name, count in counts.items()
         if name not in NOT_ANSWERS
     ]
+    answers = f" ({', '.join(parts)})" if parts else ""
     page.add(
-        things[: MARGIN - 1],
+        things,
         f"due {_count(due)} = started {_count(started)} + skipped {_count(skipped)}{share}",
-        f"started = ok {_count(orders.get('ok', 0))} ({', '.join(parts)}) + fail {_count(orders.get('fail', 0))} "
-        f"+ info {_count(orders.get('info', 0))}",
+        f"started = ok {_count(counts.get('ok', 0))}{answers} + fail {_count(counts.get('fail', 0))} "
+        f"+ info {_count(counts.get('info', 0))}",
     )
 
 
@@ -195,21 +207,10 @@ def _causes(summary: Facts) -> str:
     return ": " + ", ".join(f"{name.replace('_', ' ')} {_count(count)}" for name, count in causes.items())
 
 
-def _transactions(page: Page, summary: Facts, plan_facts: Facts) -> None:
-    """A probe's transactions; the sale's reads and writes of stock rows only where they broke something."""
-    counts, isolation = summary.get("transactions"), summary.get("isolation") or {}
-    if counts:
-        page.add(
-            "Txns/s", f"{_rate(counts.get('per_second_mean'))} mean (committed only) on {_title(summary, plan_facts)}"
-        )
-        page.add("Limit", *_limit(summary), most_lines=3)
-        page.add(
-            "Txns",
-            f"due {_count(counts['due'])} = started {_count(counts['started'])} + skipped {_count(counts['skipped'])}"
-            f"{f' ({_causes(summary)[2:]})' if _causes(summary) else ''}; "
-            f"started = ok {_count(counts['ok'])} + fail {_count(counts['fail'])} + info {_count(counts['info'])}",
-        )
-    if not isolation or not (counts or isolation.get("anomalies")):
+def _isolation(page: Page, summary: Facts, words: WorkloadFacts) -> None:
+    """Of a workload of nothing but transactions always; beside other checks only where something was broken."""
+    isolation = summary.get("isolation") or {}
+    if not isolation or not (words.all_kinds_count or isolation.get("anomalies")):
         return
     page.add(
         "Isolation",
@@ -221,9 +222,10 @@ def _transactions(page: Page, summary: Facts, plan_facts: Facts) -> None:
     )
 
 
-def _times(page: Page, summary: Facts) -> None:
+def _times(page: Page, summary: Facts, words: WorkloadFacts) -> None:
     response, service = summary.get("response_time_ms") or {}, summary.get("service_time_ms") or {}
-    kinds = [kind for kind in (*KINDS, *sorted(set(response) - set(KINDS))) if (response.get(kind) or {}).get("count")]
+    names = (*words.timed, *sorted(set(response) - set(words.timed)))
+    kinds = [kind for kind in names if (response.get(kind) or {}).get("count")]
     if not kinds:
         return
 
@@ -234,11 +236,16 @@ def _times(page: Page, summary: Facts) -> None:
         return "".join(f"{name.replace('p999', 'p99.9'):>8}" for name in names)
 
     responses, services = ("p50", "p95", "p99", "p999", "max"), ("p50", "p99", "p999", "max")
-    titles = [f"{KIND_TITLES.get(kind, kind)[:13]:<14}{_count(response[kind]['count']):>9}" for kind in kinds]
-    left = f"{'':<{MARGIN}}"
-    if page.width >= WIDTH:
-        page.lines.append(f"{'Times':<{MARGIN}}{'':>23}{'response ms, from due':>40}   {'service ms, from sent':>32}")
-        page.lines.append(f"{left}{'kind':<14}{'count':>9}{head(responses)}   {head(services)}")
+    longest = min(max(14, *(len(words.title(kind)) + 1 for kind in kinds)), 14 + (page.width - MARGIN) // 5)
+    titles = [
+        f"{_cut(words.title(kind), longest - 1):<{longest}}{_count(response[kind]['count']):>9}" for kind in kinds
+    ]
+    table = longest + 9 + 8 * len(responses) + 3 + 8 * len(services)
+    if page.width >= max(WIDTH, MARGIN + table):
+        left = " " * min(page.margin, page.width - table)
+        above = f"{'response ms, from due':>{9 + 8 * len(responses)}}   {'service ms, from sent':>{8 * len(services)}}"
+        page.lines.append(f"{'Times':<{len(left) + longest}}{above}")
+        page.lines.append(f"{left}{'kind':<{longest}}{'count':>9}{head(responses)}   {head(services)}")
         for kind, title in zip(kinds, titles, strict=True):
             page.lines.append(f"{left}{title}{row(kind, response, responses)}   {row(kind, service, services)}")
         return
@@ -247,11 +254,15 @@ def _times(page: Page, summary: Facts) -> None:
         ("service ms, from sent", service, services),
     ):
         # The last of them are the ones that matter most; on the narrowest terminal the labels have no room.
-        fitting = names[-max(1, (page.width - MARGIN - 23) // 8) :]
-        margin = left if page.width >= MARGIN + 31 else ""
-        page.lines.append(f"{'Times' if times is response else '':<{MARGIN}}{what}")
-        page.lines.append(f"{margin}{'kind':<14}{'count':>9}{head(fitting)}")
+        fitting = names[-max(1, (page.width - page.margin - longest - 9) // 8) :]
+        margin = " " * page.margin if page.width >= page.margin + longest + 9 + 8 else ""
+        page.lines.append(f"{'Times' if times is response else '':<{page.margin}}{what}")
+        page.lines.append(f"{margin}{'kind':<{longest}}{'count':>9}{head(fitting)}")
         page.lines += [f"{margin}{title}{row(kind, times, fitting)}" for kind, title in zip(kinds, titles, strict=True)]
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _errors(page: Page, summary: Facts) -> None:
@@ -289,33 +300,6 @@ def _checks(page: Page, summary: Facts, room: int) -> None:
         page.add(label, f"✓ {', '.join(good)}", most_lines=4)
 
 
-def _undersell(page: Page, summary: Facts) -> None:
-    undersell = summary.get("undersell") or {}
-    if undersell.get("units"):
-        causes = ", ".join(
-            f"{cause} {_count(units)}" for cause, units in (undersell.get("causes") or {}).items() if units
-        )
-        page.add("Undersell", f"{_plural(undersell['units'], 'unit')} left although buyers were refused: {causes}")
-
-
-def _replica_reads(page: Page, summary: Facts) -> None:
-    """How stale reads from replicas were: no violation, for a replica is documented to lag."""
-    reads = summary.get("replica_reads") or {}
-    if not reads:
-        return
-    share = f" ({reads['stale_percent']:.1f} %)" if reads["reads"] else ""
-    times = ", ".join(f"{name} {_ms(value)}" for name, value in reads["staleness_ms"].items())
-    page.add(
-        "Replicas",
-        f"{_plural(reads['reads'], 'read')} from {_plural(len(reads['by_replica']), 'replica')}: "
-        f"stale {_count(reads['stale'])}{share}{f', by ms: {times}' if reads['stale'] else ''}; older than the "
-        f"session's own writes {_count(reads['read_your_writes'])}, "
-        f"than its earlier reads {_count(reads['monotonic_reads'])}",
-        *(f"{name.replace('_', '-')}: {witness}" for name, witness in reads["witnesses"].items()),
-        most_lines=3,
-    )
-
-
 def _slos(page: Page, summary: Facts) -> None:
     slos: Sequence[Facts] = sorted(summary.get("slo") or (), key=lambda slo: bool(slo.get("met")))
     for index, slo in enumerate(slos[: page.shown]):
@@ -326,11 +310,11 @@ def _slos(page: Page, summary: Facts) -> None:
         page.add("", f"and {len(slos) - page.shown} more, in summary.json")
 
 
-def _client(page: Page, summary: Facts) -> None:
+def _client(page: Page, summary: Facts, words: WorkloadFacts) -> None:
     client = summary.get("client") or {}
     if client.get("cpu_us_per_order") is None:
         return
-    noun = f"{'an' if _noun(summary)[:1] in 'aeiou' else 'a'} {_noun(summary)}"
+    noun = f"{'an' if words.noun[:1] in 'aeiou' else 'a'} {words.noun}"
     page.add(
         "Client",
         f"{client['cpu_us_per_order']:,.0f} µs of CPU {noun}, "
@@ -372,7 +356,7 @@ def _where(page: Page, summary: Facts, plan_facts: Facts, run_dir: str) -> None:
         told += ["left on the server: loadgen's own schema with the tables of this run; to remove it:  loadgen clean"]
     if page.shown > 1 or not summary.get("kept"):
         told += [f"judge it again:  loadgen check {run_dir}"]
-    page.lines += [f"{'' if index else 'Run':<{MARGIN}}{line}" for index, line in enumerate(told)]
+    page.lines += [f"{'' if index else 'Run':<{page.margin}}{line}" for index, line in enumerate(told)]
 
 
 def _check_list(summary: Facts) -> list[Facts]:

@@ -111,8 +111,9 @@ FACTS = WorkloadFacts(
     good="placed",
     noun="order",
     figures="orders",
+    titles={"order": "order placed", "order_refused": "order refused", "limited": "over limit"},
 )
-"""What the plan.json of an older run does not say."""
+"""The words of the sale."""
 
 INVOKED_COLUMNS: Mapping[str, str] = {
     "number": "int64",

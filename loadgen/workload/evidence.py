@@ -41,6 +41,8 @@ class Evidence:
     """Whether the cluster documents that what was acknowledged is seen from then on."""
     statement_snapshot: bool = True
     """Whether the level that the run had promises each statement one snapshot."""
+    transaction_snapshot: bool = False
+    """Whether the level that the run had promises a whole transaction one snapshot: snapshot isolation and up."""
     doubts: list[str] = field(default_factory=list)
     """Why nothing may be called valid: a check may add one."""
     warnings: list[str] = field(default_factory=list)

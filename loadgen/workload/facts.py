@@ -1,11 +1,16 @@
 """What plan.json says of a workload, as one value: all that figures and reports need to speak in its words."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from loadgen.untrusted import texts
+from loadgen.untrusted import mapping, texts
 
+OLDER_RUNS = Path(__file__).with_name("older_runs.json")
+"""What the plan.json of an older version does not say of the workloads of its time, by their names."""
 REFUSED = "_refused"
 """What the name of a kind's refused ops ends in, wherever they are told apart."""
 
@@ -22,6 +27,8 @@ class WorkloadFacts:
     noun: str = "op"
     figures: str = ""
     all_kinds_count: bool = False
+    titles: Mapping[str, str] = field(default_factory=dict)
+    no_objectives: str = ""
 
     @property
     def refused_codes(self) -> tuple[int, ...]:
@@ -46,6 +53,17 @@ class WorkloadFacts:
         """The kind whose refused ops have times of their own: the first that arrives; empty if none has."""
         return self.arrivals[0] if self.refused and not self.all_kinds_count else ""
 
+    @property
+    def timed(self) -> tuple[str, ...]:
+        """What has response times of its own: each kind, and the refused ops of ``split`` right after it."""
+        return tuple(
+            name for kind in self.kinds for name in ((kind, kind + REFUSED) if kind == self.split else (kind,))
+        )
+
+    def title(self, name: str) -> str:
+        """What a person reads for the name of a kind or of an answer."""
+        return self.titles.get(name, name)
+
     def main_codes(self, main: str = "") -> list[int]:
         """The codes of the kinds that the figures count; ``main`` is the run's main kind."""
         if self.all_kinds_count:
@@ -53,26 +71,34 @@ class WorkloadFacts:
         return [self.kinds.index(main or self.arrivals[0])]
 
 
-def workload_facts(told: Mapping[str, Any], default: WorkloadFacts | None = None) -> WorkloadFacts:
-    """The facts in a "workload" block of any version. What it lacks comes from ``default``; what makes no sense is
-    left out."""
-    kinds = tuple(texts(told.get("kinds"))) or (default.kinds if default else ("op",))
-    answers = tuple(texts(told.get("answers"))) or (default.answers if default else ("none",))
-    arrivals = tuple(texts(told.get("arrivals"))) or (default.arrivals if default else kinds)
-    refused = tuple(texts(told.get("refused"))) if "refused" in told else default.refused if default else ()
+def words_of(workload: str, told: Mapping[str, Any]) -> WorkloadFacts:
+    """The words of a workload, by its name and by what plan.json tells of it: an older one tells only some."""
+    lacking = any(each.name not in told for each in fields(WorkloadFacts))
+    return workload_facts({**(_older_runs().get(workload, {}) if lacking else {}), **told})
 
-    def text(name: str, otherwise: str) -> str:
-        value = told.get(name, getattr(default, name) if default else otherwise)
-        return value if isinstance(value, str) else otherwise
 
-    good, count_all = text("good", ""), told.get("all_kinds_count", default.all_kinds_count if default else False)
+def workload_facts(told: Mapping[str, Any]) -> WorkloadFacts:
+    """The facts in a "workload" block of plan.json. What makes no sense is left out."""
+    kinds, answers = tuple(texts(told.get("kinds"))) or ("op",), tuple(texts(told.get("answers"))) or ("none",)
+    arrivals = tuple(name for name in texts(told.get("arrivals")) if name in kinds) or kinds
+    good, noun, figures, no_objectives = (
+        value if isinstance(value := told.get(name, otherwise), str) else otherwise
+        for name, otherwise in (("good", ""), ("noun", "op"), ("figures", ""), ("no_objectives", ""))
+    )
     return WorkloadFacts(
         kinds=kinds,
         answers=answers,
-        arrivals=tuple(name for name in arrivals if name in kinds) or kinds,
-        refused=tuple(name for name in refused if name in answers),
+        arrivals=arrivals,
+        refused=tuple(name for name in texts(told.get("refused")) if name in answers),
         good=good if good in answers else "",
-        noun=text("noun", "op"),
-        figures=text("figures", ""),
-        all_kinds_count=count_all is True,
+        noun=noun,
+        figures=figures,
+        all_kinds_count=told.get("all_kinds_count") is True,
+        titles={name: title for name, title in mapping(told.get("titles")).items() if isinstance(title, str)},
+        no_objectives=no_objectives,
     )
+
+
+@cache
+def _older_runs() -> Mapping[str, Mapping[str, Any]]:
+    return {name: mapping(told) for name, told in mapping(json.loads(OLDER_RUNS.read_text("utf-8"))).items()}

@@ -8,11 +8,13 @@ import hashlib
 import importlib.util
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from loadgen.errors import LoadgenError, PlanError
+from loadgen.workload.statement import is_single_statement
 from loadgen.workload.workload import Workload
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -34,14 +36,19 @@ def load_workload(path: Path) -> Workload:
     """The workload that the file at ``path`` holds. Runs the file. Raises PlanError, in one line, if it holds none."""
     module = _imported(path)
     found: list[Workload] = []
+    users: list[Any] = []
     for value in vars(module).values():
         workload = value if isinstance(value, Workload) else getattr(value, "workload", None)
         if isinstance(workload, Workload) and not any(workload is each for each in found):
             found.append(workload)
+        if isinstance(workload, Workload) and workload is not value:
+            users.append(value)
     if len(found) != 1:
         names = ", ".join(workload.name for workload in found) or "none"
         raise PlanError(f"{path} must hold one workload, and it holds {names}")
-    return found[0]
+    bodies = {kind: [getattr(user, kind) for user in users if hasattr(user, kind)] for kind in found[0].kinds}
+    single = tuple(kind for kind, each in bodies.items() if each and all(map(is_single_statement, each)))
+    return replace(found[0], single_statements=single or found[0].single_statements)
 
 
 def file_of(user_class: type) -> Path | None:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from loadgen.draws import Draws
 from loadgen.plan import Option, Plan
-from loadgen.workload.facts import WorkloadFacts
 
 READ, WRITE, NOTHING = 0, 1, 2
 """What a micro-operation does; NOTHING fills up a transaction that has fewer than MICRO_OPS."""
@@ -58,16 +57,8 @@ OPTIONS = (
 )
 ANSWER_NAMES = tuple(answer.name.lower() for answer in Answer)
 NAMES = ("append", "bank", "longfork", "register")
-FACTS = WorkloadFacts(
-    kinds=("transaction",),
-    answers=ANSWER_NAMES,
-    arrivals=("transaction",),
-    refused=REFUSED,
-    noun="transaction",
-    figures="transactions",
-    all_kinds_count=True,
-)
-"""What the plan.json of an older run does not say."""
+NO_OBJECTIVES = "takes no objectives, because it judges isolation only"
+"""Why no probe can have objectives, after its name."""
 _SLOTS = tuple(f"{column}_{slot}" for slot in range(MICRO_OPS) for column in ("act", "key"))
 TRANSACTION_COLUMNS: Mapping[str, str] = {
     "number": "int64",

@@ -3,6 +3,9 @@
 Each write of such a row takes the next version, from 1 on, and its row is never deleted. A body tells in Reply.touched
 which row it touched (``versioned_row``), the version that its write was computed from (-1: none), and the version that
 it wrote (-1: none). What may or may not have happened explains versions and is never accused.
+
+fractured-read holds the kinds in Workload.snapshot_reads to one snapshot where the level promises one: to the whole
+transaction from snapshot isolation up, to a single statement from read committed up.
 """
 
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from loadgen.op import Outcome
 from loadgen.plan import Plan
 from loadgen.verdict import Finding
 from loadgen.workload.evidence import Evidence
+from loadgen.workload.fractures import Fracture, Versions, fractures
 from loadgen.workload.table import TABLE_BITS, Table, versioned_row
 from loadgen.workload.workload import Check, Workload
 
@@ -37,10 +41,12 @@ class Witness:
     wrote: Numbers
     own: Numbers
     """How many writes the same op made of the same row."""
-    known: frozenset[tuple[int, int]]
-    """``(row, version)`` of the writes of info ops that told them."""
+    known_row: Numbers
+    """The writes of info ops that told them: the rows,"""
+    known_wrote: Numbers
+    """and the versions."""
     open_ops: int
-    """Ops that may have happened and did not tell what they wrote: each explains ``most`` versions of any row."""
+    """Ops that may have happened, of kinds that write: each explains ``most`` versions of any row."""
     most: int
 
 
@@ -50,6 +56,12 @@ def version_checks(workload: Workload, plan: Plan) -> tuple[Check, ...]:
     if not tables:
         return ()
     judged = _Judged(workload, tables)
+    fractured = Check(
+        "fractured-read",
+        judged.fractured_read,
+        "A reader saw one half of what another transaction wrote, and not the other.",
+        True,
+    )
     return (
         Check(
             "lost-update",
@@ -65,7 +77,23 @@ def version_checks(workload: Workload, plan: Plan) -> tuple[Check, ...]:
             "A write was acknowledged before another was sent, and yet it has the larger version of the row.",
             True,
         ),
+        *((fractured,) if workload.snapshot_reads else ()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Final:
+    """Each versioned row's version at the end; rows ascend."""
+
+    row: Numbers
+    version: Numbers
+
+    def of(self, rows: Numbers) -> Numbers:
+        """The versions of these rows; 0 for one that is not there."""
+        if not len(self.row):
+            return np.zeros(len(rows), np.int64)
+        at = np.minimum(np.searchsorted(self.row, rows), len(self.row) - 1)
+        return np.where(self.row[at] == rows, self.version[at], 0)
 
 
 class _Judged:
@@ -97,12 +125,7 @@ class _Judged:
         """An acknowledged version beyond the final one, or two writes with one version."""
         seen = self.witness(evidence)
         final, lack = self._final(evidence)
-        rows = np.array(sorted(final), np.int64)
-        versions = np.array([final[row] for row in rows.tolist()], np.int64)
-        ends = np.zeros(len(seen.row), np.int64)
-        if len(rows):
-            at = np.minimum(np.searchsorted(rows, seen.row), len(rows) - 1)
-            ends = np.where(rows[at] == seen.row, versions[at], 0)
+        ends = final.of(seen.row)
         gone = np.flatnonzero(seen.wrote > ends) if not lack else np.zeros(0, np.int64)
         first, second = _twins(seen)
         blind = (seen.read[first] < 0) | (seen.read[second] < 0)
@@ -119,80 +142,135 @@ class _Judged:
         final, lack = self._final(evidence)
         if lack:
             return Finding("phantom-write", unknown=lack)
-        told: dict[int, set[int]] = {}
-        for row, version in [*zip(seen.row.tolist(), seen.wrote.tolist(), strict=True), *seen.known]:
-            if 1 <= version <= final.get(row, 0):
-                told.setdefault(row, set()).add(version)
-        count, words = 0, []
-        for row, version in final.items():
-            spare = version - len(told.get(row, ())) - seen.open_ops * seen.most
-            if spare > 0:
-                count += spare
-                words.append(
-                    f"{self._row(row)} ends at version {version}, and {len(told.get(row, ()))} known and "
-                    f"{seen.open_ops} open writes explain no more"
-                )
-        return Finding("phantom-write", count, tuple(words[:MOST_WITNESSES]))
+        rows, wrote = np.append(seen.row, seen.known_row), np.append(seen.wrote, seen.known_wrote)
+        explained = (wrote >= 1) & (wrote <= final.of(rows))
+        rows, wrote = rows[explained], wrote[explained]
+        order = np.lexsort((wrote, rows))
+        rows, wrote = rows[order], wrote[order]
+        new = np.concatenate(([True], (rows[1:] != rows[:-1]) | (wrote[1:] != wrote[:-1])))[: len(rows)]
+        told = np.bincount(np.searchsorted(final.row, rows[new]), minlength=len(final.row))
+        spare = final.version - told - seen.open_ops * seen.most
+        guilty = np.flatnonzero(spare > 0)
+        words = [
+            f"{self._row(final.row[at])} ends at version {final.version[at]}, and {told[at]} known and "
+            f"{seen.open_ops} open writes explain no more"
+            for at in guilty[:MOST_WITNESSES].tolist()
+        ]
+        return Finding("phantom-write", int(spare[guilty].sum()), tuple(words))
 
     def real_time_order(self, evidence: Evidence) -> Finding:
-        """A write that ended before another was sent, on one clock, and has the larger version of the row."""
+        """A write that ended before another was sent, on one clock, and has the larger version of the row.
+
+        Among all larger versions of a row the one that ended first tells: a suffix minimum, so n log n.
+        """
         seen = self.witness(evidence)
         order = np.lexsort((seen.wrote, seen.row, seen.clock))
-        words, count = [], 0
-        earliest, group, pending = -1, (-1, -1), list[int]()
-        # From the largest version down: the earliest end of all larger ones tells.
-        for at in order[::-1].tolist():
-            key = int(seen.clock[at]), int(seen.row[at])
-            if key != group:
-                earliest, group, pending = -1, key, []
-            if pending and seen.wrote[pending[0]] != seen.wrote[at]:
-                earliest = min(
-                    [*pending, *([earliest] if earliest >= 0 else [])], key=lambda each: int(seen.done[each])
-                )
-                pending = []
-            if earliest >= 0 and seen.done[earliest] < seen.sent[at]:
-                count += 1
-                words.append(
-                    f"{self._op(seen, earliest)} ended before {self._op(seen, at)} was sent, and yet it wrote version "
-                    f"{seen.wrote[earliest]} of {self._row(seen.row[at])}, and the other {seen.wrote[at]}"
-                )
-            pending.append(at)
-        return Finding("real-time-order", count, tuple(words[:MOST_WITNESSES]))
+        row, clock, wrote = seen.row[order], seen.clock[order], seen.wrote[order]
+        done, sent = seen.done[order], seen.sent[order]
+        count = len(order)
+        starts = np.concatenate(([True], (row[1:] != row[:-1]) | (clock[1:] != clock[:-1])))[:count]
+        group = np.cumsum(starts)
+        # The first position after each one that has another version, or is of another group.
+        new = np.concatenate((starts[1:] | (wrote[1:] != wrote[:-1]), [True]))[:count]
+        after = np.minimum.accumulate(np.where(new, np.arange(1, count + 1), count)[::-1])[::-1]
+        inside = after < count
+        inside[inside] = group[after[inside]] == group[inside]
+        late = np.flatnonzero(inside)
+        # By rank, so that the minimum names its write; each group is lifted above those before it.
+        by_end = np.argsort(done, kind="stable")
+        rank = np.empty(count, np.int64)
+        rank[by_end] = np.arange(count)
+        first = np.minimum.accumulate((group * count + rank)[::-1])[::-1] - group * count
+        earliest = by_end[first[after[late]]]
+        broken = done[earliest] < sent[late]
+        words = [
+            f"{self._op(seen, first)} ended before {self._op(seen, second)} was sent, and yet it wrote version "
+            f"{seen.wrote[first]} of {self._row(seen.row[second])}, and the other {seen.wrote[second]}"
+            for first, second in zip(
+                order[earliest[broken]][:MOST_WITNESSES].tolist(),
+                order[late[broken]][:MOST_WITNESSES].tolist(),
+                strict=True,
+            )
+        ]
+        return Finding("real-time-order", int(broken.sum()), tuple(words))
+
+    def fractured_read(self, evidence: Evidence) -> Finding:
+        """A reader that saw one write of a transaction and, of another row, an older version than the same one wrote.
+
+        Where the level promises no snapshot to a statement, what single statements saw is told, and is no violation.
+        """
+        workload, ops = self._workload, evidence.ops
+        single = [kind for kind in workload.snapshot_reads if kind in workload.single_statements]
+        kinds = workload.snapshot_reads if evidence.transaction_snapshot else single
+        reader = self._fine(evidence) & np.isin(ops["kind"], [workload.kinds.index(kind) for kind in kinds])
+        writes, reads = evidence.touched, evidence.touched
+        wrote = self._fine(evidence)[writes["op"]] & (writes["wrote"] >= 0)
+        read = reader[reads["op"]] & (reads["read"] >= 0) & (reads["wrote"] < 0)
+        count, found, left = fractures(
+            Versions(*(writes[name][wrote].astype(np.int64) for name in ("op", "row", "wrote"))),
+            Versions(*(reads[name][read].astype(np.int64) for name in ("op", "row", "read"))),
+            MOST_WITNESSES,
+        )
+        if left:
+            evidence.warnings.append(f"fractured-read: {left} ops are too many to compare, and were left out")
+        words = [self._fracture(evidence, each) for each in found]
+        if evidence.transaction_snapshot or evidence.statement_snapshot or not count:
+            return Finding("fractured-read", count, tuple(words))
+        promise = f"{count} fractured reads; no violation, for this level does not promise a snapshot to a statement"
+        return Finding("fractured-read", 0, (promise, *words)[:MOST_WITNESSES])
 
     def _witness(self, evidence: Evidence) -> Witness:
-        refused = [self._workload.answers.index(answer) for answer in self._workload.refused]
         ops, touched = evidence.ops, evidence.touched
-        fine = (ops["outcome"] == Outcome.OK) & ~np.isin(ops["answer"], refused)
-        mine = fine[touched["op"]] & (touched["wrote"] >= 0)
+        mine = self._fine(evidence)[touched["op"]] & (touched["wrote"] >= 0)
         owner = touched["op"][mine]
         joined = {name: ops[name][owner].astype(np.int64) for name in ("number", "kind", "clock", "sent", "done")}
         joined |= {name: touched[name][mine].astype(np.int64) for name in ("row", "read", "wrote")}
         info = ops["outcome"] == Outcome.INFO
         told = info[touched["op"]] & (touched["wrote"] >= 0)
-        known = set(zip(touched["row"][told].tolist(), touched["wrote"][told].tolist(), strict=True))
         # What a body told before its end was lost may be less than it wrote: every open op explains more.
-        open_ops = sum(len(evidence.may_have_happened(kind)) for kind in self._workload.kinds)
-        pairs = np.stack((joined["number"], joined["row"]))
-        _, inverse, counts = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
-        own = counts[inverse.ravel()] if len(joined["row"]) else np.zeros(0, np.int64)
+        readers = {*self._workload.snapshot_reads, *self._workload.single_statements}
+        writing = [kind for kind in self._workload.kinds if kind not in readers]
+        open_ops = sum(len(evidence.may_have_happened(kind)) for kind in writing)
+        own = _same(joined["number"], joined["row"])
         return Witness(
-            **joined, own=own, known=frozenset(known), open_ops=open_ops, most=max(2, int(own.max(initial=1)))
+            **joined,
+            own=own,
+            known_row=touched["row"][told].astype(np.int64),
+            known_wrote=touched["wrote"][told].astype(np.int64),
+            open_ops=open_ops,
+            most=max(2, int(own.max(initial=1))),
         )
 
-    def _final(self, evidence: Evidence) -> tuple[dict[int, int], str]:
+    def _fine(self, evidence: Evidence) -> NDArray[np.bool_]:
+        """By op: whether it was acknowledged, and no refusal."""
+        refused = [self._workload.answers.index(answer) for answer in self._workload.refused]
+        fine = (evidence.ops["outcome"] == Outcome.OK) & ~np.isin(evidence.ops["answer"], refused)
+        return np.asarray(fine)
+
+    def _final(self, evidence: Evidence) -> tuple["_Final", str]:
         return evidence.derived(self._finals)
 
-    def _finals(self, evidence: Evidence) -> tuple[dict[int, int], str]:
+    def _finals(self, evidence: Evidence) -> tuple["_Final", str]:
         """Each row's version at the end; why that is not known, if it is not."""
-        final: dict[int, int] = {}
+        rows, versions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for index, table in enumerate(self._tables):
             if lack := _lack(evidence.history, table):
-                return {}, lack
+                return _Final(rows[0], versions[0]), lack
             columns = evidence.history.final[table.name]
-            rows = table.row(evidence.plan, columns) if callable(table.row) else columns[table.row]
-            numbers = (np.asarray(rows).astype(np.int64) + versioned_row(index, 0)).tolist()
-            final |= dict(zip(numbers, columns[table.version].tolist(), strict=True))
-        return final, ""
+            numbers = table.row(evidence.plan, columns) if callable(table.row) else columns[table.row]
+            rows.append(np.asarray(numbers).astype(np.int64) + versioned_row(index, 0))
+            versions.append(np.asarray(columns[table.version]).astype(np.int64))
+        row, place = np.unique(np.concatenate(rows), return_index=True)
+        return _Final(row, np.concatenate(versions)[place]), ""
+
+    def _fracture(self, evidence: Evidence, torn: Fracture) -> str:
+        kinds, ops = self._workload.kinds, evidence.ops
+        reader, writer = (f"{kinds[ops['kind'][at]]} {ops['number'][at]}" for at in (torn.reader, torn.writer))
+        return (
+            f"{reader} saw {self._row(torn.row)} at version {torn.saw} and {self._row(torn.other_row)} at "
+            f"{torn.other_saw}, but {writer} wrote version {torn.wrote} of the one and {torn.other_wrote} of the other "
+            f"in one transaction"
+        )
 
     def _op(self, seen: Witness, at: int) -> str:
         return f"{self._workload.kinds[int(seen.kind[at])]} {seen.number[at]}"
@@ -224,6 +302,16 @@ def _twins(seen: Witness) -> tuple[Numbers, Numbers]:
     same = (seen.row[first] == seen.row[second]) & (seen.wrote[first] == seen.wrote[second])
     same &= seen.number[first] != seen.number[second]
     return first[same], second[same]
+
+
+def _same(number: Numbers, row: Numbers) -> Numbers:
+    """By entry: how many there are with its number and row."""
+    order = np.lexsort((row, number))
+    new = (number[order][1:] != number[order][:-1]) | (row[order][1:] != row[order][:-1])
+    group = np.cumsum(np.concatenate(([False], new))[: len(order)])
+    same = np.empty(len(order), np.int64)
+    same[order] = np.bincount(group)[group] if len(order) else group
+    return same
 
 
 def _lack(history: History, table: Table) -> str:

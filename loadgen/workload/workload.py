@@ -49,8 +49,8 @@ class Isolation:
     """Which transactions of a run are judged for isolation.
 
     ``judge`` gives the judgement of one run: ``(evidence, models, time_limit_s) -> isolation.judgement.Judgement``.
-    ``decides``: the verdict of the run is this one, and the run takes no objectives; else what it finds is added to
-    what the checks find, within ``time_limit_s``.
+    ``decides``: the verdict of the run is this one; else what it finds is added to what the checks find, within
+    ``time_limit_s``.
     """
 
     judge: Callable[["Evidence", Sequence[str], float], Any]
@@ -92,8 +92,17 @@ class Workload:
     """What one op of the main kind is called: an order. The plural has an s."""
     figures: str = ""
     """The key of ``summary.json`` under which the main kind's counts are given, beside ``main``."""
+    snapshot_reads: tuple[str, ...] = ()
+    """The kinds that only read, by plain SELECTs, and tell several rows with a version column: fractured-read holds
+    each of them to one snapshot, where the level promises it to a transaction, or to a statement if it is one."""
+    single_statements: tuple[str, ...] = ()
+    """The kinds whose body is marked ``single_statement``: ``load_workload`` fills it in from the class of users."""
     all_kinds_count: bool = False
     """Whether the figures count the ops of all kinds together, not those of the main one."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """What a person reads for the name of a kind (``KIND_refused`` for its refused ops) or of an answer."""
+    no_objectives: str = ""
+    """Why a run of it can't have objectives, after its name: "takes no objectives, because ...". Empty: it can."""
     options: tuple[Option, ...] = ()
     resolve: Callable[[Plan], Plan] = lambda plan: plan
     """Checks the options together, and fills in those that depend on others. Raises PlanError."""
@@ -104,6 +113,9 @@ class Workload:
     extras: Callable[["Evidence | None"], Mapping[str, Any]] | None = None
     """More keys of ``summary.json``, also of a run of which there is no evidence (None); what it adds to
     ``evidence.warnings`` is shown, too."""
+    lines: Callable[[Mapping[str, Any]], Sequence[Sequence[str]]] | None = None
+    """What a person should read in the report that only this workload knows: from the summary, ``(label, text, ...)``
+    for each section. ``summary.json`` keeps them as ``lines``."""
     untold: Callable[["LoadProcess", Plan], str] | None = None
     """What a load process that ended in order should have told and does not, in words; empty if nothing is missing."""
     evidence_version: int = 1
@@ -119,7 +131,7 @@ class Workload:
         for name in self.shapes:
             if name in {*SHAPES, *WITH_VALUES} or not name.isidentifier():
                 raise PlanError(f"workload {self.name}: a shape of its own cannot be called {name!r}")
-        for kind in (*self.arrivals, *self.kinds):
+        for kind in (*self.arrivals, *self.snapshot_reads, *self.kinds):
             if kind not in self.kinds or self.kinds.count(kind) != 1 or not kind.isidentifier():
                 raise PlanError(f"workload {self.name}: {kind!r} is not one of its kinds, each named once")
         for answer in (*self.refused, *((self.good,) if self.good else ())):
@@ -136,10 +148,10 @@ class Workload:
     def parse(self, values: Mapping[str, Any], shapes: Mapping[str, Shape | Curve] | None = None) -> Plan:
         """The plan that a user asked for; ``shapes`` are more than its own, by name. Raises PlanError."""
         slo = str(values.get("slo") or "").strip()
-        if slo and self.isolation is not None and self.isolation.decides:
+        if slo and self.no_objectives:
             raise PlanError(
-                f"--slo {slo!r} can't be measured: {self.name} takes no objectives, because it judges isolation only. "
-                "Leave --slo out; the report still shows rates and response times"
+                f"--slo {slo!r} can't be measured: {self.name} {self.no_objectives}. Leave --slo out; the report still "
+                "shows rates and response times"
             )
         own_shapes = {**self.shapes, **(shapes or {})}
         return self._resolved(parse_plan({**values, "workload": self.name}, self.options, self.metrics, own_shapes))

@@ -7,7 +7,7 @@ from loadgen.shop.sale import CHECKS, KIND_NAMES
 from loadgen.workload.loading import installed_workloads
 
 ROOT = Path(__file__).resolve().parents[2] / "loadgen"
-GENERIC = {"lost-update", "lost-write", "phantom-write", "real-time-order"}
+GENERIC = {"fractured-read", "lost-update", "lost-write", "phantom-write", "real-time-order"}
 """Checks that any table with a version column gets."""
 TABLES = ("stock", "orders", "purchases", "payments", "releases")
 
