@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadgen.clock import is_number as is_number
 from loadgen.clock import parse_duration as parse_duration
+from loadgen.clock import parse_range
 from loadgen.databases import DATABASES
 from loadgen.databases import ISOLATIONS as ISOLATIONS
 from loadgen.dsn import masked_dsn, read_dsn
@@ -298,24 +299,13 @@ def _schedule(given: Mapping[str, Any], own_shapes: Mapping[str, Shape | Curve])
 
 
 def _think_time(text: str, shape: str) -> tuple[float, float]:
-    """The least and the most of ``1s-3s``, or of ``2s``. Raises PlanError."""
-    if not text.strip():
-        return DEFAULTS.think_time_s
-    if not is_closed(shape):
+    """The shortest and the longest pause between the ops of a session. Raises PlanError."""
+    if text and not is_closed(shape):
         raise PlanError(
             f"--think-time {text!r} means nothing with --shape {shape}, whose arrivals are due whatever sessions do: "
             "give --shape closed, or a lower --peak-rate instead"
         )
-    least, *most = (parse_duration(part, "think-time", MAX_THINK_TIME_S) for part in re.split(r"(?<!e)-", text))
-    if len(most) > 1 or (most and most[0] < least):
-        raise PlanError(f"--think-time {text!r} is not a time or a range such as 2s or 1s-3s")
-    return least, most[0] if most else least
-
-
-def pause(think_time_s: Sequence[float]) -> str:
-    """How long sessions wait before they ask again, in words; empty where they do not wait."""
-    least, most = think_time_s
-    return f"{least:g}{f' to {most:g}' if most > least else ''} s after each answer" if most else ""
+    return parse_range(text, "think-time", MAX_THINK_TIME_S) if text else DEFAULTS.think_time_s
 
 
 def parse_isolation(text: str) -> str:

@@ -1,7 +1,6 @@
 """A seat: one session and the coroutine that keeps it busy. Takes what is due, runs it, tries again, writes the row."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -133,15 +132,10 @@ class SessionLoop:
 
     async def _work(self) -> None:
         shared = self.shared
-        due, clock, late_ns, rows, followed = (
-            shared.due,
-            shared.clock,
-            shared.late_ns,
-            shared.rows,
-            shared.follow_ups.answers,
-        )
-        idle, skip, new_row, bodies, think = due.idle, self._skip, _new_row, self.bodies, shared.think
-        take = due.take if think is None else self._take_unless_it_thinks
+        due, clock, late_ns, rows, think = shared.due, shared.clock, shared.late_ns, shared.rows, shared.think
+        followed, what_follows = shared.follow_ups.answers, shared.follow_ups.due
+        skip, new_row, bodies = self._skip, _new_row, self.bodies
+        take, wait = (due.take, due.idle.append) if think is None else (self._take_unless_it_thinks, self._wait)
         create_future = asyncio.get_running_loop().create_future
         run = self.session.run
         for session in (self.session, self.reader):
@@ -150,7 +144,7 @@ class SessionLoop:
             item = take()
             if item is None:
                 self._waiter = waiter = create_future()
-                (idle if think is None else self._where_to_wait(waiter)).append(waiter)
+                wait(waiter)
                 item = await waiter
                 if item is None:
                     continue
@@ -174,7 +168,7 @@ class SessionLoop:
             rows.append(new_row(Completion, row))
             self.item, self.try_began = None, 0
             if answer in followed:
-                due.follow(shared.follow_ups.due(op, kind, answer, done, due.start), op, bodies)
+                due.follow(what_follows(op, kind, answer, done, due.start), op, bodies)
             if failure is not None:
                 await self._recover(outcome)
             if think is not None and kind == op.kind:
@@ -187,11 +181,12 @@ class SessionLoop:
             return due.ready.popleft()
         return due.take() if self.shared.clock() >= self._asks_at else None
 
-    def _where_to_wait(self, waiter: asyncio.Future[Item | None]) -> deque[asyncio.Future[Item | None]]:
-        """Among those who think, until the time is over, or else among the idle ones."""
+    def _wait(self, waiter: asyncio.Future[Item | None]) -> None:
+        """Let ``waiter`` wait among those who think, until the time is over, or else among the idle ones."""
         due, left_ns = self.shared.due, self._asks_at - self.shared.clock()
         if left_ns <= 0:
-            return due.idle
+            due.idle.append(waiter)
+            return
 
         def wake() -> None:
             if not waiter.done():
@@ -200,7 +195,7 @@ class SessionLoop:
 
         # A loop's timer may be early by its step.
         asyncio.get_running_loop().call_later(left_ns / NS_PER_S + 0.001, wake)
-        return due.thinking
+        due.thinking.append(waiter)
 
     async def _try_again(self, item: Item, tried: Try) -> Try:
         """Try ``item`` again, each time in a new transaction, for as long as that is right; the last try."""

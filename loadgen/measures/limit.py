@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.clock import NS_PER_MS, NS_PER_S
+from loadgen.clock import NS_PER_MS, NS_PER_S, pause_words
 from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import Timeline
 from loadgen.op import Outcome
-from loadgen.plan import Plan, pause
+from loadgen.plan import Plan
 from loadgen.schedule import has_schedule
 from loadgen.shapes import is_closed
 
@@ -89,7 +89,7 @@ def limit_of(
         return Limit(None, "")
     if is_closed(plan.shape):
         rate = counts.get("per_second_mean") or 0.0
-        pace = pause(plan.think_time_s) or "as fast as they were answered"
+        pace = pause_words(plan.think_time_s) or "as fast as they were answered"
         told = f"{plan.sessions:,} sessions asked {pace}: {rate:,.0f} {noun}/s"
         return Limit("closed", f"{told}; other numbers of sessions may give more")
     seconds = _by_second(processes, times, plan, load, main=main)

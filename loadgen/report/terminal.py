@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from loadgen.plan import DEFAULTS, FIELDS, pause
+from loadgen.clock import pause_words
+from loadgen.plan import DEFAULTS, FIELDS
 from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
 from loadgen.report.page import MARGIN, WIDTH, Page, margin_for
 from loadgen.report.words import counts_in, own_lines, words_in
@@ -139,7 +140,7 @@ def _what_ran(page: Page, summary: Facts, plan_facts: Facts, words: WorkloadFact
         started = summary.get("started_utc") or plan_facts.get("started_utc", "")
         rate = f"peak {plan['peak_rate']:,g} {words.noun}s/s"
         if plan["shape"] == "closed":
-            rate = pause(plan.get("think_time_s") or (0, 0)) or "as fast as answered"
+            rate = pause_words(plan.get("think_time_s") or (0, 0)) or "as fast as answered"
         page.add(
             "Plan",
             f"{plan['workload']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, {_own_options(plan)}"

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.clock import NS_PER_MS, NS_PER_S
+from loadgen.clock import NS_PER_MS, NS_PER_S, pause_words
 from loadgen.draws import Draws
 from loadgen.errors import PlanError
 from loadgen.load.scheduler import THINK
 from loadgen.op import Outcome
-from loadgen.plan import MAX_THINK_TIME_S, Plan, parse_plan, pause, plan_from_json
+from loadgen.plan import MAX_THINK_TIME_S, Plan, parse_plan, plan_from_json
 from tests.workloads.test_follow_ups import CHAIN, KINDS, FollowUp, drive, expected, workload
 
 
@@ -33,7 +33,7 @@ def test_a_think_time_is_a_time_or_a_range_and_is_kept(
     plan = parse_plan({"shape": "closed", "think_time": text})
 
     assert plan.think_time_s == think_time_s
-    assert pause(plan.think_time_s) == words
+    assert pause_words(plan.think_time_s) == words
     assert ("think_time_s" in plan.to_json()) == bool(text)
     assert plan_from_json(plan.to_json()) == plan
 
