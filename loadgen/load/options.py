@@ -110,6 +110,12 @@ OPTIONS = (
         "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival that no session could take for this long is skipped"
     ),
     Argument(
+        "warm_up",
+        "",
+        "how long the run warms up, such as 10s: the figures of the phases tell it apart from what follows, 'steady', "
+        "and an objective can name either",
+    ),
+    Argument(
         "slo",
         "",
         "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; a missed one exits with 3",
