@@ -26,14 +26,14 @@ SPARE_CONNECTIONS = 2
 # host can drive, so a real plan never meets them.
 MAX_RATE = 1_000_000.0
 MAX_DURATION_S = 7 * 24 * 3600.0
-MAX_LATE_LIMIT_S = 3600.0
-MAX_THINK_TIME_S = 3600.0
+MAX_LATE_LIMIT_S = MAX_THINK_TIME_S = 3600.0
 MAX_SESSIONS = 10_000
 MAX_SEED = 2**63 - 1
 
 _BOUNDS = (
     *(("nodes", 1, MAX_SEED), ("sessions", 1, MAX_SEED), ("seed", 0, MAX_SEED)),
     *(("peak_rate", 0, MAX_RATE), ("duration_s", 0, MAX_DURATION_S), ("late_limit_s", 0, MAX_LATE_LIMIT_S)),
+    ("warm_up_s", 0, MAX_DURATION_S),
 )
 """The numbers of a plan, as a file may hold them: a NaN lies within no bounds."""
 
@@ -117,6 +117,7 @@ class Plan:
     duration_s: float = DEFAULT_DURATION_S
     late_limit_s: float = 1.0
     think_time_s: tuple[float, float] = (0.0, 0.0)
+    warm_up_s: float = 0.0
     slo: tuple[Slo, ...] = ()
     seed: int = 1
     sessions: int = 32
@@ -151,10 +152,9 @@ class Plan:
         values["dsn"] = masked_dsn(self.dsn)
         values["slo"] = [slo.text for slo in self.slo]
         values["kind_weights"] = dict(self.kind_weights)
-        if not self.shape_pieces:
-            del values["shape_pieces"]
-        if self.think_time_s == DEFAULTS.think_time_s:
-            del values["think_time_s"]
+        for name in ("shape_pieces", "think_time_s"):
+            if values[name] == getattr(DEFAULTS, name):
+                del values[name]
         return {**values, **dict(self.options)}
 
 
@@ -170,9 +170,9 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
     Options of the workload are taken as they are: the workload knows what they may be (``Workload.stored``).
     """
     try:
-        # A run of an older version read from the primary, and its plan does not say so.
-        later = {name: getattr(DEFAULTS, name) for name in ("read_from", "allow_unknown_engine", "think_time_s")}
-        values = {"shape_pieces": (), **later, **values}
+        # A run of an older version did as these say, and its plan does not tell.
+        later = ("read_from", "allow_unknown_engine", "shape_pieces", "think_time_s", "warm_up_s")
+        values = {**{name: getattr(DEFAULTS, name) for name in later}, **values}
         known = {name: values[name] for name in FIELDS - {"options"}}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["shape_pieces"] = tuple(tuple(piece) for piece in known["shape_pieces"])
@@ -244,6 +244,7 @@ def parse_plan(
         **_schedule(given, own_shapes or {}),
         late_limit_s=parse_duration(given.get("late_limit", DEFAULTS.late_limit_s), "late-limit", MAX_LATE_LIMIT_S),
         think_time_s=_think_time(str(given.get("think_time", "")), str(given.get("shape", DEFAULTS.shape))),
+        warm_up_s=parse_duration(given["warm_up"], "warm-up", MAX_DURATION_S) if "warm_up" in given else 0.0,
         slo=parse_slos(str(given.get("slo", "")), metrics),
         seed=_integer(given, "seed", DEFAULTS.seed, 0, MAX_SEED),
         sessions=_integer(given, "sessions", DEFAULTS.sessions, 1, MAX_SESSIONS),

@@ -117,6 +117,12 @@ OPTIONS = (
         "or 1s-3s, drawn evenly. What follows an answer keeps its own delay",
     ),
     Argument(
+        "warm_up",
+        "",
+        "how long the run warms up, such as 10s: the figures of the phases tell it apart from what follows, 'steady', "
+        "and an objective can name either",
+    ),
+    Argument(
         "slo",
         "",
         "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; a missed one exits with 3",
