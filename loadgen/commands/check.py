@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from loadgen.commands.report import show
+from loadgen.commands.report import add_workload_argument, judged, show
 from loadgen.errors import StoreError
-from loadgen.history.run_directory import LATEST, RUNS, find_run, read_json
+from loadgen.history.run_directory import LATEST, RUNS, find_run
 
 CHECK_HELP = """\
 The checks run on the stored history and print the same summary as the run did. The files of the run do not change.
@@ -48,9 +48,7 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-limit", type=float, default=60.0, help="seconds for one history; after that it is unknown (default: 60)"
     )
-    parser.add_argument(
-        "--workload", metavar="FILE", type=Path, help="the workload file to judge the run by, if it is not installed"
-    )
+    add_workload_argument(parser)
     parser.add_argument(
         "--trust-workload",
         action="store_true",
@@ -68,16 +66,10 @@ def check(options: argparse.Namespace) -> int:
         from loadgen.commands.check_files import check_files
 
         return check_files(runs, options.model, options.kind, options.json, options.time_limit)
-    from loadgen.judge.judge import exit_code, judge
-    from loadgen.workload.loading import load_workload
+    from loadgen.judge.judge import exit_code
 
     run = find_run(runs[0])
-    workload = load_workload(options.workload) if options.workload else None
-    summary = judge(run.path, workload, trust=options.trust_workload)
-    if run.summary.exists():
-        # What only the run itself could know.
-        stored = read_json(run.summary)
-        summary |= {name: stored[name] for name in ("kept",) if name in stored}
+    summary = judged(run, options.workload, trust=options.trust_workload)
     show(options, run, summary)
     return exit_code(summary)
 

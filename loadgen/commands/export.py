@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from loadgen.errors import StoreError
 from loadgen.formats.edn import Keyword
-from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.judge.stored_run import open_run
 from loadgen.op import Outcome
 from loadgen.probes.transactions import bank_reads, transactions_of
@@ -140,12 +140,12 @@ def _value(txns: Transactions, txn: int, answered: bool) -> list[list[Any]]:
         value = int(txns.value[mop])
         if txns.act[mop] == WRITE:
             if value != UNKNOWN:
-                made.append(["append" if txns.kind == Kind.LIST_APPEND else "w", key, txns.export_value(value)])
+                made.append(["append" if txns.kind == HistoryKind.LIST_APPEND else "w", key, txns.export_value(value)])
         elif not answered or value == UNKNOWN:
             made.append(["r", key, None])
-        elif txns.kind == Kind.LIST_APPEND:
+        elif txns.kind == HistoryKind.LIST_APPEND:
             made.append(["r", key, [txns.export_value(element) for element in txns.list_read(mop)]])
-        elif txns.kind == Kind.VERSIONED:
+        elif txns.kind == HistoryKind.VERSIONED:
             made.append(["r", key, value if value > 0 else None])
         else:
             made.append(["r", key, None if value == INITIAL else txns.export_value(value)])
