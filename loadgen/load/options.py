@@ -113,6 +113,12 @@ OPTIONS = (
         "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival is skipped if no session is free within this time"
     ),
     Argument(
+        "warm_up",
+        "",
+        "how long the run warms up, such as 10s: the figures of the phases tell it apart from what follows, 'steady', "
+        "and an objective can name either",
+    ),
+    Argument(
         "slo",
         "",
         "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; if one is missed, the exit code is 3",
