@@ -12,6 +12,7 @@ from loadgen.history.history import ops_batch
 from loadgen.load.client_cost import calm_collector
 from loadgen.load.live_view import LocustView
 from loadgen.load.loop import LoopThread, LoopTimeoutError
+from loadgen.load.metrics import LoadMetrics
 from loadgen.load.scheduler import MOST_PROBLEMS, Scheduler
 from loadgen.op import Completion
 from loadgen.plan import Plan
@@ -73,6 +74,7 @@ class LoadWorker:
         stats: Any,
         *,
         ahead_s: float = AHEAD_S,
+        metrics: LoadMetrics | None = None,
     ) -> None:
         self.plan = plan
         self.workload = workload
@@ -84,6 +86,9 @@ class LoadWorker:
             plan, workload, engine, address, self._thread, replicas=replicas, run_id=run_id, share=share
         )
         self._locust = LocustView(workload, stats)
+        self._metrics = metrics
+        if metrics is not None:
+            metrics.attach(plan, run_id, self.scheduler, self._thread.call_soon)
         self._closed_loop = is_closed(plan.shape)
         self._ahead_s = ahead_s
         self._ahead = CLOSED_AHEAD if self._closed_loop else _numbers_ahead(plan, workload, share[1], ahead_s)
@@ -228,6 +233,8 @@ class LoadWorker:
         batch = ops_batch(part, kinds)
         self._link.rows(batch, first=self._given, in_flight=self.scheduler.in_flight, queued=self.scheduler.queued)
         self._given += len(part)
+        if self._metrics is not None:
+            self._metrics.observe(batch)
 
 
 def _numbers_ahead(plan: Plan, workload: Workload, processes: int, ahead_s: float) -> int:

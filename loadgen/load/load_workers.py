@@ -71,6 +71,7 @@ class LocalWorkers:
             controller.ready["run_id"],
             self,
             self._environment.stats,
+            metrics=self._environment.load_metrics,
         )
         self._environment.load_worker = self._load_worker
 

@@ -10,15 +10,18 @@ from typing import Any, NoReturn
 import gevent
 import psutil
 from locust import events
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
-from loadgen.errors import LoadgenError
+from loadgen.errors import LoadgenError, PlanError
 from loadgen.load.authentication import authenticate
 from loadgen.load.exit_code import leave_with_ours
+from loadgen.load.exposition import Source
 from loadgen.load.load_workers import lost_early
 from loadgen.load.locust_host import LocustHost
 from loadgen.load.locust_worker import LocustWorker
 from loadgen.load.locustfile import session_class
+from loadgen.load.metrics import LoadMetrics, RunMetrics
+from loadgen.load.metrics_server import metrics_place, serve, worker_ports
 from loadgen.load.options import add_options
 from loadgen.load.output import OUT, complain
 from loadgen.load.page import guard
@@ -66,6 +69,7 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
     locust_host = LocustHost(environment, web_ui)
     environment.locust_host = locust_host
     options = environment.parsed_options
+    _serve_metrics(environment, locust_host)
     options.run_time, run_time = None, options.run_time  # The run keeps its time itself, from the first arrival.
     listen = environment.events
     listen.test_start.add_listener(lambda **_: locust_host.on_test_start())
@@ -86,6 +90,34 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
             _refuse_with_workers(str(error))
     if options.headless or options.autostart:
         _prepare_or_leave(locust_host, {"run_time": run_time})
+
+
+def _serve_metrics(environment: Any, head: LocustHost | None) -> None:
+    """Serve this process's metrics where that is asked for. What hinders it was refused before: but for a race."""
+    environment.load_metrics = None
+    options = environment.parsed_options
+    try:
+        place = metrics_place(vars(options))
+        if place is None:
+            return
+        (known,) = environment.user_classes
+        host, first = place
+        ports = worker_ports(first, options.processes) if head is None and options.processes else (first,)
+        sources: list[Source] = [] if head is None else [RunMetrics(lambda: head.controller)]
+        if not isinstance(environment.runner, MasterRunner):
+            environment.load_metrics = LoadMetrics(known.workload.words, tells_info=head is None)
+            sources.append(environment.load_metrics)
+        environment.metrics_server = serve(host, ports, sources, _who(environment, head))
+    except PlanError as error:
+        if head is None:
+            refuse(str(error))
+        _refuse_with_workers(str(error))
+
+
+def _who(environment: Any, head: LocustHost | None) -> str:
+    if head is None:
+        return f"load process {os.getpid()}"
+    return "the run" if isinstance(environment.runner, MasterRunner) else "the run and its load process"
 
 
 def _limit_edits(locust_host: LocustHost, runner: Any) -> None:
@@ -157,6 +189,7 @@ def _wire_worker(environment: Any) -> None:
     options = environment.parsed_options
     # Each worker would print Locust's JSON, and write it to the one file, with its own part of the figures.
     options.json, options.json_file = False, None
+    _serve_metrics(environment, None)
     worker = LocustWorker(environment, str(options.dsn or ""))
     environment.parsed_options.dsn = ""
     listen = environment.events

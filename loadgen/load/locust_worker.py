@@ -97,7 +97,15 @@ class LocustWorker:
         self._runner.send_message(messages.MUSTERED, {"run_id": self._run_id, "origin": asdict(clock_origin())})
         index, count = msg.data["share"]
         load_worker = LoadWorker(
-            plan, workload, *servers, (index, count), self._run_id, self, environment.stats, ahead_s=AHEAD_S
+            plan,
+            workload,
+            *servers,
+            (index, count),
+            self._run_id,
+            self,
+            environment.stats,
+            ahead_s=AHEAD_S,
+            metrics=environment.load_metrics,
         )
         environment.load_worker = load_worker
         self._heard()

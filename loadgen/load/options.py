@@ -17,6 +17,7 @@ from loadgen.databases import DATABASES, REPLICATING
 from loadgen.environment import misspelt
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.load.authentication import take_token
+from loadgen.load.metrics_server import check_ports
 from loadgen.load.output import complain
 from loadgen.load.rate_file import names_a_file, read_rate_file
 from loadgen.load.refusal import refuse
@@ -126,6 +127,19 @@ OPTIONS = (
         "",
         "other names, comma-separated, by which browsers reach Locust's page: HOST or HOST:PORT, for a proxy or a "
         "forwarded port; it answers for 127.0.0.1, localhost and --web-host",
+        on_page=False,
+    ),
+    Argument(
+        "metrics_port",
+        "",
+        "serve metrics for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port and tells it. With "
+        "--processes the master has this port, and each worker one of those that follow (default: none are served)",
+        on_page=False,
+    ),
+    Argument(
+        "metrics_host",
+        "127.0.0.1",
+        "the address on which metrics are served, to whoever asks: no login guards them",
         on_page=False,
     ),
 )
@@ -276,6 +290,7 @@ def _check_while_parsing(parser: Any, workloads: Sequence[Workload]) -> None:
                     # What the page's drop-downs show at first.
                     options.engine, options.cluster = plan.engine, plan.cluster
                     _choose_master_port(options)
+                check_ports(vars(options))
                 take_token(options)
             except LoadgenError as error:
                 refuse(str(error))

@@ -215,6 +215,12 @@ class RunController:
         """Whether the end has begun."""
         return self._ended is not None
 
+    @property
+    def ended(self) -> Ending | None:
+        """How it ended, once that is known."""
+        ended: Ending | None = self._ended.value if self._ended is not None and self._ended.successful() else None
+        return ended
+
     def end(self, reason: str, stop_workers: Callable[[], None], *, how: Cause) -> Ending:
         """End the run, once: stop the hands, judge, report. ``reason`` is empty when the schedule was served whole.
 

@@ -164,6 +164,11 @@ class Scheduler:
         return self._due.next_number
 
     @property
+    def released(self) -> int:
+        """How many ops became due."""
+        return self._due.released
+
+    @property
     def rowless(self) -> int:
         """Ops that became due and of which no row was taken. After ``drain`` and ``take_rows`` there is none."""
         return self._due.released - self._ended_ops
