@@ -18,7 +18,7 @@ import pytest
 from loadgen.clusters.embedded_postgres import EmbeddedPostgres
 from loadgen.databases import DATABASES
 from loadgen.dsn import written_dsn
-from tests.docs.test_adding import follow
+from tests.docs.test_adding import blocks, change
 from tests.sale_runs import FORGOTTEN, KEPT
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,11 @@ EXCUSED = {
 }
 """Files outside those rooms that may name an engine in a text, and why."""
 
+EDITION = """
+DATABASE = replace(
+    DATABASE, lesser_editions={"calf": "calf is Elephant's smallest edition: no figure here is one of Elephant"}
+)
+"""
 EVERYWHERE = """
 import json
 from argparse import ArgumentParser
@@ -95,7 +100,12 @@ def place(tmp_path: Path) -> Path:
     """A directory with a copy of the package in which docs/adding.md's engine was added."""
     for folder in ("loadgen", "workloads", "deploy"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    follow("An engine", tmp_path)
+    for language, file, text in blocks("An engine"):
+        if language != "sh":
+            path = tmp_path / file
+            path.write_text(text if language == "python" else change(path.read_text(), text))
+    path = tmp_path / "loadgen" / "databases" / "elephant.py"
+    path.write_text(path.read_text() + EDITION)
     return tmp_path
 
 
