@@ -17,9 +17,9 @@ from loadgen.report.terminal import render
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen report``."""
-    parser.description = "Print the summary of a run as it was stored."
+    parser.description = "Print the stored summary of a run."
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=Path, default=RUNS / LATEST, help="a run directory (runs/latest)"
+        "run", metavar="RUN", nargs="?", type=Path, default=RUNS / LATEST, help="a run directory (default: runs/latest)"
     )
     add_workload_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, with the keys of summary.json")
