@@ -51,6 +51,8 @@ class Witness:
     """and the versions."""
     open_ops: int
     """Ops that may have happened, of kinds that write: each explains ``most`` versions of any row."""
+    open_sent: Numbers
+    """When those of them were sent that told it, ascending; empty where times cannot be compared."""
     most: int
 
 
@@ -168,26 +170,39 @@ class _Judged:
         return Finding("lost-write", len(gone) + int(blind.sum()), tuple(words[:MOST_WITNESSES]), lack)
 
     def phantom_write(self, evidence: Evidence) -> Finding:
-        """More versions than acknowledged and open writes explain. Counts versions."""
+        """More versions than acknowledged and open writes explain. Counts versions.
+
+        An open op that was sent after a version was acknowledged explains no version below that one: so what is missing
+        below each known version is counted, too.
+        """
         seen = self.witness(evidence)
         final, lack = self._final(evidence)
         if lack:
             return Finding("phantom-write", unknown=lack)
-        rows, wrote = np.append(seen.row, seen.known_row), np.append(seen.wrote, seen.known_wrote)
-        explained = (wrote >= 1) & (wrote <= final.of(rows))
-        rows, wrote = rows[explained], wrote[explained]
-        order = np.lexsort((wrote, rows))
-        rows, wrote = rows[order], wrote[order]
-        new = np.concatenate(([True], (rows[1:] != rows[:-1]) | (wrote[1:] != wrote[:-1])))[: len(rows)]
-        told = np.bincount(np.searchsorted(final.row, rows[new]), minlength=len(final.row))
+        known = _known(seen, final)
+        group = np.cumsum(known.starts, dtype=np.int64)
+        rank = np.arange(len(group)) - np.flatnonzero(known.starts)[group - 1]
+        sent_before = np.searchsorted(seen.open_sent, known.done[_first_to_end(group, known.done)], side="right")
+        opened = seen.open_ops - len(seen.open_sent) + sent_before
+        below = known.wrote - 1 - rank - opened * seen.most
+        told = np.bincount(known.place, minlength=len(final.row))
         spare = final.version - told - seen.open_ops * seen.most
-        guilty = np.flatnonzero(spare > 0)
-        words = [
-            f"{self._row(final.row[at])} ends at version {final.version[at]}, and {told[at]} known and "
-            f"{seen.open_ops} open writes explain no more"
-            for at in guilty[:MOST_WITNESSES].tolist()
-        ]
-        return Finding("phantom-write", int(spare[guilty].sum()), tuple(words))
+        highest = spare.copy()
+        np.maximum.at(highest, known.place, below)
+        guilty = np.flatnonzero(highest > 0)
+        words = []
+        for at in guilty[:MOST_WITNESSES].tolist():
+            words.append(
+                f"{self._row(final.row[at])} ends at version {final.version[at]}, and {told[at]} known and "
+                f"{seen.open_ops} open writes explain no more"
+            )
+            if highest[at] > spare[at]:
+                early = int(np.argmax(np.where(known.place == at, below, np.iinfo(np.int64).min)))
+                words[-1] += (
+                    f": {known.wrote[early] - 1 - rank[early]} versions before {known.wrote[early]} have no known "
+                    f"writer, and {opened[early]} open ops were sent before that one was acknowledged"
+                )
+        return Finding("phantom-write", int(highest[guilty].sum()), tuple(words))
 
     def real_time_order(self, evidence: Evidence) -> Finding:
         """A write that ended before another was sent, on one clock, and has the larger version of the row.
@@ -200,19 +215,14 @@ class _Judged:
         done, sent = seen.done[order], seen.sent[order]
         count = len(order)
         starts = np.concatenate(([True], (row[1:] != row[:-1]) | (clock[1:] != clock[:-1])))[:count]
-        group = np.cumsum(starts)
+        group = np.cumsum(starts, dtype=np.int64)
         # The first position after each one that has another version, or is of another group.
         new = np.concatenate((starts[1:] | (wrote[1:] != wrote[:-1]), [True]))[:count]
         after = np.minimum.accumulate(np.where(new, np.arange(1, count + 1), count)[::-1])[::-1]
         inside = after < count
         inside[inside] = group[after[inside]] == group[inside]
         late = np.flatnonzero(inside)
-        # By rank, so that the minimum names its write; each group is lifted above those before it.
-        by_end = np.argsort(done, kind="stable")
-        rank = np.empty(count, np.int64)
-        rank[by_end] = np.arange(count)
-        first = np.minimum.accumulate((group * count + rank)[::-1])[::-1] - group * count
-        earliest = by_end[first[after[late]]]
+        earliest = _first_to_end(group, done)[after[late]]
         broken = done[earliest] < sent[late]
         words = [
             f"{self._op(seen, first)} ended before {self._op(seen, second)} was sent, and yet it wrote version "
@@ -261,14 +271,21 @@ class _Judged:
         # What a body told before its end was lost may be less than it wrote: every open op explains more.
         readers = {*self._workload.snapshot_reads, *self._workload.single_statements}
         writing = [kind for kind in self._workload.kinds if kind not in readers]
-        open_ops = sum(len(evidence.may_have_happened(kind)) for kind in writing)
+        infos = info & np.isin(ops["kind"], [self._workload.kinds.index(kind) for kind in writing])
+        untold = sum(
+            len(np.setdiff1d(evidence.may_have_happened(kind), ops["number"][infos & (ops["kind"] == code)]))
+            for code, kind in enumerate(self._workload.kinds)
+            if kind in writing
+        )
+        alone = len(np.unique(ops["clock"])) == 1
         own = _same(joined["number"], joined["row"])
         return Witness(
             **joined,
             own=own,
             known_row=touched["row"][told].astype(np.int64),
             known_wrote=touched["wrote"][told].astype(np.int64),
-            open_ops=open_ops,
+            open_ops=untold + int(infos.sum()),
+            open_sent=np.sort(ops["sent"][infos & alone].astype(np.int64)),
             most=max(2, int(own.max(initial=1))),
         )
 
@@ -335,6 +352,40 @@ def _twins(seen: Witness) -> tuple[Numbers, Numbers]:
     same = (seen.row[first] == seen.row[second]) & (seen.wrote[first] == seen.wrote[second])
     same &= seen.number[first] != seen.number[second]
     return first[same], second[same]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Each version up to the final one whose writer is known, by row."""
+
+    place: Numbers
+    """The row's place in the final read."""
+    starts: NDArray[np.bool_]
+    """Where a row begins."""
+    wrote: Numbers
+    done: Numbers
+    """When it was acknowledged first; the latest time of all if that is not known."""
+
+
+def _known(seen: Witness, final: _Final) -> _Known:
+    rows, wrote = np.append(seen.row, seen.known_row), np.append(seen.wrote, seen.known_wrote)
+    done = np.append(seen.done, np.full(len(seen.known_row), np.iinfo(np.int64).max))
+    order = np.lexsort((done, wrote, rows))
+    order = order[(wrote[order] >= 1) & (wrote[order] <= final.of(rows[order]))]
+    rows, wrote, done = rows[order], wrote[order], done[order]
+    starts = np.concatenate(([True], rows[1:] != rows[:-1]))[: len(rows)]
+    new = starts | np.concatenate(([True], wrote[1:] != wrote[:-1]))[: len(rows)]
+    return _Known(np.searchsorted(final.row, rows[new]), starts[new], wrote[new], done[new])
+
+
+def _first_to_end(group: Numbers, done: Numbers) -> Numbers:
+    """By entry: the place of the one that ended first among it and those behind it in its group; groups ascend."""
+    # By rank, so that the minimum names its entry; each group is lifted above those before it.
+    by_end = np.argsort(done, kind="stable")
+    rank = np.empty(len(done), np.int64)
+    rank[by_end] = np.arange(len(done))
+    lift = group * len(done)
+    return np.asarray(by_end[np.minimum.accumulate((lift + rank)[::-1])[::-1] - lift])
 
 
 def _same(number: Numbers, row: Numbers) -> Numbers:
