@@ -32,6 +32,7 @@ from loadgen.plan import (
     parse_plan,
 )
 from loadgen.workload import Workload
+from loadgen.workload.facts import words_of
 from loadgen.workload.loading import installed_workloads, load_workload
 
 SESSIONS = DEFAULTS.sessions
@@ -52,6 +53,7 @@ class Argument:
     on_page: bool = True
 
 
+_WORDS = words_of(DEFAULTS.workload, {})
 _REPLICATING = [f"1 to {most} for an embedded {name}" for name, most in REPLICATING.items()]
 _DSNS = [database.example for database in DATABASES.values() if database.schemes]
 OPTIONS = (
@@ -82,9 +84,9 @@ OPTIONS = (
     Argument(
         "read_from",
         DEFAULTS.read_from,
-        "where a session's browses go: primary, or replica: over a second connection to a read-only member of the "
-        "cluster, which may lag behind. Stale reads are then counted, with their age, and reads that are older than "
-        "what the session itself has written or seen",
+        "where a session's ops go that only read: primary, or replica: over a second connection to a read-only member "
+        "of the cluster, which may lag behind. Stale reads are then counted, with their age, and reads that are older "
+        "than what the session itself has written or seen",
         READ_FROM,
     ),
     Argument(
@@ -99,13 +101,13 @@ OPTIONS = (
     Argument(
         "peak_rate",
         "",
-        "orders due a second at the peak of the shape; steps and a file have their own "
+        "arrivals of the main kind due a second at the peak of the shape; steps and a file have their own "
         f"(default: {DEFAULTS.peak_rate:g})",
     ),
     Argument(
         "duration",
         "",
-        f"how long orders are due, such as 90s or 5m (default: {DEFAULTS.duration_s:g}s, what the shape says, or -t)",
+        f"how long arrivals are due, such as 90s or 5m (default: {DEFAULTS.duration_s:g}s, what the shape says, or -t)",
     ),
     Argument(
         "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival that no session could take for this long is skipped"
@@ -113,9 +115,10 @@ OPTIONS = (
     Argument(
         "slo",
         "",
-        "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; a missed one exits with 3",
+        f"objectives, such as '{_WORDS.arrivals[0]}.p99<=200ms,{_WORDS.good}_per_second>=500'; a missed one exits "
+        "with 3",
     ),
-    Argument("seed", str(DEFAULTS.seed), "seed of arrivals, shoppers, SKUs and quantities"),
+    Argument("seed", str(DEFAULTS.seed), "seed of arrivals, and of what each op asks for"),
     Argument(
         "run_dir",
         "",
@@ -223,7 +226,9 @@ def _add_arguments(parser: Any, added: Iterable[Argument]) -> None:
 def add_options_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen options``."""
     parser.description = "Print the options of a run: Locust's own --help is printed before it reads a locustfile."
-    parser.add_argument("workload", nargs="?", default="flashsale", help="an installed workload (flashsale), or a file")
+    parser.add_argument(
+        "workload", nargs="?", default=DEFAULTS.workload, help="an installed workload (%(default)s), or a file"
+    )
     parser.set_defaults(command=show_options)
 
 
