@@ -32,6 +32,7 @@ MAX_SEED = 2**63 - 1
 _BOUNDS = (
     *(("nodes", 1, MAX_SEED), ("sessions", 1, MAX_SEED), ("seed", 0, MAX_SEED)),
     *(("peak_rate", 0, MAX_RATE), ("duration_s", 0, MAX_DURATION_S), ("late_limit_s", 0, MAX_LATE_LIMIT_S)),
+    ("warm_up_s", 0, MAX_DURATION_S),
 )
 """The numbers of a plan, as a file may hold them: a NaN lies within no bounds."""
 
@@ -114,6 +115,7 @@ class Plan:
     peak_rate: float = 400.0
     duration_s: float = DEFAULT_DURATION_S
     late_limit_s: float = 1.0
+    warm_up_s: float = 0.0
     slo: tuple[Slo, ...] = ()
     seed: int = 1
     sessions: int = 32
@@ -166,7 +168,13 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
     """
     try:
         # A run of an older version read from the primary, and its plan does not say so.
-        values = {"read_from": DEFAULTS.read_from, "allow_unknown_engine": False, "shape_pieces": (), **values}
+        values = {
+            "read_from": DEFAULTS.read_from,
+            "allow_unknown_engine": False,
+            "shape_pieces": (),
+            "warm_up_s": 0.0,
+            **values,
+        }
         known = {name: values[name] for name in FIELDS - {"options"}}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["shape_pieces"] = tuple(tuple(piece) for piece in known["shape_pieces"])
@@ -234,6 +242,7 @@ def parse_plan(
         read_from=_choice(given, "read_from", READ_FROM, DEFAULTS.read_from),
         **_schedule(given, own_shapes or {}),
         late_limit_s=parse_duration(given.get("late_limit", DEFAULTS.late_limit_s), "late-limit", MAX_LATE_LIMIT_S),
+        warm_up_s=parse_duration(given["warm_up"], "warm-up", MAX_DURATION_S) if "warm_up" in given else 0.0,
         slo=parse_slos(str(given.get("slo", "")), metrics),
         seed=_integer(given, "seed", DEFAULTS.seed, 0, MAX_SEED),
         sessions=_integer(given, "sessions", DEFAULTS.sessions, 1, MAX_SESSIONS),

@@ -64,23 +64,24 @@ def export_run(run_dir: Path, style: str, out: TextIO) -> int:
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen export``."""
     parser.description = (
-        "Write a run's history as Elle's operation maps, for Elle or another checker; or its tables (ops, tries, "
-        "invoked, seconds, faults, and what the tables held at the end) as files for pandas, DuckDB or a spreadsheet."
+        "Write the history of a run as Elle's operation maps, for Elle or another checker. Or write its tables (ops, "
+        "tries, invoked, seconds, faults, and the database tables at the end) as files for pandas, DuckDB or a "
+        "spreadsheet."
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
     parser.add_argument(
         "--format",
         choices=(*STYLES, *TABLES),
         default=STYLES[0],
-        help="operation maps as JSON or EDN, one a line; or a file for each table (elle-json)",
+        help="operation maps as JSON or EDN, one for each line, or one file for each table (default: elle-json)",
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
-        help="operation maps: this new file (default: standard output); tables: this directory (default: RUN-FORMAT)",
+        help="for operation maps: a new file (default: standard output); for tables: a directory (default: RUN-FORMAT)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are already there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.set_defaults(command=_export)
 
 

@@ -52,8 +52,8 @@ STRATEGIES = ("naive", "pessimistic", "optimistic", "atomic", "bucketed")
 """Those of the sale, so that both can be compared; each probe says what it makes of them."""
 MAX_KEYS = 1_000_000
 OPTIONS = (
-    Option("strategy", "atomic", "how the probe reads and writes, where it has a choice", choices=STRATEGIES),
-    Option("skus", 100, "how many keys are in use at a time", least=1, most=MAX_KEYS),
+    Option("strategy", "atomic", "how the probe reads and writes, if it has a choice", choices=STRATEGIES),
+    Option("skus", 100, "number of keys in use at a time", least=1, most=MAX_KEYS),
 )
 ANSWER_NAMES = tuple(answer.name.lower() for answer in ProbeAnswer)
 NAMES = ("append", "bank", "longfork", "register")
