@@ -57,9 +57,13 @@ class Mysql(MysqlEngine):
 
     identity = "mysql"
     rules = RULES
-    profile = LOAD
     ask_writable = ASK_MYSQL
     control_dialect = "loadgen.engines.mysql_dialects:MYSQL"
+
+    @property
+    def profile(self) -> Profile:
+        """A load session's settings."""
+        return LOAD
 
 
 ENGINE = Mysql(DATABASE)

@@ -16,12 +16,15 @@ class MysqlEngine(Described):
     identity: ClassVar[str]
     """What its server must say that it is (see identity.on_mysql_wire)."""
     rules: ClassVar[ErrorRules]
-    profile: ClassVar[Profile]
-    """A load session's settings."""
     ask_writable: ClassVar[str]
     """The question of which several hosts takes writes (see mysql_writable)."""
     control_dialect: ClassVar[str]
     """``module:attribute`` of what the control connection needs, which has another driver."""
+
+    @property
+    def profile(self) -> Profile:
+        """A load session's settings."""
+        raise NotImplementedError
 
     def classify(self, error: BaseException, stage: Stage) -> Failure:
         """The outcome of ``error`` at ``stage``."""

@@ -85,9 +85,13 @@ class OceanBase(MysqlEngine):
 
     identity = "oceanbase"
     rules = RULES
-    profile = LOAD
     ask_writable = ASK_OCEANBASE
     control_dialect = "loadgen.engines.mysql_dialects:OCEANBASE"
+
+    @property
+    def profile(self) -> Profile:
+        """A load session's settings."""
+        return LOAD
 
 
 ENGINE = OceanBase(DATABASE)

@@ -64,9 +64,13 @@ class Tidb(MysqlEngine):
 
     identity = "tidb"
     rules = RULES
-    profile = LOAD
     ask_writable = ASK_TIDB
     control_dialect = "loadgen.engines.mysql_dialects:TIDB"
+
+    @property
+    def profile(self) -> Profile:
+        """A load session's settings."""
+        return LOAD
 
 
 ENGINE = Tidb(DATABASE)

@@ -115,6 +115,12 @@ OPTIONS = (
         "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival is skipped if no session is free within this time"
     ),
     Argument(
+        "think_time",
+        "",
+        "with --shape closed: how long a session waits after its answer before it asks with a new number, such as 2s, "
+        "or 1s-3s, drawn evenly. What follows an answer keeps its own delay",
+    ),
+    Argument(
         "warm_up",
         "",
         "how long the run warms up, such as 10s: the figures of the phases tell it apart from what follows, 'steady', "
