@@ -9,7 +9,6 @@ transaction from snapshot isolation up, to a single statement from read committe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,35 +24,18 @@ from loadgen.workload.evidence import Evidence
 from loadgen.workload.facts import workload_facts
 from loadgen.workload.fractures import Fracture, Versions, fractures
 from loadgen.workload.table import TABLE_BITS, Table, versioned_row
+from loadgen.workload.witness import (
+    FinalVersions,
+    Witness,
+    below_known,
+    first_to_end,
+    known_versions,
+    times_written,
+    twins,
+)
 from loadgen.workload.workload import Check, Workload
 
 MOST_WITNESSES = 20
-Numbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """Every acknowledged write of a versioned row, flat, and what is open."""
-
-    number: Numbers
-    kind: Numbers
-    clock: Numbers
-    sent: Numbers
-    done: Numbers
-    row: Numbers
-    read: Numbers
-    wrote: Numbers
-    own: Numbers
-    """How many writes the same op made of the same row."""
-    known_row: Numbers
-    """The writes of info ops that told them: the rows,"""
-    known_wrote: Numbers
-    """and the versions."""
-    open_ops: int
-    """Ops that may have happened, of kinds that write: each explains ``most`` versions of any row."""
-    open_sent: Numbers
-    """When those of them were sent that told it, ascending; empty where times cannot be compared."""
-    most: int
 
 
 def version_checks(workload: Workload, plan: Plan) -> tuple[Check, ...]:
@@ -114,21 +96,6 @@ def stored_words(told: Mapping[str, Any]) -> Workload | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Final:
-    """Each versioned row's version at the end; rows ascend."""
-
-    row: Numbers
-    version: Numbers
-
-    def of(self, rows: Numbers) -> Numbers:
-        """The versions of these rows; 0 for one that is not there."""
-        if not len(self.row):
-            return np.zeros(len(rows), np.int64)
-        at = np.minimum(np.searchsorted(self.row, rows), len(self.row) - 1)
-        return np.where(self.row[at] == rows, self.version[at], 0)
-
-
 class _Judged:
     """The versioned tables of one workload."""
 
@@ -145,7 +112,7 @@ class _Judged:
         seen = self.witness(evidence)
         # An op that writes a row twice may tell the same read with both.
         stale = (seen.read >= 0) & ((seen.wrote <= seen.read) | (seen.wrote > seen.read + seen.own))
-        first, second = _twins(seen)
+        first, second = twins(seen)
         same = (seen.read[first] >= 0) & (seen.read[second] >= 0) & ~stale[first] & ~stale[second]
         words = [
             f"{self._op(seen, at)} computed from version {seen.read[at]} of {self._row(seen.row[at])} and wrote "
@@ -160,7 +127,7 @@ class _Judged:
         final, lack = self._final(evidence)
         ends = final.of(seen.row)
         gone = np.flatnonzero(seen.wrote > ends) if not lack else np.zeros(0, np.int64)
-        first, second = _twins(seen)
+        first, second = twins(seen)
         blind = (seen.read[first] < 0) | (seen.read[second] < 0)
         words = [
             f"{self._op(seen, at)} wrote version {seen.wrote[at]} of {self._row(seen.row[at])}, "
@@ -179,27 +146,24 @@ class _Judged:
         final, lack = self._final(evidence)
         if lack:
             return Finding("phantom-write", unknown=lack)
-        known = _known(seen, final)
-        group = np.cumsum(known.starts, dtype=np.int64)
-        rank = np.arange(len(group)) - np.flatnonzero(known.starts)[group - 1]
-        sent_before = np.searchsorted(seen.open_sent, known.done[_first_to_end(group, known.done)], side="right")
-        opened = seen.open_ops - len(seen.open_sent) + sent_before
-        below = known.wrote - 1 - rank - opened * seen.most
+        known = known_versions(seen, final)
+        missing, opened = below_known(seen, known)
+        below = missing - opened * seen.most
         told = np.bincount(known.place, minlength=len(final.row))
         spare = final.version - told - seen.open_ops * seen.most
         highest = spare.copy()
         np.maximum.at(highest, known.place, below)
         guilty = np.flatnonzero(highest > 0)
-        words = []
-        for at in guilty[:MOST_WITNESSES].tolist():
-            words.append(
-                f"{self._row(final.row[at])} ends at version {final.version[at]}, and {told[at]} known and "
-                f"{seen.open_ops} open writes explain no more"
-            )
+        words = [
+            f"{self._row(final.row[at])} ends at version {final.version[at]}, and {told[at]} known and "
+            f"{seen.open_ops} open writes explain no more"
+            for at in guilty[:MOST_WITNESSES].tolist()
+        ]
+        for index, at in enumerate(guilty[:MOST_WITNESSES].tolist()):
             if highest[at] > spare[at]:
                 early = int(np.argmax(np.where(known.place == at, below, np.iinfo(np.int64).min)))
-                words[-1] += (
-                    f": {known.wrote[early] - 1 - rank[early]} versions before {known.wrote[early]} have no known "
+                words[index] += (
+                    f": {missing[early]} versions before {known.wrote[early]} have no known "
                     f"writer, and {opened[early]} open ops were sent before that one was acknowledged"
                 )
         return Finding("phantom-write", int(highest[guilty].sum()), tuple(words))
@@ -222,7 +186,7 @@ class _Judged:
         inside = after < count
         inside[inside] = group[after[inside]] == group[inside]
         late = np.flatnonzero(inside)
-        earliest = _first_to_end(group, done)[after[late]]
+        earliest = first_to_end(group, done)[after[late]]
         broken = done[earliest] < sent[late]
         words = [
             f"{self._op(seen, first)} ended before {self._op(seen, second)} was sent, and yet it wrote version "
@@ -278,7 +242,7 @@ class _Judged:
             if kind in writing
         )
         alone = len(np.unique(ops["clock"])) == 1
-        own = _same(joined["number"], joined["row"])
+        own = times_written(joined["number"], joined["row"])
         return Witness(
             **joined,
             own=own,
@@ -295,23 +259,23 @@ class _Judged:
         fine = (evidence.ops["outcome"] == Outcome.OK) & ~np.isin(evidence.ops["answer"], refused)
         return np.asarray(fine)
 
-    def _final(self, evidence: Evidence) -> tuple["_Final", str]:
+    def _final(self, evidence: Evidence) -> tuple["FinalVersions", str]:
         return evidence.derived(self._finals)
 
-    def _finals(self, evidence: Evidence) -> tuple["_Final", str]:
+    def _finals(self, evidence: Evidence) -> tuple["FinalVersions", str]:
         """Each row's version at the end; why that is not known, if it is not."""
         rows, versions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for index, table in enumerate(self._tables):
             if lack := _lack(evidence.history, table):
-                return _Final(rows[0], versions[0]), lack
+                return FinalVersions(rows[0], versions[0]), lack
             columns = evidence.history.final[table.name]
             if not callable(table.row) and table.row not in columns:
-                return _Final(rows[0], versions[0]), f"only the workload's file numbers the rows of {table.name}"
+                return FinalVersions(rows[0], versions[0]), f"only the workload's file numbers the rows of {table.name}"
             numbers = table.row(evidence.plan, columns) if callable(table.row) else columns[table.row]
             rows.append(np.asarray(numbers).astype(np.int64) + versioned_row(index, 0))
             versions.append(np.asarray(columns[table.version]).astype(np.int64))
         row, place = np.unique(np.concatenate(rows), return_index=True)
-        return _Final(row, np.concatenate(versions)[place]), ""
+        return FinalVersions(row, np.concatenate(versions)[place]), ""
 
     def _fracture(self, evidence: Evidence, torn: Fracture) -> str:
         kinds, ops = self._workload.kinds, evidence.ops
@@ -343,59 +307,6 @@ class _Judged:
             if len(over)
             else ""
         )
-
-
-def _twins(seen: Witness) -> tuple[Numbers, Numbers]:
-    """Neighbours among the writes with one version of one row, by different ops."""
-    order = np.lexsort((seen.done, seen.wrote, seen.row))
-    first, second = order[:-1], order[1:]
-    same = (seen.row[first] == seen.row[second]) & (seen.wrote[first] == seen.wrote[second])
-    same &= seen.number[first] != seen.number[second]
-    return first[same], second[same]
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """Each version up to the final one whose writer is known, by row."""
-
-    place: Numbers
-    """The row's place in the final read."""
-    starts: NDArray[np.bool_]
-    """Where a row begins."""
-    wrote: Numbers
-    done: Numbers
-    """When it was acknowledged first; the latest time of all if that is not known."""
-
-
-def _known(seen: Witness, final: _Final) -> _Known:
-    rows, wrote = np.append(seen.row, seen.known_row), np.append(seen.wrote, seen.known_wrote)
-    done = np.append(seen.done, np.full(len(seen.known_row), np.iinfo(np.int64).max))
-    order = np.lexsort((done, wrote, rows))
-    order = order[(wrote[order] >= 1) & (wrote[order] <= final.of(rows[order]))]
-    rows, wrote, done = rows[order], wrote[order], done[order]
-    starts = np.concatenate(([True], rows[1:] != rows[:-1]))[: len(rows)]
-    new = starts | np.concatenate(([True], wrote[1:] != wrote[:-1]))[: len(rows)]
-    return _Known(np.searchsorted(final.row, rows[new]), starts[new], wrote[new], done[new])
-
-
-def _first_to_end(group: Numbers, done: Numbers) -> Numbers:
-    """By entry: the place of the one that ended first among it and those behind it in its group; groups ascend."""
-    # By rank, so that the minimum names its entry; each group is lifted above those before it.
-    by_end = np.argsort(done, kind="stable")
-    rank = np.empty(len(done), np.int64)
-    rank[by_end] = np.arange(len(done))
-    lift = group * len(done)
-    return np.asarray(by_end[np.minimum.accumulate((lift + rank)[::-1])[::-1] - lift])
-
-
-def _same(number: Numbers, row: Numbers) -> Numbers:
-    """By entry: how many there are with its number and row."""
-    order = np.lexsort((row, number))
-    new = (number[order][1:] != number[order][:-1]) | (row[order][1:] != row[order][:-1])
-    group = np.cumsum(np.concatenate(([False], new))[: len(order)])
-    same = np.empty(len(order), np.int64)
-    same[order] = np.bincount(group)[group] if len(order) else group
-    return same
 
 
 def _lack(history: History, table: Table) -> str:
