@@ -43,13 +43,15 @@ DIGITS = 9
 class Curve:
     """What ``--shape`` asks for: a function or pieces, with the duration and the peak rate where the shape says them.
 
-    ``duration_s`` and ``peak_rate`` (arrivals a second) hold unless the user gives others.
+    ``duration_s`` and ``peak_rate`` (arrivals a second) hold unless the user gives others. ``phases`` are the parts of
+    it that have a name, each with its relative begin.
     """
 
     shape: Shape | None = None
     pieces: Pieces = ()
     duration_s: float | None = None
     peak_rate: float | None = None
+    phases: tuple[tuple[str, float], ...] = ()
 
 
 class Parameters:
@@ -160,7 +162,9 @@ def double11(given: Parameters) -> Curve:
             return _between(second, 0.0, PEAK_S, PREHEAT_RATES[1], 1.0)
         return max(LAST_RATE, math.exp(min(PLATEAU_END_S - second, 0.0) / DECAY_S))
 
-    return Curve(rate, duration_s=duration_s)
+    begins_s = {"preheat": 0.0, "ramp": PREHEAT_S, "plateau": PREHEAT_S + PEAK_S, "decay": PREHEAT_S + PLATEAU_END_S}
+    phases = tuple((name, begin_s / shown_s) for name, begin_s in begins_s.items() if begin_s < shown_s)
+    return Curve(rate, duration_s=duration_s, phases=phases)
 
 
 def constant(_given: Parameters) -> Curve:
@@ -187,7 +191,9 @@ def spike(given: Parameters) -> Curve:
     if at_s >= duration_s:
         raise given.refusal(f"the spike begins at {at_s:g} s, and the run ends at {duration_s:g} s (--duration)")
     begin, end = at_s / duration_s, (at_s + for_s) / duration_s
-    return Curve(pieces=((0.0, base), (begin, 1.0), *([(end, base)] if end < 1.0 else [])))
+    pieces = ((0.0, base), (begin, 1.0), *([(end, base)] if end < 1.0 else []))
+    phases = {"before": 0.0, "spike": begin, "after": end}
+    return Curve(pieces=pieces, phases=tuple((name, at) for name, at in phases.items() if at < 1.0))
 
 
 def steps(given: Parameters) -> Curve:
@@ -214,7 +220,8 @@ def steps(given: Parameters) -> Curve:
     if given.peak_rate not in (None, highest):
         raise given.refusal(f"its highest rate is {highest:g}, which --peak-rate {given.peak_rate:g} contradicts")
     pieces = tuple((begin, rate / highest) for begin, rate in shown)
-    return Curve(pieces=pieces, duration_s=duration_s, peak_rate=highest)
+    phases = tuple((f"step{index + 1}", begin) for index, (begin, _) in enumerate(pieces))
+    return Curve(pieces=pieces, duration_s=duration_s, peak_rate=highest, phases=phases)
 
 
 SHAPES: Mapping[str, Callable[[Parameters], Curve]] = {
@@ -266,6 +273,14 @@ def stored_curve(text: str, pieces: Pieces, duration_s: float) -> Curve:
         return asked_shape(text, duration_s)[1]
     check_pieces(pieces)
     return Curve(pieces=pieces)
+
+
+def stored_phases(text: str, duration_s: float) -> tuple[tuple[str, float], ...]:
+    """The named parts of a plan's shape, each with its relative begin; none of a shape that is a user's own."""
+    try:
+        return asked_shape(text, duration_s)[1].phases
+    except PlanError:
+        return ()
 
 
 def check_pieces(pieces: Sequence[Any]) -> None:

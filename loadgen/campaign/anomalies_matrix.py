@@ -47,7 +47,7 @@ class ProbeRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AnomalyRow:
     """The runs of one engine, level and strategy."""
 
     runs: tuple[ProbeRun, ...]
@@ -100,7 +100,7 @@ def read_probe(directory: Path) -> ProbeRun:
         raise StoreError(f"{directory} lacks what its plan.json and summary.json should hold: {error!r}") from error
 
 
-def rows_of(runs: Iterable[ProbeRun]) -> list[Row]:
+def rows_of(runs: Iterable[ProbeRun]) -> list[AnomalyRow]:
     """The rows: engines in the order of their first run, levels from the weakest, strategies from the most naive."""
     grouped: dict[tuple[str, str, str], list[ProbeRun]] = {}
     for run in runs:
@@ -111,7 +111,7 @@ def rows_of(runs: Iterable[ProbeRun]) -> list[Row]:
         engine, level, strategy = key
         return engines.index(engine), ISOLATIONS.index(level), STRATEGIES.index(strategy)
 
-    return [Row(tuple(grouped[key])) for key in sorted(grouped, key=place)]
+    return [AnomalyRow(tuple(grouped[key])) for key in sorted(grouped, key=place)]
 
 
 def told(names: Iterable[str]) -> list[str]:
@@ -119,7 +119,7 @@ def told(names: Iterable[str]) -> list[str]:
     return sorted({name for name in names if not name.endswith(HIDDEN)})
 
 
-def render(rows: Sequence[Row], *, witnesses: bool) -> str:
+def render(rows: Sequence[AnomalyRow], *, witnesses: bool) -> str:
     """The matrix as Markdown that reads well on a terminal, with one witness of each cell if they are asked for."""
     shown = told(name for row in rows for name in row.anomalies)
     parts = ["# Anomalies that the probes found", LEGEND]
@@ -133,12 +133,12 @@ def render(rows: Sequence[Row], *, witnesses: bool) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def to_json(rows: Sequence[Row], made_utc: str) -> dict[str, Any]:
+def to_json(rows: Sequence[AnomalyRow], made_utc: str) -> dict[str, Any]:
     """The matrix whole: each row with its runs, and each cell with its count, rate, witness, and the run of that."""
     return {"made_utc": made_utc, "rows": [_row_json(row) for row in rows]}
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: AnomalyRow) -> dict[str, Any]:
     first, cells = row.runs[0], {}
     for name, count in row.anomalies.items():
         words, run = row.witness(name)
@@ -169,7 +169,7 @@ def _row_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _line(row: Row, names: Sequence[str]) -> list[str]:
+def _line(row: AnomalyRow, names: Sequence[str]) -> list[str]:
     first = row.runs[0]
     doubt = " ?" if any(run.verdict == Verdict.UNKNOWN for run in row.runs) else ""
     probes = " ".join(dict.fromkeys(run.workload for run in row.runs))
@@ -177,7 +177,7 @@ def _line(row: Row, names: Sequence[str]) -> list[str]:
     return [first.level, first.means, first.strategy, probes, f"{row.transactions:,}{doubt}", *cells]
 
 
-def _cell(row: Row, name: str) -> str:
+def _cell(row: AnomalyRow, name: str) -> str:
     count = row.anomalies.get(name, 0)
     if not count:
         return NONE
@@ -185,7 +185,7 @@ def _cell(row: Row, name: str) -> str:
     return f"{row.per_million(name):,.0f} ({count:,}){broken}"
 
 
-def _witness(row: Row, name: str) -> str:
+def _witness(row: AnomalyRow, name: str) -> str:
     words, run = row.witness(name)
     return f"{run.level}, {run.strategy}, {name}: {words}\n(in {run.directory})"
 

@@ -86,8 +86,8 @@ def install(name: str, say: Say) -> Path:
 
 def add_install_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen install``."""
-    parser.description = "Put a server's program into loadgen's cache folder (LOADGEN_CACHE, ~/.cache/loadgen)."
-    parser.add_argument("server", choices=sorted(SERVER_BINARIES), nargs="+", help="which server to install")
+    parser.description = "Install a server program into loadgen's cache folder (LOADGEN_CACHE, or ~/.cache/loadgen)."
+    parser.add_argument("server", choices=sorted(SERVER_BINARIES), nargs="+", help="the server to install")
     parser.set_defaults(command=run_install)
 
 

@@ -22,12 +22,18 @@ _ROUTINES = f"SELECT routine_name FROM information_schema.routines WHERE routine
 def add_clean_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen clean``."""
     parser.description = (
-        f"Remove the schema or database {SCHEMA!r} that runs left on a server. One without our mark, or with "
-        "anything else in it, stays untouched, and so does one that a run is using."
+        f"Remove the schema or database {SCHEMA!r} that runs left on a server. It is not changed if loadgen did not "
+        "create it, if it holds anything else, or if a run is using it."
     )
-    parser.add_argument("dsn", nargs="?", default="", metavar="DSN", help="the server; better by LOADGEN_DSN")
-    parser.add_argument("--dsn", dest="named", default="", metavar="DSN", help="the same")
-    parser.add_argument("--engine", choices=ENGINES, help="what it is (that of the DSN's scheme)")
+    parser.add_argument(
+        "dsn",
+        nargs="?",
+        default="",
+        metavar="DSN",
+        help="the server (default: LOADGEN_DSN, which keeps passwords off the command line)",
+    )
+    parser.add_argument("--dsn", dest="named", default="", metavar="DSN", help="the server, as an option")
+    parser.add_argument("--engine", choices=ENGINES, help="its engine (default: that of the DSN's scheme)")
     parser.set_defaults(command=run_clean)
 
 

@@ -52,8 +52,8 @@ class Finding:
 
 def add_doctor_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen doctor``."""
-    parser.description = "Say which engines can run where on this machine, and what to install for the rest."
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.description = "Show which engines can run on this machine, where, and what to install for the others."
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=run_doctor)
 
 

@@ -35,24 +35,24 @@ STATE = {"project", "run", "folder", "started_utc", "environment"}
 
 def add_up_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen up``."""
-    parser.description = "Start a replicated cluster that stays, by docker compose, and print its DSN."
-    parser.add_argument("engine", choices=ENGINES, help="which engine")
-    parser.add_argument("--port", type=int, default=0, help="first of its ports on 127.0.0.1 (the engine's own)")
+    parser.description = "Start a replicated cluster with docker compose, leave it running, and print its DSN."
+    parser.add_argument("engine", choices=ENGINES, help="the engine")
+    parser.add_argument("--port", type=int, default=0, help="its first port on 127.0.0.1 (default: the engine's own)")
     parser.set_defaults(command=run_up)
 
 
 def add_down_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen down``."""
-    parser.description = "Remove standing clusters with their data."
+    parser.description = "Remove the clusters that 'loadgen up' started, with their data."
     # No choices here: with nargs="*" Python 3.11 holds the empty list against them.
-    parser.add_argument("engine", nargs="*", help=f"of {', '.join(ENGINES)}; all if none is named")
+    parser.add_argument("engine", nargs="*", help=f"one or more of {', '.join(ENGINES)} (default: all)")
     parser.set_defaults(command=run_down)
 
 
 def add_status_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen status``."""
-    parser.description = "Show the standing clusters, and the state of their replication as their servers tell it."
-    parser.add_argument("--json", action="store_true", help="as JSON, passwords included")
+    parser.description = "Show the clusters that 'loadgen up' started, and what their servers report about replication."
+    parser.add_argument("--json", action="store_true", help="print JSON, including passwords")
     parser.set_defaults(command=run_status)
 
 

@@ -28,7 +28,7 @@ from loadgen.workload import Table, Workload
 
 EXIT_OWN_ERROR = 1
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
 class Conclusion:
@@ -151,7 +151,7 @@ class Conclusion:
     def _store(self, path: Path, value: dict[str, Any]) -> None:
         self._try(f"{path.name} was not written", lambda: write_json(path, value))
 
-    def _try(self, failure: str, step: Callable[[], Answer]) -> Answer | None:
+    def _try(self, failure: str, step: Callable[[], Value]) -> Value | None:
         try:
             return step()
         except (LoadgenError, OSError) as error:

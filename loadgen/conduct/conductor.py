@@ -97,7 +97,7 @@ class Conductor:
         self._log = (self._run.logs / "conductor.log").open("a", buffering=1, errors="replace")
         try:
             copied = {"file": str(file), "sha256": self._keep_workload(file)}
-            ready = self._prepare({**workload.facts(plan), **copied}, started_s)
+            ready = self._prepare({**workload.facts(plan, self._tables), **copied}, started_s)
             self._unused = True
             return {"ready": ready}
         except BaseException as error:

@@ -3,26 +3,26 @@
 from collections.abc import Mapping
 
 from loadgen.databases.mysql import DATABASE
-from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Level
+from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, ErrorRule, Level
 from loadgen.engines.mysql_engine import MysqlEngine
-from loadgen.engines.mysql_outcomes import COMMON, ELSEWHERE, OTHER, Rule, Rules
+from loadgen.engines.mysql_outcomes import COMMON, ELSEWHERE, OTHER, ErrorRules
 from loadgen.engines.mysql_settings import OF_MYSQL, Profile
 from loadgen.engines.mysql_writable import ASK_MYSQL
 
-RULES: Rules = {
+RULES: ErrorRules = {
     **COMMON,
     # Group Replication. The certification's refusal is clear; the hook's error is not: such transactions were seen on
     # the new primary afterwards.
-    3101: Rule("conflict", retry=True, refusal=True),
+    3101: ErrorRule("conflict", retry=True, refusal=True),
     3100: ELSEWHERE,
     1180: OTHER,  # error during commit
     1402: OTHER,
     3098: ELSEWHERE,  # this member is not in the group, or not in its majority
     3796: ELSEWHERE,
     3032: ELSEWHERE,  # offline mode: what a member does that was expelled
-    1114: Rule("resource", retry=True),  # the table is full
-    1206: Rule("resource", retry=True),  # too many locks
-    1614: Rule("conflict", retry=True),
+    1114: ErrorRule("resource", retry=True),  # the table is full
+    1206: ErrorRule("resource", retry=True),  # too many locks
+    1614: ErrorRule("conflict", retry=True),
 }
 
 
@@ -57,9 +57,13 @@ class Mysql(MysqlEngine):
 
     identity = "mysql"
     rules = RULES
-    profile = LOAD
     ask_writable = ASK_MYSQL
     control_dialect = "loadgen.engines.mysql_dialects:MYSQL"
+
+    @property
+    def profile(self) -> Profile:
+        """A load session's settings."""
+        return LOAD
 
 
 ENGINE = Mysql(DATABASE)

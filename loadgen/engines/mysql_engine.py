@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from loadgen.databases.database import resolved
 from loadgen.engines.engine import Address, Control, Described, Failure, Level
-from loadgen.engines.mysql_outcomes import Rules
+from loadgen.engines.mysql_outcomes import ErrorRules
 from loadgen.engines.mysql_settings import Profile
 from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
 from loadgen.op import Stage
@@ -15,13 +15,16 @@ class MysqlEngine(Described):
 
     identity: ClassVar[str]
     """What its server must say that it is (see identity.on_mysql_wire)."""
-    rules: ClassVar[Rules]
-    profile: ClassVar[Profile]
-    """A load session's settings."""
+    rules: ClassVar[ErrorRules]
     ask_writable: ClassVar[str]
     """The question of which several hosts takes writes (see mysql_writable)."""
     control_dialect: ClassVar[str]
     """``module:attribute`` of what the control connection needs, which has another driver."""
+
+    @property
+    def profile(self) -> Profile:
+        """A load session's settings."""
+        raise NotImplementedError
 
     def classify(self, error: BaseException, stage: Stage) -> Failure:
         """The outcome of ``error`` at ``stage``."""

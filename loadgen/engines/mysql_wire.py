@@ -25,7 +25,7 @@ from loadgen.engines.address import in_turn
 from loadgen.engines.columns import as_column
 from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, SCHEMA, Address, Failure, FinalReads, Level
 from loadgen.engines.mysql_literals import literal
-from loadgen.engines.mysql_outcomes import Rules, broken, outcome_of
+from loadgen.engines.mysql_outcomes import ErrorRules, broken, outcome_of
 from loadgen.engines.mysql_settings import Profile, Steps
 from loadgen.engines.mysql_tls import tls_context
 from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
@@ -285,7 +285,7 @@ async def _asked(driver: Driver, sql: str) -> Sequence[Sequence[Any]]:
     return driver._result.rows or ()
 
 
-def classify(rules: Rules, error: BaseException, stage: Stage) -> Failure:
+def classify(rules: ErrorRules, error: BaseException, stage: Stage) -> Failure:
     """The outcome of ``error`` at ``stage`` by an engine's ``rules``."""
     if isinstance(error, MySQLError) and error.args and isinstance(error.args[0], int) and error.args[0] > 0:
         text = str(error.args[1]) if len(error.args) > 1 else ""

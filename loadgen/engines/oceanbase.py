@@ -1,7 +1,7 @@
 """OceanBase in MySQL mode: an OceanBase cluster, or seekdb, the single-node edition of the same engine."""
 
 from loadgen.databases.oceanbase import DATABASE
-from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S
+from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, ErrorRule
 from loadgen.engines.mysql_engine import MysqlEngine
 from loadgen.engines.mysql_outcomes import (
     COMMON,
@@ -13,8 +13,7 @@ from loadgen.engines.mysql_outcomes import (
     RESOURCE,
     TIMEOUT,
     UNAVAILABLE,
-    Rule,
-    Rules,
+    ErrorRules,
 )
 from loadgen.engines.mysql_settings import OF_OCEANBASE, Profile
 from loadgen.engines.mysql_writable import ASK_OCEANBASE
@@ -23,14 +22,14 @@ TRANSACTION_TIMEOUT_S = 6 * STATEMENT_TIMEOUT_S
 """How long a whole transaction may take, and how long one whose client is gone may keep its locks."""
 _US = 1_000_000
 
-RULES: Rules = {
+RULES: ErrorRules = {
     **COMMON,
     # The conflict of snapshot isolation. The transaction stays open: rolling back is up to the client.
     6235: REFUSED_CONFLICT,
     # 6002 stands for several internal errors, told apart by SQLSTATE: 40000 says that the transaction was rolled back,
     # 25000 that it was killed or timed out, HY000 that its context is gone, which after a change of leader may mean
     # that it was committed before. So only the first is a clear answer to COMMIT.
-    (6002, "40000"): Rule("conflict", retry=True, refusal=True),
+    (6002, "40000"): ErrorRule("conflict", retry=True, refusal=True),
     6002: CONFLICT,
     # 4012 is the timeout of a statement or a transaction, and "Transaction result is unknown" too.
     4012: TIMEOUT,
@@ -86,9 +85,13 @@ class OceanBase(MysqlEngine):
 
     identity = "oceanbase"
     rules = RULES
-    profile = LOAD
     ask_writable = ASK_OCEANBASE
     control_dialect = "loadgen.engines.mysql_dialects:OCEANBASE"
+
+    @property
+    def profile(self) -> Profile:
+        """A load session's settings."""
+        return LOAD
 
 
 ENGINE = OceanBase(DATABASE)

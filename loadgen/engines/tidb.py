@@ -3,24 +3,24 @@
 from collections.abc import Mapping
 
 from loadgen.databases.tidb import DATABASE
-from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, Level
+from loadgen.engines.engine import LOCK_TIMEOUT_S, STATEMENT_TIMEOUT_S, ErrorRule, Level
 from loadgen.engines.mysql_engine import MysqlEngine
-from loadgen.engines.mysql_outcomes import COMMON, LOST, RESOURCE, TIMEOUT, UNAVAILABLE, Rule, Rules
+from loadgen.engines.mysql_outcomes import COMMON, LOST, RESOURCE, TIMEOUT, UNAVAILABLE, ErrorRules
 from loadgen.engines.mysql_settings import OF_TIDB, Profile
 from loadgen.engines.mysql_writable import ASK_TIDB
 
-_WRITE_CONFLICT = Rule("conflict", retry=True, refusal=True)
+_WRITE_CONFLICT = ErrorRule("conflict", retry=True, refusal=True)
 
 # Where a COMMIT's result is not known, the server sends no error: it closes the connection (2013). An error of the
 # store, answered by COMMIT, is taken as unknown all the same.
-RULES: Rules = {
+RULES: ErrorRules = {
     **COMMON,
     8002: _WRITE_CONFLICT,
     8005: _WRITE_CONFLICT,
     8022: _WRITE_CONFLICT,  # the commit failed and was rolled back
     8028: _WRITE_CONFLICT,  # the schema changed
     9007: _WRITE_CONFLICT,
-    1105: Rule("other"),
+    1105: ErrorRule("other"),
     8027: UNAVAILABLE,
     8120: UNAVAILABLE,
     8147: UNAVAILABLE,
@@ -33,7 +33,7 @@ RULES: Rules = {
     9003: RESOURCE,  # TiKV is busy
     9004: TIMEOUT,  # resolving locks took too long
     9005: UNAVAILABLE,  # the region is unavailable
-    9006: Rule("conflict", retry=True),  # the snapshot was garbage-collected
+    9006: ErrorRule("conflict", retry=True),  # the snapshot was garbage-collected
     9008: UNAVAILABLE,
     9010: RESOURCE,
     8052: LOST,
@@ -64,9 +64,13 @@ class Tidb(MysqlEngine):
 
     identity = "tidb"
     rules = RULES
-    profile = LOAD
     ask_writable = ASK_TIDB
     control_dialect = "loadgen.engines.mysql_dialects:TIDB"
+
+    @property
+    def profile(self) -> Profile:
+        """A load session's settings."""
+        return LOAD
 
 
 ENGINE = Tidb(DATABASE)

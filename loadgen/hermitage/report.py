@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadgen.hermitage.case import ANOMALIES, BEGIN, COMMIT, ROLLBACK, Rows
-from loadgen.hermitage.matrix import Cell, Matrix, Row
+from loadgen.hermitage.matrix import Cell, LevelRow, Matrix
 from loadgen.hermitage.play import Event, Play, Verdict, What
 from loadgen.hermitage.published import NOT_TESTED, NOTES, PUBLISHED_VERSIONS, UNKNOWN
 
@@ -147,7 +147,7 @@ def _rows_text(rows: Rows) -> str:
     return ", ".join(f"{key} => {value}" for key, value in sorted(rows.items())) or "no row"
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: LevelRow) -> dict[str, Any]:
     return {
         "level": row.level.name,
         "means": row.level.means,

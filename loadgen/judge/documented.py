@@ -11,7 +11,7 @@ from typing import Any
 from loadgen.errors import StoreError
 from loadgen.history.history import History
 from loadgen.isolation.check import TIME_LIMIT_S
-from loadgen.isolation.judgement import Answer, Judgement
+from loadgen.isolation.judgement import Judgement, ModelAnswer
 from loadgen.isolation.models import MODELS, known_model, strongest, weakest
 from loadgen.plan import Plan
 from loadgen.verdict import Finding, Verdict
@@ -109,18 +109,18 @@ def kept(
     try:
         judgement = isolation.judge(evidence, tuple(asked), time_limit_s)
     except StoreError as error:
-        judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or str(error)
+        judgement, doubt = Judgement({name: ModelAnswer(Verdict.VALID) for name in asked}), doubt or str(error)
     except Exception as error:  # noqa: BLE001 - what a damaged history holds is undecided, and no traceback
         why = f"its transactions could not be judged: {type(error).__name__}: {error}"
-        judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or why
+        judgement, doubt = Judgement({name: ModelAnswer(Verdict.VALID) for name in asked}), doubt or why
     if doubt:
         for name, answer in judgement.answers.items():
             if answer.verdict == Verdict.VALID:
-                judgement.answers[name] = Answer(Verdict.UNKNOWN, (), doubt)
+                judgement.answers[name] = ModelAnswer(Verdict.UNKNOWN, (), doubt)
     return Promise(model, judgement)
 
 
 def undecided(documented: str, doubt: str) -> Promise:
     """The promise of a run that cannot be judged at all."""
-    answers = {name: Answer(Verdict.UNKNOWN, (), doubt) for name in (*MODELS, known_model(documented))}
+    answers = {name: ModelAnswer(Verdict.UNKNOWN, (), doubt) for name in (*MODELS, known_model(documented))}
     return Promise(known_model(documented), Judgement(answers))

@@ -20,7 +20,7 @@ from loadgen.measures.figures import figures_of
 from loadgen.untrusted import mapping, texts
 from loadgen.verdict import Finding, Verdict, overall
 from loadgen.workload.evidence import Contradiction, Evidence
-from loadgen.workload.versions import version_checks
+from loadgen.workload.versions import stored_words, version_checks
 from loadgen.workload.workload import Check, Workload
 
 EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
@@ -65,7 +65,7 @@ def _evidence(run: StoredRun) -> Evidence:
         doubts=run.doubts,
         warnings=run.warnings,
         lost_numbers=run.lost_numbers,
-        workload=run.file,
+        workload=run.file or stored_words(mapping(run.facts.get("workload"))),
     )
 
 
@@ -73,11 +73,10 @@ def _examine(run: StoredRun, evidence: Evidence) -> bool:
     """Whether the run's checks can be held against its evidence."""
     if run.file is None:
         run.doubts.insert(0, run.unjudged)
-        return False
     if run.refusal:
         return False
     try:
-        if run.file.examine is not None:
+        if run.file is not None and run.file.examine is not None:
             run.file.examine(evidence)
     except Contradiction as contradiction:
         run.doubts.insert(0, f"the history contradicts itself or the plan: {contradiction}")
@@ -90,25 +89,37 @@ def _examine(run: StoredRun, evidence: Evidence) -> bool:
 
 
 def _check_all(run: StoredRun, evidence: Evidence | None) -> list[Finding]:
-    """The findings of every check of the workload, and of those that its tables' versions give it."""
+    """The findings of every check of the workload, and of those that its tables' versions give it.
+
+    Without the workload's file its own checks are unknown. Those of versions need no code of it.
+    """
     told = texts(mapping(run.facts.get("workload")).get("checks"))
-    if run.file is None:
-        return [Finding(name, unknown=run.doubt) for name in told] or [Finding("workload", unknown=run.doubt)]
-    own = {check.name: check for check in run.file.checks}
-    checks = {check.name: check for check in version_checks(run.file, run.plan)} | own
+    checks = _checks_of(run, evidence)
     # A run of an older version names fewer checks than hold for it; one of a probe named what no function finds.
-    decides = run.file.isolation is not None and run.file.isolation.decides
-    names = dict.fromkeys([*(() if decides else told), *checks])
+    decides = run.file is not None and run.file.isolation is not None and run.file.isolation.decides
+    names = list(dict.fromkeys([*(() if decides else told), *checks])) or ["workload"]
     if evidence is None:
         return [Finding(name, unknown=run.doubt) for name in names]
     findings = []
     for name in names:
         check = checks.get(name)
-        found = Finding(name, unknown="no such check is known") if check is None else _check(check, evidence)
+        found = (
+            Finding(name, unknown=run.doubt or "no such check is known") if check is None else _check(check, evidence)
+        )
         if run.doubt and not found.anomalies:
             found = Finding(found.name, 0, found.witnesses, unknown=found.unknown or run.doubt)
         findings.append(_provable(run, found, alone=check is not None and check.from_rows_alone))
     return findings
+
+
+def _checks_of(run: StoredRun, evidence: Evidence | None) -> dict[str, Check]:
+    if run.file is not None:
+        own = {check.name: check for check in run.file.checks}
+        return {check.name: check for check in version_checks(run.file, run.plan)} | own
+    if evidence is None or evidence.workload is None:
+        return {}
+    # What followed by a rule of the file is not known to be whole: only what the rows prove by themselves counts.
+    return {check.name: check for check in version_checks(evidence.workload, run.plan) if check.from_rows_alone}
 
 
 def _check(check: Check, evidence: Evidence) -> Finding:

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from loadgen.clock import NS_PER_S, now_ns
+from loadgen.draws import uniform
 from loadgen.engines.engine import Address, Engine, Failure, level_of
 from loadgen.engines.session import Session
 from loadgen.history.history import ROW_DONE, ROW_TRY
@@ -30,6 +31,8 @@ TICK_S = 0.1
 CUT_GRACE_S = 1.0
 """How long a transaction whose connection was cut may take to notice."""
 MOST_PROBLEMS = 20
+THINK = 0x7468696E6B
+"""The index of the draw of a number's think time: far from those of workloads."""
 
 
 class Scheduler:
@@ -216,6 +219,7 @@ class Scheduler:
         return DueQueue(
             plan_arrivals(plan, workload, index, count),
             closed=is_closed(plan.shape),
+            thinks=plan.think_time_s[1] > 0,
             duration_ns=self._duration_ns,
             late_ns=int(plan.late_limit_s * NS_PER_S),
             skip=self._skip,
@@ -245,6 +249,7 @@ class Scheduler:
             new_reader=new_reader,
             new_process=self._new_process,
             jitter=Random(f"{plan.seed}/{index}"),
+            think=_think(plan),
         )
 
     def _open(self) -> None:
@@ -339,3 +344,9 @@ class Scheduler:
         if self._timer is not None:
             self._timer.close()
             self._timer = self._due.timer = None
+
+
+def _think(plan: Plan) -> Callable[[int], int] | None:
+    """How long a session thinks after an arrival of a number, in nanoseconds; None if it does not."""
+    least, most = (int(bound * NS_PER_S) for bound in plan.think_time_s)
+    return (lambda number: least + int(uniform(plan.seed, number, THINK) * (most - least))) if most else None

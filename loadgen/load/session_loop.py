@@ -51,6 +51,8 @@ class Shared:
     """A process's connection to its replica; None where it reads on the writable node."""
     new_process: Callable[[], int]
     jitter: Random
+    think: Callable[[int], int] | None = None
+    """How long a session waits after an arrival of a number before it asks for another, in nanoseconds."""
     errors: dict[str, tuple[str, str]] = field(default_factory=dict)
     no_more_tries: bool = False
     closing: bool = False
@@ -81,6 +83,8 @@ class SessionLoop:
         """When the try in flight began, or 0."""
         self._sent = 0
         self._tries = 0
+        self._asks_at = 0
+        """Until when it thinks."""
         self._waiter: asyncio.Future[Item | None] | None = None
 
     async def serve(self) -> None:
@@ -122,19 +126,16 @@ class SessionLoop:
         self.leaving = True
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            self.shared.due.idle.remove(waiter)
+            due = self.shared.due
+            (due.thinking if waiter in due.thinking else due.idle).remove(waiter)
             waiter.set_result(None)
 
     async def _work(self) -> None:
         shared = self.shared
-        due, clock, late_ns, rows, followed = (
-            shared.due,
-            shared.clock,
-            shared.late_ns,
-            shared.rows,
-            shared.follow_ups.answers,
-        )
-        take, idle, skip, new_row, bodies = due.take, due.idle, self._skip, _new_row, self.bodies
+        due, clock, late_ns, rows, think = shared.due, shared.clock, shared.late_ns, shared.rows, shared.think
+        followed, what_follows = shared.follow_ups.answers, shared.follow_ups.due
+        skip, new_row, bodies = self._skip, _new_row, self.bodies
+        take, wait = (due.take, due.idle.append) if think is None else (self._take_unless_it_thinks, self._wait)
         create_future = asyncio.get_running_loop().create_future
         run = self.session.run
         for session in (self.session, self.reader):
@@ -143,7 +144,7 @@ class SessionLoop:
             item = take()
             if item is None:
                 self._waiter = waiter = create_future()
-                idle.append(waiter)
+                wait(waiter)
                 item = await waiter
                 if item is None:
                     continue
@@ -167,9 +168,34 @@ class SessionLoop:
             rows.append(new_row(Completion, row))
             self.item, self.try_began = None, 0
             if answer in followed:
-                due.follow(shared.follow_ups.due(op, kind, answer, done, due.start), op, bodies)
+                due.follow(what_follows(op, kind, answer, done, due.start), op, bodies)
             if failure is not None:
                 await self._recover(outcome)
+            if think is not None and kind == op.kind:
+                self._asks_at = done + think(number)
+
+    def _take_unless_it_thinks(self) -> Item | None:
+        """What is due; a new number only where the session has thought for long enough."""
+        due = self.shared.due
+        if due.ready:
+            return due.ready.popleft()
+        return due.take() if self.shared.clock() >= self._asks_at else None
+
+    def _wait(self, waiter: asyncio.Future[Item | None]) -> None:
+        """Let ``waiter`` wait among those who think, until the time is over, or else among the idle ones."""
+        due, left_ns = self.shared.due, self._asks_at - self.shared.clock()
+        if left_ns <= 0:
+            due.idle.append(waiter)
+            return
+
+        def wake() -> None:
+            if not waiter.done():
+                due.thinking.remove(waiter)
+                waiter.set_result(None)
+
+        # A loop's timer may be early by its step.
+        asyncio.get_running_loop().call_later(left_ns / NS_PER_S + 0.001, wake)
+        due.thinking.append(waiter)
 
     async def _try_again(self, item: Item, tried: Try) -> Try:
         """Try ``item`` again, each time in a new transaction, for as long as that is right; the last try."""

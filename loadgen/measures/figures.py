@@ -6,11 +6,13 @@ from typing import Any, Protocol
 from loadgen.history.history import History
 from loadgen.history.timeline import timeline
 from loadgen.measures.errors import count_errors
+from loadgen.measures.goodput import goodputs
 from loadgen.measures.latency import response_and_service
 from loadgen.measures.limit import limit_of
 from loadgen.measures.objectives import measured
 from loadgen.measures.offered import Offered
-from loadgen.measures.throughput import acknowledged, count_ops, duration_s
+from loadgen.measures.phases import figures_by_phase, phases_of
+from loadgen.measures.throughput import acknowledged, count_ops, due_s, duration_s
 from loadgen.plan import Plan
 from loadgen.schedule import main_kind
 from loadgen.untrusted import mapping
@@ -39,6 +41,16 @@ def figures_of(run: Stored) -> dict[str, Any]:
         **({facts.figures: counts} if facts.figures else {}),
         "response_time_ms": response,
         "service_time_ms": service,
+        "phases": figures_by_phase(
+            phases_of(run.plan, mapping(run.facts.get("workload")), run.load),
+            run.plan,
+            processes,
+            timeline(processes),
+            facts,
+            main,
+            run.load,
+        ),
+        "goodput": goodputs(run.plan.slo, processes, facts, due_s(processes, timeline(processes))),
     }
     return {**figures, "slo": [measured(slo, {**figures, "main": counts}) for slo in run.plan.slo]}
 

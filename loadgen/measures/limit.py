@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.clock import NS_PER_MS, NS_PER_S
+from loadgen.clock import NS_PER_MS, NS_PER_S, pause_words
 from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import Timeline
 from loadgen.op import Outcome
@@ -89,7 +89,8 @@ def limit_of(
         return Limit(None, "")
     if is_closed(plan.shape):
         rate = counts.get("per_second_mean") or 0.0
-        told = f"{plan.sessions:,} sessions asked as fast as they were answered: {rate:,.0f} {noun}/s"
+        pace = pause_words(plan.think_time_s) or "as fast as they were answered"
+        told = f"{plan.sessions:,} sessions asked {pace}: {rate:,.0f} {noun}/s"
         return Limit("closed", f"{told}; other numbers of sessions may give more")
     seconds = _by_second(processes, times, plan, load, main=main)
     all_ops, late = float(seconds.ops.sum()), int(sum(_late(process).sum() for process in processes))

@@ -16,7 +16,7 @@ from loadgen.probes.transactions import answered, asked, elements, op_rows
 from loadgen.shop.books import MOST_WITNESSES
 from loadgen.verdict import Finding
 from loadgen.workload import probes
-from loadgen.workload.probes import ACCOUNTS, MICRO_OPS, OPENING_BALANCE, TRANSFER, Answer
+from loadgen.workload.probes import ACCOUNTS, MICRO_OPS, OPENING_BALANCE, TRANSFER, ProbeAnswer
 
 FINAL_TABLES: Mapping[str, Sequence[str]] = {
     "append": ("append_0", "append_1", "append_2"),
@@ -194,7 +194,7 @@ def _accounts(history: History, *, exact: bool) -> list[Finding]:
         source, target, amount = (int(invoked[name][op.slot]) for name in ("source", "target", "amount"))
         if invoked["kind"][op.slot] != TRANSFER or not {source, target} <= set(rows):
             continue
-        if op.outcome == Outcome.OK and op.answer == Answer.COMMITTED:
+        if op.outcome == Outcome.OK and op.answer == ProbeAnswer.COMMITTED:
             expected[source] -= amount
             expected[target] += amount
             for packed, value, version in op.touched:

@@ -18,14 +18,14 @@ from loadgen.errors import StoreError
 from loadgen.formats.build import Builder, Mop
 from loadgen.history.history import History, LoadProcess
 from loadgen.isolation.jepsen import Reading
-from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 from loadgen.plan import Plan
 from loadgen.shop.transactions import sale_transactions
 from loadgen.workload import probes
 
 Columns = Mapping[str, NDArray[Any]]
-KINDS: Mapping[str, Kind] = {"append": Kind.LIST_APPEND, "longfork": Kind.REGISTER}
+KINDS: Mapping[str, HistoryKind] = {"append": HistoryKind.LIST_APPEND, "longfork": HistoryKind.REGISTER}
 """What the values of these probes say about the order of versions; a register's versions are numbers (_registers)."""
 _NUMBER = re.compile(r"\d{1,18}")
 FINAL_LABEL = -1
@@ -177,7 +177,7 @@ def _registers(plan: Plan, history: History, *, timed: bool) -> Transactions:
             start.append(len(act))
     table = np.array(told, np.int64).reshape(-1, 5).T
     return Transactions(
-        kind=Kind.VERSIONED,
+        kind=HistoryKind.VERSIONED,
         session=table[0],
         invoked=table[1],
         completed=table[2],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from loadgen.history.history import Columns, History, LoadProcess
 from loadgen.isolation.check import judge
 from loadgen.isolation.judgement import Judgement
-from loadgen.isolation.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 from loadgen.workload.evidence import Evidence
 
@@ -42,7 +42,7 @@ def sale_transactions(history: History, *, browses: bool = True) -> Transactions
     mops = _micro_operations(parts, order, browses=browses)
     unsure = outcome[mops["txn"]] == Outcome.INFO
     txns = Transactions(
-        kind=Kind.VERSIONED,
+        kind=HistoryKind.VERSIONED,
         session=np.concatenate(sessions)[order],
         invoked=np.where(columns["sent"][order] > 0, columns["sent"][order], ALWAYS),
         completed=np.where(outcome == Outcome.INFO, NEVER, columns["done"][order]),
@@ -102,6 +102,8 @@ def _empty() -> Transactions:
     nothing = np.zeros(0, np.int64)
     flags = np.zeros(0, np.uint8)
     start = np.zeros(1, np.int64)
-    txns = Transactions(Kind.VERSIONED, nothing, nothing, nothing, flags, nothing, start, flags, nothing, nothing)
+    txns = Transactions(
+        HistoryKind.VERSIONED, nothing, nothing, nothing, flags, nothing, start, flags, nothing, nothing
+    )
     txns.unfit = "no op touched a row"
     return txns

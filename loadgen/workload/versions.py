@@ -8,17 +8,21 @@ fractured-read holds the kinds in Workload.snapshot_reads to one snapshot where 
 transaction from snapshot isolation up, to a single statement from read committed up.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadgen.errors import PlanError
 from loadgen.history.history import History
 from loadgen.op import Outcome
 from loadgen.plan import Plan
+from loadgen.untrusted import mapping, texts
 from loadgen.verdict import Finding
 from loadgen.workload.evidence import Evidence
+from loadgen.workload.facts import workload_facts
 from loadgen.workload.fractures import Fracture, Versions, fractures
 from loadgen.workload.table import TABLE_BITS, Table, versioned_row
 from loadgen.workload.workload import Check, Workload
@@ -79,6 +83,33 @@ def version_checks(workload: Workload, plan: Plan) -> tuple[Check, ...]:
         ),
         *((fractured,) if workload.snapshot_reads else ()),
     )
+
+
+def stored_words(told: Mapping[str, Any]) -> Workload | None:
+    """A workload that has the words and the versioned tables that plan.json tells, and no code; None if it tells none
+    that can be used."""
+    listed = [mapping(each) for each in told.get("versions") or () if isinstance(each, dict)]
+    named = [{name: str(each.get(name) or "") for name in ("table", "version", "row")} for each in listed]
+    tables = tuple(
+        Table(each["table"], "", {}, version=each["version"], row=each["row"]) for each in named if each["version"]
+    )
+    words = workload_facts(told)
+    try:
+        return Workload(
+            name=str(told.get("name")),
+            kinds=words.kinds,
+            answers=words.answers,
+            arrivals=words.arrivals,
+            refused=words.refused,
+            tables=lambda _plan: tables,
+            invoked_types={},
+            invoked=lambda _plan, _first, _count: {},
+            ops=lambda _plan, _columns: (),
+            snapshot_reads=tuple(texts(told.get("snapshot_reads"))),
+            single_statements=tuple(texts(told.get("single_statements"))),
+        )
+    except PlanError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +288,8 @@ class _Judged:
             if lack := _lack(evidence.history, table):
                 return _Final(rows[0], versions[0]), lack
             columns = evidence.history.final[table.name]
+            if not callable(table.row) and table.row not in columns:
+                return _Final(rows[0], versions[0]), f"only the workload's file numbers the rows of {table.name}"
             numbers = table.row(evidence.plan, columns) if callable(table.row) else columns[table.row]
             rows.append(np.asarray(numbers).astype(np.int64) + versioned_row(index, 0))
             versions.append(np.asarray(columns[table.version]).astype(np.int64))

@@ -178,8 +178,11 @@ class Workload:
         self.phases_s(plan)
         return plan
 
-    def facts(self, plan: Plan) -> dict[str, Any]:
-        """What plan.json says of the workload in a run of ``plan``, as plain JSON values."""
+    def facts(self, plan: Plan, tables: Sequence[Table] = ()) -> dict[str, Any]:
+        """What plan.json says of the workload in a run of ``plan``, as plain JSON values.
+
+        With ``versions``, those of its ``tables`` that have a version column: their checks need nothing else of it.
+        """
         return {
             "name": self.name,
             **asdict(self.words),
@@ -188,4 +191,11 @@ class Workload:
             "evidence_version": self.evidence_version,
             "follow_ups": [asdict(rule) for rule in self.follow_ups],
             "phases": self.phases_s(plan),
+            "snapshot_reads": list(self.snapshot_reads),
+            "single_statements": list(self.single_statements),
+            "versions": [
+                {"table": table.name, "version": table.version, "row": table.row if isinstance(table.row, str) else ""}
+                for table in tables
+                if table.version
+            ],
         }

@@ -302,8 +302,6 @@ def test_each_answer_has_the_follow_up_that_its_rule_says(seed: int, shape: str,
     assert all(row.due < day.start + plan.duration_s * NS_PER_S for row in day.rows)
     balances = [row for row in day.rows if KINDS[row.kind] == "balance"]
     assert all(row.due >= day.start + NS_PER_S // 10 for row in balances)
-    if stop_after_s == 0.08:
-        assert not balances, "what a phase would have brought did not happen"
     assert untold_follow_ups(day.process(), day.workload, plan, day.start) == 0
     gone = next((row for row in day.rows if row.kind >= 2 and row.due < last), None)
     if gone is not None:
