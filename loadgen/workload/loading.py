@@ -9,6 +9,7 @@ import importlib.util
 import os
 import sys
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,7 +34,19 @@ def installed_workloads() -> dict[str, Path]:
 
 
 def load_workload(path: Path) -> Workload:
-    """The workload that the file at ``path`` holds. Runs the file. Raises PlanError, in one line, if it holds none."""
+    """The workload that the file at ``path`` holds. Runs the file, once in a process while it stays as it is.
+
+    Raises PlanError, in one line, if it holds none.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        raise PlanError(f"{path}: there is no such workload file") from None
+    return _loaded(path, (path.resolve(), stat.st_mtime_ns, stat.st_size))
+
+
+@lru_cache(maxsize=64)
+def _loaded(path: Path, _state: tuple[Path, int, int]) -> Workload:
     module = _imported(path)
     found: list[Workload] = []
     users: list[Any] = []
