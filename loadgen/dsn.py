@@ -188,8 +188,8 @@ def read_dsn(text: str) -> Dsn:
     if database is None or (plus and driver not in database.wire.dsn_drivers):
         known = " or ".join(f"{one.scheme}://" for one in DATABASES.values() if one.schemes)
         raise PlanError(
-            f"--dsn must begin with {known} (SQLAlchemy's scheme+driver://, jdbc: before them and libpq's "
-            f"'host=... user=...' are taken too), for example {MYSQL_WIRE.example}"
+            f"--dsn must begin with {known} (SQLAlchemy's scheme+driver://, JDBC's jdbc:scheme:// and libpq's "
+            f"'host=... user=...' also work), for example {MYSQL_WIRE.example}"
         )
     wire = database.wire.name
     return Dsn(wire, scheme, _checked(_from_url(rest, wire, jdbc=scheme.startswith("jdbc:")), wire))

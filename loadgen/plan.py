@@ -205,7 +205,7 @@ def _check_stored(plan: Plan) -> None:
     if not all(
         type(name) is str and type(weight) is int and 0 <= weight <= MAX_SEED for name, weight in plan.kind_weights
     ):
-        raise PlanError("kind_weights are no whole numbers by the names of kinds")
+        raise PlanError("kind_weights are not whole numbers by the names of kinds")
 
 
 def parse_plan(
@@ -292,8 +292,8 @@ def _schedule(given: Mapping[str, Any], own_shapes: Mapping[str, Shape | Curve])
     peak_rate = peak_rate or curve.peak_rate or DEFAULTS.peak_rate
     if duration_s > MAX_DURATION_S or peak_rate > MAX_RATE:
         raise PlanError(
-            f"--shape {text[:80]!r} has {peak_rate:,g} arrivals a second and lasts {duration_s:,g} s: at most "
-            f"{MAX_RATE:,.0f} (--peak-rate) and {MAX_DURATION_S:,.0f} s (--duration) are right"
+            f"--shape {text[:80]!r} has {peak_rate:,g} arrivals per second and lasts {duration_s:,g} s: at "
+            f"most {MAX_RATE:,.0f} (--peak-rate) and {MAX_DURATION_S:,.0f} s (--duration) are allowed"
         )
     pieces = curve.pieces if text in own_shapes else ()
     return {"shape": text, "shape_pieces": pieces, "duration_s": duration_s, "peak_rate": peak_rate}

@@ -150,8 +150,9 @@ def double11(given: Parameters) -> Curve:
         shown_s = duration_s * compress
         if shown_s <= PREHEAT_S + PEAK_S:
             raise given.refusal(
-                f"{duration_s:g} s show {shown_s:g} s of the sale, whose peak comes after {PREHEAT_S + PEAK_S:g} s: "
-                f"use compress={math.ceil(1.1 * (PREHEAT_S + PEAK_S) / duration_s)} or more, or a longer --duration"
+                f"{duration_s:g} s play {shown_s:g} s of the sale, and its peak comes after "
+                f"{PREHEAT_S + PEAK_S:g} s: use compress={math.ceil(1.1 * (PREHEAT_S + PEAK_S) / duration_s)} "
+                "or more, or a longer --duration"
             )
 
     def rate(share: float) -> float:
@@ -204,7 +205,9 @@ def steps(given: Parameters) -> Curve:
     listed, held, hold = (part.strip() for part in given.rest.partition("@"))
     texts = [text.strip() for text in listed.split(",")]
     if not all(is_number(text) and float(text) >= 0 for text in texts) or len(texts) > MOST_STEPS:
-        raise given.refusal(f"it takes up to {MOST_STEPS:,} rates a second and how long each is held: 100,200,400@30s")
+        raise given.refusal(
+            f"it takes up to {MOST_STEPS:,} rates per second and how long each lasts, such as 100,200,400@30s"
+        )
     rates = [float(text) for text in texts]
     hold_s = given.time("the time that each is held", hold) if held else None
     if hold_s is None:
@@ -296,7 +299,10 @@ def check_pieces(pieces: Sequence[Any]) -> None:
             and (piece[0] > before if before >= 0 else piece[0] == 0)
             and piece[0] < 1
         ):
-            raise PlanError(f"{str(piece)[:60]} is no piece of a shape: a begin after the one before, and a rate, to 1")
+            raise PlanError(
+                f"{str(piece)[:60]} is not a piece of a shape: a piece is a begin after the one "
+                "before, and a rate up to 1"
+            )
         before = piece[0]
     if not any(rate for _, rate in pieces):
         raise PlanError("no arrival is ever due in its shape")

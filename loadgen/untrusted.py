@@ -101,7 +101,7 @@ def exists(path: Path) -> bool:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"it holds {text}, which is no number")
+    raise ValueError(f"it holds {text}, which is not a number")
 
 
 def _finite(text: str) -> float:

@@ -114,7 +114,7 @@ def anomalies(options: argparse.Namespace) -> int:
         _say(f"cut short: {error}")
         cut_short = EXIT_UNKNOWN
     if not found:
-        raise ClusterError("no run was made: there is nothing to show")
+        raise ClusterError("no run was made, so there is nothing to show")
     rows = rows_of(found)
     sys.stdout.write(render(rows, witnesses=options.witnesses))
     path = options.json or RUNS / f"{stamp}-anomalies.json"

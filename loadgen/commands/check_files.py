@@ -229,9 +229,9 @@ def _bank(ops: Ops) -> tuple[Anomalies, str]:
         if op.f != "read" or op.outcome != Outcome.OK:
             continue
         if not isinstance(op.answer, Mapping):
-            raise _TypesError(f"the read of operation {op.label} is no map of balances")
+            raise _TypesError(f"the read of operation {op.label} is not a map of balances")
         if any(type(amount) is not int and amount is not None for amount in op.answer.values()):
-            raise _TypesError(f"operation {op.label} shows a balance that is no whole number")
+            raise _TypesError(f"operation {op.label} shows a balance that is not a whole number")
         seen = {_account(key): each for key, each in op.answer.items()}
         if len(seen) != len(op.answer):
             raise _TypesError(f"operation {op.label} shows one account twice")
@@ -247,7 +247,7 @@ def _transfer(op: Op) -> Transfer:
     source, target = (None if ends.get(name) is None else _account(ends[name]) for name in ("from", "to"))
     amount = ends.get("amount")
     if amount is not None and type(amount) is not int:
-        raise _TypesError(f"the transfer of operation {op.label} moves what is no whole number")
+        raise _TypesError(f"the transfer of operation {op.label} moves an amount that is not a whole number")
     return Transfer(op.label, source, target, amount, op.outcome, op.invoked, op.completed)
 
 
@@ -265,7 +265,7 @@ def _set(ops: Ops) -> tuple[Anomalies, str]:
         if op.f != "read" or op.outcome != Outcome.OK:
             continue
         if not isinstance(op.answer, list | frozenset):
-            raise _TypesError(f"the read of operation {op.label} is no list of elements")
+            raise _TypesError(f"the read of operation {op.label} is not a list of elements")
         seen = [each if isinstance(each, tuple) else freeze(each) for each in op.answer]
         reads.append(Reading(op.label, seen, op.invoked))
     if not reads:

@@ -51,7 +51,7 @@ def export_run(run_dir: Path, style: str, out: TextIO) -> int:
         txns = transactions_of(workload, plan, history) if workload != "bank" else None
         reads = bank_reads(history) if txns is None else []
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
-        raise StoreError(f"{run_dir} holds what no run wrote: {type(error).__name__}: {error}") from error
+        raise StoreError(f"{run_dir} holds data that no run wrote: {type(error).__name__}: {error}") from error
     if txns is not None:
         return export(txns, style, out)
     for place, read in enumerate(reads):

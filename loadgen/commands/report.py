@@ -41,7 +41,7 @@ def report(options: argparse.Namespace) -> int:
         return 0
     if not run.summary.exists():
         raise StoreError(
-            f"{run.path} has no summary: the run goes on, or was killed; judge it: loadgen check {run.path}"
+            f"{run.path} has no summary. It is still running or was killed. To judge it: loadgen check {run.path}"
         )
     show(options, run, read_summary(run.summary))
     return 0

@@ -212,8 +212,8 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as error:
         problem = str(error)
     raise ClusterError(
-        f"{file} does not say what is standing ({problem}): remove the file, and by hand what it stood for "
-        f"(`docker ps --filter label={RUN_LABEL}`)"
+        f"{file} does not say what is standing ({problem}): remove the file, and remove its containers "
+        f"yourself (`docker ps --filter label={RUN_LABEL}`)"
     )
 
 

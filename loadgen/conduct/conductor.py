@@ -89,7 +89,7 @@ class Conductor:
         file = Path(str(message["workload"]["file"]))
         self._workload = workload = load_workload(file)
         if workload.name != plan.workload:
-            raise PlanError(f"{file} holds the workload {workload.name}, and the plan is of {plan.workload}")
+            raise PlanError(f"{file} holds the workload {workload.name}, and the plan is for {plan.workload}")
         self._tables = workload.tables(plan)
         started_s = time.time()
         self._run = make_run_directory(plan, started_s)

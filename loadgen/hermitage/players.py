@@ -128,7 +128,8 @@ class Players:
             except ClusterError as error:
                 if len(self._waits) == 1:
                     raise ClusterError(
-                        f"{self._engine.title} can't be asked which session waits: let this user read it ({error})"
+                        f"{self._engine.title} can't be asked which session waits: give this user the right to "
+                        f"read it ({error})"
                     ) from error
                 del self._waits[0]
         waits: dict[int, set[int]] = {}
@@ -176,7 +177,7 @@ class _CasePlay:
                 self._tell(seat, step, What.KEPT)
         if self._pending():
             raise ClusterError(
-                f"{self._engine.title}: {self._case.name} ended while a session waits for one that is over"
+                f"{self._engine.title}: {self._case.name} ended while a session waited for a session that had ended"
             )
 
     def result(self, final: Rows) -> Play:
@@ -242,8 +243,9 @@ class _CasePlay:
             if loop.time() > deadline:
                 assert unanswered[0].step is not None
                 raise ClusterError(
-                    f"{self._engine.title}: {unanswered[0].step.sql!r} was not answered within {SETTLE_LIMIT_S} s, "
-                    "and the server does not say that it waits for a session that can go on"
+                    f"{self._engine.title}: {unanswered[0].step.sql!r} was not answered within "
+                    f"{SETTLE_LIMIT_S} s, and the server does not report that it waits for a session that can "
+                    "continue"
                 )
 
     def _pending(self) -> list[_Seat]:

@@ -97,7 +97,7 @@ def _sixteen_bytes(value: Decimal | None, kind: ColumnType) -> bytes:
     with localcontext(prec=2 * 38):
         scaled = Decimal(0) if value is None else value.scaleb(kind.scale)
         if scaled != (whole := int(scaled)) or abs(whole) >= 10**kind.precision:
-            raise ValueError(f"{value} is no decimal({kind.precision},{kind.scale})")
+            raise ValueError(f"{value} is not a decimal({kind.precision},{kind.scale})")
     return whole.to_bytes(16, "little", signed=True)
 
 

@@ -227,7 +227,7 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
                 history.torn[stream.problem] = _process_of(name)
     if unlisted:
         told = ", ".join(unlisted[:3]) + (" and others" if len(unlisted) > 3 else "")
-        history.warnings.append(f"streams that the run does not say it wrote, judged where they are sound: {told}")
+        history.warnings.append(f"streams that the run does not list, judged where they are intact: {told}")
     _sort(history, directory, streams)
     return history
 
@@ -246,7 +246,7 @@ def _sort(history: History, directory: Path, streams: Mapping[str, Stream]) -> N
             _add_process(history, directory, _process_of(name), stream, streams.get(_process_of(name) + ".ops"))
         elif _process_of(name) + ".invoked" not in streams:
             history.problems.append(
-                f"{directory / name}{SUFFIX} has no invoked stream beside it: its ops are not judged"
+                f"{directory / name}{SUFFIX} has no invoked stream beside it, so its ops are not judged"
             )
 
 

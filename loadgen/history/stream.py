@@ -243,7 +243,7 @@ def _read(stream: Stream, path: Path, whole: Any) -> None:
             stream.problem = f"{path} {verified.fault}"
         batches = list(pa.ipc.open_stream(whole.slice(0, verified.end)))
         if sum(batch.num_rows for batch in batches) != verified.sealed.rows:
-            raise _DamageError("its seals tell of other rows than it holds")
+            raise _DamageError("its checksums belong to other rows than it holds")
     else:
         batches, fault = _unsealed(whole)
         if fault:

@@ -140,7 +140,7 @@ def _lines(run: StoredRun, summary: Mapping[str, Any]) -> list[list[str]]:
     try:
         return [[str(text) for text in section] for section in run.file.lines(summary)]
     except Exception as error:  # noqa: BLE001 - a report that lacks a line is better than none
-        run.warnings.append(f"what the workload says of its run is missing: {type(error).__name__}: {error}")
+        run.warnings.append(f"the workload's own figures are missing: {type(error).__name__}: {error}")
         return []
 
 

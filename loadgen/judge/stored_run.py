@@ -132,7 +132,7 @@ def choose(
     """
     if given is not None:
         if given.name != name:
-            raise PlanError(f"the run is of the workload {name}, and the file holds {given.name}")
+            raise PlanError(f"the run is of the workload {name}, but the file holds {given.name}")
         return given, ""
     path = installed_workloads().get(name)
     hash_told = facts.get("sha256")
@@ -140,7 +140,7 @@ def choose(
         installed = load_workload(path)
         if installed.evidence_version == facts.get("evidence_version", 1):
             if isinstance(hash_told, str) and hash_told != sha256_of(path):
-                warnings.append(f"the installed {name} that judges is not the file that the run loaded")
+                warnings.append(f"the installed {name} judges this run, and it is not the file that the run loaded")
             return installed, ""
     copy = run_dir / "history" / "workload.py"
     if trust and copy.is_file():
@@ -183,7 +183,7 @@ def _compare_streams(run: StoredRun, listed: Any) -> None:
     if listed is None:
         return
     if not isinstance(listed, dict):
-        run.doubts.append("load.json does not list the streams of the run as it should")
+        run.doubts.append("load.json does not list the streams of the run correctly")
         return
     for name, told in listed.items():
         sealed = run.history.sealed.get(name)
@@ -231,7 +231,7 @@ def _weigh_problems(run: StoredRun) -> None:
 
 def _weigh_processes(run: StoredRun) -> None:
     if not run.history.processes:
-        run.doubts.append("the history tells of no load process")
+        run.doubts.append("the history has no load process")
     for process in run.history.processes:
         if process.closed_at is None:
             _weigh_open(run, process)
@@ -257,9 +257,9 @@ def _untold(run: StoredRun, process: LoadProcess) -> str:
 
 def _weigh_open(run: StoredRun, process: LoadProcess) -> None:
     if run.died(process.name) or not run.load:
-        run.warnings.append(f"load process {process.name} did not end in order: what it left open counts as info")
+        run.warnings.append(f"load process {process.name} did not end in order, so its open ops count as info")
     elif not run.doubts:
-        run.doubts.append(f"load process {process.name} left no last word, and nobody saw it die")
+        run.doubts.append(f"load process {process.name} did not report its end, and nobody saw it die")
 
 
 def _weigh_final_reads(run: StoredRun) -> None:
@@ -268,6 +268,6 @@ def _weigh_final_reads(run: StoredRun) -> None:
     lacking = [name for name in run.tables if not history.final.get(name)]
     gone = [name for name in run.tables if history.final_facts.get(name, {}).get("gone")]
     if gone and (run.file is None or run.file.examine is None):
-        run.doubts.append(f"there was no table {', '.join(gone)} any more when the tables were read")
+        run.doubts.append(f"the table {', '.join(gone)} did not exist any more when the tables were read")
     if lacking or not history.final:
         run.doubts.append(f"there is no whole final read of {', '.join(lacking) or 'any table'}")

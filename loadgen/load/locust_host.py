@@ -125,8 +125,8 @@ class LocustHost:
             and not is_loopback(self._runner.master_bind_host)
         ):
             raise LoadgenError(
-                f"workers on other hosts cannot reach --cluster {plan.cluster}, which is of this host only: leave "
-                "--master-bind-host out, or name a server by --dsn"
+                f"workers on other hosts cannot reach --cluster {plan.cluster}, which accepts connections from "
+                "this host only: leave --master-bind-host out, or name a server by --dsn"
             )
         if problem := unmeasurable(plan, workload.arrivals, min(plan.duration_s, self._cut_s), workload.words):
             raise LoadgenError(problem)
@@ -328,7 +328,7 @@ def _check_mix(plan: Plan, workload: Workload) -> None:
     """Refuse a mix in which nothing arrives. Raises LoadgenError."""
     kinds = dict(plan.kind_weights)
     if not kinds:
-        raise LoadgenError("no task is left: --tags or --exclude-tags have taken all")
+        raise LoadgenError("no task is left: --tags or --exclude-tags exclude all of them")
     if not any(kind in kinds for kind in workload.arrivals):
         raise LoadgenError(
             f"nothing would arrive: --tags or --exclude-tags leave {', '.join(kinds)}, which only follow "

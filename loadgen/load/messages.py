@@ -60,7 +60,7 @@ def servers_of_worker(data: Mapping[str, Any], dsn: str) -> tuple[Address, tuple
         raise PlanError("it has no DSN: give it the master's by LOADGEN_DSN, which is never sent")
     address = parse_dsn(dsn, os.environ)
     if fingerprint(address) != data["fingerprint"]:
-        raise PlanError(f"its DSN leads to another server, database or user than the master's: {masked_dsn(dsn)}")
+        raise PlanError(f"its DSN names another server, database or user than the master's: {masked_dsn(dsn)}")
     parameters = {name: value for name, value in address.parameters.items() if name != "target_session_attrs"}
     return address, tuple(replace(address, parameters=parameters, **place) for place in data["replicas"])
 

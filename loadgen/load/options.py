@@ -184,7 +184,7 @@ def arguments(workloads: Sequence[Workload]) -> list[Argument]:
         own.setdefault(option.name, Argument(option.name, shown, option.help, choices, option.on_page))
     names = [option.name for option in OPTIONS]
     if taken := set(own) & {*OPTION_NAMES}:
-        raise PlanError(f"a workload's option has the name of one of every run's: {', '.join(sorted(taken))}")
+        raise PlanError(f"a workload's option has the name of an option of every run: {', '.join(sorted(taken))}")
     place = names.index(_AFTER) + 1
     return [*OPTIONS[:place], *own.values(), *OPTIONS[place:]]
 

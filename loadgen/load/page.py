@@ -167,7 +167,7 @@ def _starting(locust_host: LocustHost, environment: Any, locust_starts: Callable
         fresh = environment.runner.state in (STATE_INIT, STATE_STOPPED)
         try:
             if locust_host.judging:
-                raise LoadgenError("the last run is still being judged: wait for its verdict")
+                raise LoadgenError("the last run is still being judged: wait for the verdict")
             form = _checked(request.form, environment)
             if fresh:
                 changes = {name: value for name, value in form.items() if name in option_names(locust_host.workload)}

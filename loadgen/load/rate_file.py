@@ -33,7 +33,7 @@ def read_rate_file(text: str) -> Curve:
     file = file[4:] if file.lower().startswith("csv:") else file
     seconds, rates = _rows(file, _lines(file))
     if len(seconds) < 2:
-        raise PlanError(f"--shape: {file} has {len(seconds)} lines of second,rate: two at least are a shape")
+        raise PlanError(f"--shape: {file} has {len(seconds)} lines of second,rate: a shape needs at least two")
     ends = [*seconds[1:], 2 * seconds[-1] - seconds[-2]]
     duration_s = ends[-1] - seconds[0]
     begins = [(second - seconds[0]) / duration_s for second in seconds]

@@ -180,7 +180,7 @@ def _changed_in_place(rows: Mapping[int, _Row], may: set[int], open_ended: set[i
                 if value and writer in open_ended and version:
                     lost.add(number, f"T{number} was acknowledged, and {words}")
                 elif not value or writer in may or writer < 0:
-                    changed.append(words if version else f"{words.split(',')[0]}, before anybody had written it")
+                    changed.append(words if version else f"{words.split(',')[0]}, before any op had written it")
     return changed
 
 

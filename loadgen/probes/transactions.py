@@ -134,7 +134,7 @@ def answered(workload: str, row: OpRow) -> list[Mop]:
         if workload == "append" and act == probes.READ:
             held = [each for triple in islice(triples, (value + 1) // 2) for each in triple[1:]]
             if not 0 <= value <= len(held):
-                raise StoreError(f"op {row.number} tells of a list of {value} elements, and does not hold them")
+                raise StoreError(f"op {row.number} reports a list of {value} elements, and does not hold them")
             elements = held[:value]
             mops.append(Mop(READ, key, elements or None))
         else:

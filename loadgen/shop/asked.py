@@ -150,7 +150,9 @@ def _identities(processes: Sequence[LoadProcess], plan: Plan) -> dict[str, NDArr
         invoked = process.invoked
         wrong = [name for name in names if name not in invoked or invoked[name].dtype.kind not in "iu"]
         if wrong or len({len(invoked[name]) for name in names}) != 1:
-            raise Contradiction(f"what {process.name} was handed lacks whole columns {', '.join(wrong or names)}")
+            raise Contradiction(
+                f"the numbers that {process.name} received lack whole columns {', '.join(wrong or names)}"
+            )
     columns = {
         name: _joined([process.invoked[name] for process in processes], kind)
         for name, kind in sale.INVOKED_COLUMNS.items()
@@ -208,7 +210,7 @@ def _add_completions(
         _refuse({name: ops[name][mine] for name in ("number", "kind")}, fates[kind][rows] != _NO_ROW, "ended twice")
         fates[kind][rows] = fate[mine]
         if np.count_nonzero(np.bincount(rows, minlength=1)) != len(rows):
-            raise Contradiction(f"{process.name} tells of one {kind.name.lower()} twice")
+            raise Contradiction(f"{process.name} reports one {kind.name.lower()} twice")
     answer[at[arrival]] = ops["answer"][arrival]
 
 

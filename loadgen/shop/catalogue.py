@@ -114,9 +114,7 @@ def examine(evidence: Evidence) -> None:
     orders = books.final.orders
     if orders is not None and orders.unheard.any():
         count = int(orders.unheard.sum())
-        evidence.doubts.append(
-            f"a part of the history is missing: it does not tell of {count} orders that the tables hold"
-        )
+        evidence.doubts.append(f"a part of the history is missing: it lacks {count} orders that the tables hold")
         evidence.lost_numbers = True
 
 
@@ -128,7 +126,7 @@ def extras(evidence: Evidence | None) -> Mapping[str, Any]:
     left = undersell(books)
     if left is not None and left["causes"][UNKNOWN]:
         evidence.warnings.append(
-            f"undersell: {left['causes'][UNKNOWN]} units were left though buyers were refused, and nothing tells why"
+            f"undersell: {left['causes'][UNKNOWN]} units were left although buyers were refused, and no cause is known"
         )
     seen = None
     if evidence.plan.read_from == "replica":

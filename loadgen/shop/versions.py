@@ -80,9 +80,9 @@ def phantom_write(books: Books) -> Finding:
     set_by_others = found("phantom-write", (np.flatnonzero(books.astray.wrote != -1), lambda at: _beyond(books, at)))
     unknown = books.final.lack("stock", "orders", "releases")
     if orders is not None and orders.unheard.any():
-        unknown = "the history does not tell of every order that the tables hold"
+        unknown = "the history lacks orders that the tables hold"
     if {"orders", "releases"} & set(books.final.gone):
-        unknown = "the table is gone that would tell which of the open ops wrote"
+        unknown = "the table that shows which open ops wrote is gone"
     if versions is None or unknown:
         return Finding("phantom-write", set_by_others.anomalies, set_by_others.witnesses, unknown)
     spare = versions.unheard - versions.open_writes
@@ -206,7 +206,7 @@ def _beyond(books: Books, index: int) -> str:
     read = f"read version {astray.read[index]} and " if astray.read[index] != -1 else ""
     return (
         f"{write_named(books, index, astray)} {read}wrote version {astray.wrote[index]} of "
-        f"{row_named(books, int(astray.row[index]))}, which no count of writes reaches: somebody else had set it"
+        f"{row_named(books, int(astray.row[index]))}, which no count of writes reaches: another client set it"
     )
 
 
@@ -220,8 +220,8 @@ def _phantom(books: Books, versions: Versions, sku: int) -> str:
     named = ", ".join(map(str, missing[:MOST_NAMED])) + (", …" if len(missing) > MOST_NAMED else "")
     explained = int(versions.open_writes[row] + versions.open_orders[sku])
     return (
-        f"{row_named(books, row)} ends at version {versions.final[row]}, and of {versions.unheard[row]} versions "
-        f"({named}) nobody was told; {explained} info ops in the tables explain one each"
+        f"{row_named(books, row)} ends at version {versions.final[row]}, and {versions.unheard[row]} versions "
+        f"({named}) have no acknowledged writer; {explained} info ops in the tables can each account for one"
     )
 
 

@@ -92,7 +92,7 @@ class Evidence:
         known = invoked.get("number", np.zeros(0, np.int64))
         at = np.searchsorted(known, numbers)
         if (at >= len(known)).any() or (known[at] != numbers).any():
-            raise Contradiction("an op ended whose number nobody was handed")
+            raise Contradiction("an op ended with a number that no load process received")
         return {name: values[at] for name, values in invoked.items()}
 
     def acknowledged(self, kind: str, *answers: str) -> Numbers:
@@ -129,7 +129,7 @@ class Evidence:
 
     def _words(self) -> "Workload":
         if self.workload is None:
-            raise Contradiction("nobody says what the kinds and answers of this run are called")
+            raise Contradiction("the names of this run's kinds and answers are not known")
         return self.workload
 
 
@@ -163,7 +163,7 @@ def _touched(evidence: Evidence) -> Columns:
 def _invoked(evidence: Evidence) -> Columns:
     told = [dict(process.invoked) for process in evidence.history.processes if len(process.invoked)]
     if any(part.keys() != told[0].keys() for part in told):
-        raise Contradiction("load processes were handed different columns")
+        raise Contradiction("load processes received different columns")
     columns = _joined(told)
     if "number" not in columns:
         return columns

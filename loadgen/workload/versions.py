@@ -243,11 +243,13 @@ class _Judged:
             MOST_WITNESSES,
         )
         if left:
-            evidence.warnings.append(f"fractured-read: {left} ops are too many to compare, and were left out")
+            evidence.warnings.append(f"fractured-read: {left} ops were left out because they are too many to compare")
         words = [self._fracture(evidence, each) for each in found]
         if evidence.transaction_snapshot or evidence.statement_snapshot or not count:
             return Finding("fractured-read", count, tuple(words))
-        promise = f"{count} fractured reads; no violation, for this level does not promise a snapshot to a statement"
+        promise = (
+            f"{count} fractured reads; no violation, because this level does not promise a snapshot to a statement"
+        )
         return Finding("fractured-read", 0, (promise, *words)[:MOST_WITNESSES])
 
     def _witness(self, evidence: Evidence) -> Witness:
