@@ -36,7 +36,7 @@ _WORST = (UNREADABLE, INVALID, UNKNOWN, VALID)
 _JSON_VALID: Mapping[Verdict, bool | str] = {Verdict.VALID: True, Verdict.INVALID: False, Verdict.UNKNOWN: "unknown"}
 
 DEFAULT_MODEL = "strict-serializable"
-"""What a history is judged by if nobody says: what Elle takes too."""
+"""The default model for a history, as in Elle."""
 FALLBACKS = ("strong-session-serializable", "serializable")
 """What takes its place for a history that shows no real-time order, or no sessions either."""
 _RAW = re.compile(r"[^\n -~\u00a1-\ud7ff\uf900-\uffef\U00010000-\U000dffff]|[\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
@@ -86,7 +86,7 @@ def check_files(
 
 
 def printable(text: str) -> str:
-    """``text`` with whatever is no letter, sign or line end written out: a terminal obeys nothing of it."""
+    """``text`` with control characters escaped, so that a terminal does not obey them."""
     return _RAW.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
@@ -103,7 +103,7 @@ def _models(model: str) -> tuple[list[str], Between | None]:
 
 
 def _keep_one(judgement: Judgement) -> None:
-    """Of the models that stand for none asked, the strongest that this history can be judged by."""
+    """The strongest of the default models that this history can be judged by."""
     name = DEFAULT_MODEL
     if judgement.orderless:
         names = (DEFAULT_MODEL, *FALLBACKS)
@@ -167,7 +167,7 @@ def _check_run(run_dir: Path, models: Sequence[str]) -> Judgement:
 
 
 def judge_loaded(loaded: Loaded, models: Sequence[str], time_limit_s: float) -> Judgement:
-    """Judge what was read, whatever its kind."""
+    """Judge a history of any kind."""
     if loaded.txns is None:
         judgement = _judge_ops(loaded, models)
     else:

@@ -48,7 +48,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def judged(run: RunDirectory, file: Path | None, *, trust: bool = False) -> dict[str, Any]:
-    """The summary of a stored run, judged anew; see ``judge.judge``. Raises StoreError and PlanError."""
+    """The summary of a stored run, judged again; see ``judge.judge``. Raises StoreError and PlanError."""
     from loadgen.judge.judge import judge
     from loadgen.workload.loading import load_workload
 

@@ -41,7 +41,7 @@ class StoredRun:
     """Why nothing here may be called valid."""
     warnings: list[str] = field(default_factory=list)
     lost_numbers: bool = False
-    """Whether a part of what was handed out is missing: then what nobody asked for proves nothing."""
+    """Whether numbers that load processes received are missing. Data that no op asked for then proves nothing."""
     file: Workload | None = None
     """What judges it; None if there is nothing that may."""
     unjudged: str = ""
@@ -154,7 +154,7 @@ def choose(
 
 
 def _offered(run: StoredRun) -> Offered:
-    """What was offered, for the figures; where the files say what no run says, what the history tells by itself."""
+    """What was offered, for the figures. If the files are implausible, it comes from the history alone."""
     try:
         return offered(run.history.processes, run.plan, mapping(run.facts.get("workload")), run.load)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
@@ -207,7 +207,7 @@ def _compare_streams(run: StoredRun, listed: Any) -> None:
 
 
 def _distrust(run: StoredRun, stream: str) -> None:
-    """Rows of this stream are missing: its process has not told of everything that it sent."""
+    """Rows of this stream are missing, so its process may have sent more ops."""
     process, _, what = stream.rpartition(".")
     run.lost_numbers |= what == "invoked"
     for known in run.history.processes:
@@ -216,7 +216,8 @@ def _distrust(run: StoredRun, stream: str) -> None:
 
 
 def _weigh_problems(run: StoredRun) -> None:
-    """What is broken in the history casts doubt on everything, but for the torn end of a process known to be dead."""
+    """Damage in the history casts doubt on everything, except for the truncated end of a process that is known to be
+    dead."""
     for problem in run.history.problems:
         process = run.history.torn.get(problem)
         (run.warnings if process is not None and run.died(process) else run.doubts).append(problem)
@@ -244,7 +245,7 @@ def _weigh_processes(run: StoredRun) -> None:
 
 
 def _untold(run: StoredRun, process: LoadProcess) -> str:
-    """What a load process that ended in order should have told and does not; empty if nothing is missing."""
+    """The rows that a load process that ended in order should have and lacks; empty if nothing is missing."""
     if run.file is None:
         return ""
     if run.file.untold is not None and (words := run.file.untold(process, run.plan)):
@@ -263,7 +264,7 @@ def _weigh_open(run: StoredRun, process: LoadProcess) -> None:
 
 
 def _weigh_final_reads(run: StoredRun) -> None:
-    """Without the final reads of every table nobody knows whether what was acknowledged is there."""
+    """Without the final reads of every table, it is unknown whether acknowledged data is there."""
     history = run.history
     lacking = [name for name in run.tables if not history.final.get(name)]
     gone = [name for name in run.tables if history.final_facts.get(name, {}).get("gone")]

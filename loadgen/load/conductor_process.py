@@ -1,7 +1,7 @@
-"""The load side's end of the conductor process: start it, tell it what to do, hear what it says.
+"""The conductor process as the load side uses it: start it, send commands, receive answers.
 
-The conductor owns the servers and the control connection. It is a child of this process and stops everything as soon
-as the pipe between them closes, so that no crash of Locust leaves a server behind.
+The conductor owns the servers and the control connection. It is a child of this process and stops everything as soon as
+the pipe between them closes, so a crash of Locust leaves no server running.
 """
 
 import contextlib

@@ -35,7 +35,7 @@ DRAIN_S = 8.0
 CUT_DRAIN_S = 3.0
 """The same for a run that was cut short: it must be judged within 10 s."""
 NEWS_S = 8.0
-"""For how long the page is told that a run which is not plainly valid still goes on: it asks for logs each 5 s."""
+"""For how long the page shows a run that is not simply valid as still running: it asks for logs every 5 s."""
 
 
 class LocustHost:
@@ -197,7 +197,7 @@ class LocustHost:
             self._leave()
 
     def end(self, reason: str, how: Cause = Cause.STOPPED) -> None:
-        """End the run, if there is one, and have it judged: once, whoever calls, and everyone waits for it."""
+        """End the run, if there is one, and have it judged once. Every caller waits for that."""
         controller = self.controller
         if controller is None:
             return

@@ -36,7 +36,7 @@ from loadgen.workload.loading import installed_workloads, load_workload
 
 SESSIONS = DEFAULTS.sessions
 MASTER_PORT = 5557
-"""Locust's own, for a master whose workers are started by hand."""
+"""Locust's own, for a master whose workers are started separately."""
 SPAWN_RATE = 100
 """Users a second: the most for which Locust does not warn. Sessions connect before the first arrival anyway."""
 

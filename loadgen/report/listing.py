@@ -27,7 +27,7 @@ _NO_FIGURES = ("-",) * (HEAD.index("run") - HEAD.index("violations"))
 
 
 def listing(runs: Iterable[RunDirectory]) -> list[Row]:
-    """A row under HEAD for each run, times in milliseconds of response; of a broken run, what can be said of it."""
+    """A row under HEAD for each run, times in milliseconds of response; for a damaged run, the data that is left."""
     return [tuple(_cell(text) for text in _row(run)) for run in runs]
 
 
@@ -81,7 +81,7 @@ def _record(run: RunDirectory) -> dict[str, Any]:
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """``rows`` as a Markdown table without the runs' directories, which nobody else has."""
+    """``rows`` as a Markdown table, without the runs' directories, which exist on this machine only."""
     first, end = NUMBERS
     rule = ["---:" if first <= column < end else "---" for column in range(len(HEAD))]
     lines = (HEAD, rule, *rows)

@@ -16,7 +16,7 @@ Facts = Mapping[str, Any]
 
 
 def words_in(summary: Facts, plan_facts: Facts) -> WorkloadFacts:
-    """The words of the run's workload; of one whose plan.json is lost what the summary tells, else the default's."""
+    """The words of the run's workload. Without plan.json, they come from the summary, or the default."""
     name = mapping(plan_facts.get("plan")).get("workload") or DEFAULTS.workload
     words = words_of(str(name), mapping(plan_facts.get("workload")))
     main = mapping(summary.get("main"))
