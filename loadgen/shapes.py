@@ -184,7 +184,7 @@ def closed(_given: Parameters) -> Curve:
 
 
 def spike(given: Parameters) -> Curve:
-    """The share ``base`` of the peak rate, but for the peak itself: from second ``at`` on, ``for`` some seconds."""
+    """The share ``base`` of the peak rate, and the peak rate itself for ``for`` seconds from second ``at`` on."""
     duration_s = given.duration_s or DEFAULT_DURATION_S
     at_s = given.seconds("at", 0.5 * duration_s)
     for_s = given.seconds("for", 0.1 * duration_s)
@@ -287,7 +287,7 @@ def stored_phases(text: str, duration_s: float) -> tuple[tuple[str, float], ...]
 
 
 def check_pieces(pieces: Sequence[Any]) -> None:
-    """Refuse what are no pieces, whatever a file says. Raises PlanError."""
+    """Refuse values from a file that are not pieces. Raises PlanError."""
     before = -1.0
     if not 0 < len(pieces) <= CELLS:
         raise PlanError(f"a shape has {len(pieces):,} pieces, and not 1 to {CELLS:,}")

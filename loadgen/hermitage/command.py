@@ -106,7 +106,7 @@ def chosen_cases(names: Sequence[str]) -> "tuple[Case, ...]":
 
 
 def exit_code(matrices: "Sequence[Matrix]") -> int:
-    """4 if a documented promise was broken, 5 if a cell could not be told, else 0."""
+    """4 if a documented promise was broken, 5 if a cell could not be decided, else 0."""
     from loadgen.hermitage.published import UNKNOWN
 
     cells = [cell for matrix in matrices for row in matrix.rows for cell in row.all_cells]

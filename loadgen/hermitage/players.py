@@ -1,8 +1,8 @@
-"""Plays one case: each statement when its turn has come, and each wait as the server itself tells of it.
+"""Plays one case: each statement in its turn, and each wait as the server itself reports it.
 
-The rule that makes a play the same each time: before the next statement of the script is sent, every session that has
-something under way has either been answered, or the server says that it waits for another session of the script whose
-transaction is open and can go on. Statements of a session that waits are kept until it has been answered.
+The rule that makes a play the same each time: before the next statement of the script is sent, every session with a
+statement in flight has been answered, or the server reports that it waits for another session of the script whose
+transaction is open and can continue. Statements of a session that waits are kept until it has been answered.
 """
 
 import asyncio
@@ -105,7 +105,7 @@ class Players:
         return _Seat(number, *self._connections[number])
 
     async def _left(self, seat: _Seat) -> None:
-        """Leave no transaction open, whatever happened."""
+        """Leave no transaction open."""
         if seat.task is not None and not seat.task.done():
             seat.task.cancel()
             await asyncio.wait([seat.task])
@@ -226,7 +226,7 @@ class _CasePlay:
                 self._send(current, current.kept.popleft())
 
     async def _come_to_rest(self) -> None:
-        """Until each session that has something under way is answered, or waits for one that can go on.
+        """Until each session with a statement in flight is answered, or waits for one that can continue.
 
         Sessions that wait for each other are not at rest: the server breaks a deadlock, or its lock timeout does.
         """

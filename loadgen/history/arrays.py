@@ -150,7 +150,7 @@ def _signed(value: Any) -> int:
 
 
 def to_touched(arrays: Sequence[Any]) -> dict[str, NDArray[Any]]:
-    """Arrays of TOUCHED as flat columns: list ``i`` lies from ``touched_start[i]`` to ``touched_start[i + 1]``."""
+    """Arrays of TOUCHED as flat columns: list ``i`` is from ``touched_start[i]`` to ``touched_start[i + 1]``."""
     offsets = [to_offsets(array) for array in arrays]
     lengths = [np.diff(offset) for offset in offsets]
     # Not flatten(): that imports pyarrow.compute, which costs a command a tenth of a second.

@@ -1,9 +1,10 @@
-"""The history: what a run did, as Arrow IPC streams, append only. Driving writes it, judging reads it: the only seam.
+"""The history: what a run did, as Arrow IPC streams, append only. The load writes it and the judge reads it. It is the
+only link between them.
 
 A run directory holds, under ``history/``:
 
-- ``P.invoked.arrows``: every op number that load process P was handed, written *before* it may start any of them,
-  with all that identifies it. A number without a completion is ``info``: it may have happened.
+- ``P.invoked.arrows``: every op number that load process P received, with everything that identifies its op. They are
+  written *before* P may start any of them. A number without a completion is ``info``: it may have happened.
 - ``P.ops.arrows``: one row for each completion, and one for each failed try before it.
 - ``faults.arrows``: what was done to the cluster, and when.
 - ``final.TABLE.arrows``: what the tables held when all was quiet.
@@ -120,7 +121,7 @@ class HistoryWriter:
         self.written += batch.num_rows
 
     def closed(self, next_number: int) -> None:
-        """Say that this process has ended in order, and never started ``next_number`` or a later one it was handed."""
+        """Record that this process has ended in order, and never started ``next_number`` or a later number."""
         row = Completion(next_number, 0, -1, 0, 0, 0, int(Outcome.OK), 0, 0, 0, "", ())
         self._ops.write(ops_batch([row], [ROW_CLOSED]))
 

@@ -1,4 +1,4 @@
-"""Every check by its name, and how they are run: all of them, whatever becomes of one."""
+"""Every check by its name. All of them run, even if one fails."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -88,9 +88,10 @@ STANDS_ALONE = frozenset(
         "real-time-order",
     }
 )
-"""Checks whose proof needs nothing but the rows and the answers in it. The others rest on what nobody asked for."""
+"""Checks whose proof needs only the rows and the answers in it. The others also rest on the complete list of what was
+asked."""
 MOST_REPLICAS = 100
-"""A plan.json that names more was not written by a run: its replicas are not told apart."""
+"""A plan.json that names more was not written by a run. Its replicas are not distinguished."""
 
 
 def books_of(evidence: Evidence) -> Books:
@@ -105,7 +106,7 @@ def books_of(evidence: Evidence) -> Books:
 
 
 def examine(evidence: Evidence) -> None:
-    """Open the books, and doubt what tables that were dropped, or orders that the history does not tell of, say."""
+    """Open the books, and add doubts for dropped tables and for orders that the history lacks."""
     books = evidence.derived(books_of)
     evidence.doubts += [
         f"the table {table} was dropped, and is judged as an empty one: {reason}"

@@ -1,4 +1,4 @@
-"""The version witness: every write of a stock row took the next version of it, and the writer was told which one.
+"""The version witness: every write of a stock row takes the row's next version, and the writer receives it.
 
 The database itself counts, so the sale carries a total order of the writes of every row, at full speed. What a correct
 store shows: a write that was computed from a read has the version after the one read, no two writes share a version,
@@ -96,8 +96,8 @@ def phantom_write(books: Books) -> Finding:
 def real_time_order(books: Books) -> Finding:
     """A write was acknowledged before another was sent, and yet it has the larger version of the row.
 
-    By row and clock, the earliest acknowledgement among all larger versions tells: if it lies before the sending of
-    a write, that pair breaks real time. A suffix minimum, so n log n.
+    By row and clock, only the earliest acknowledgement among all larger versions matters. If it is before the sending
+    of a write, that pair breaks real time. A suffix minimum, so n log n.
     """
     writes = books.writes
     if not len(writes.key):
@@ -124,7 +124,7 @@ def real_time_order(books: Books) -> Finding:
 
 
 def _both_kept(versions: Versions) -> NDArray[np.int64]:
-    """The writes that stand and have the version of an earlier one that stands too."""
+    """The writes that took effect and have the version of an earlier write that also took effect."""
     group = np.cumsum(versions.first)
     standing = np.flatnonzero(versions.stands)
     return np.asarray(standing[1:][group[standing[1:]] == group[standing[:-1]]])
