@@ -340,7 +340,7 @@ def _slo(text: str, metrics: tuple[Sequence[str], Sequence[str]] | None) -> Slo:
         fits = {"ms": is_time, "s": is_time, "%": metric in SLO_SHARES, "": is_rate}[unit]
         if fits:
             return Slo(text, metric, relation, float(bound) * _UNITS[unit])
-    kind_name, rate = ("order", "placed_per_second") if metrics is None else (metrics[0][0], metrics[1][0])
+    kind_name, rate = ("KIND", "ANSWER_per_second") if metrics is None else (metrics[0][0], metrics[1][0])
     raise PlanError(
         f"--slo {text!r} is not an objective such as {kind_name}.p99<=200ms, {kind_name}.service.p99<=50ms, "
         f"{rate}>=500 or skipped<=1%"

@@ -14,6 +14,7 @@ from loadgen.history.run_directory import find_run, read_json, read_plan
 from loadgen.plan import ISOLATIONS
 from loadgen.probes.finals import PROBES
 from loadgen.report.edition import engine_title
+from loadgen.report.markdown import markdown_table
 from loadgen.verdict import Verdict
 from loadgen.workload.probes import STRATEGIES
 
@@ -125,9 +126,8 @@ def render(rows: Sequence[AnomalyRow], *, witnesses: bool) -> str:
     parts = ["# Anomalies that the probes found", LEGEND]
     for engine in dict.fromkeys(row.runs[0].engine for row in rows):
         mine = [row for row in rows if row.runs[0].engine == engine]
-        table = [["level", "documented", "strategy", "probes", "transactions", *shown]]
-        table += [_line(row, shown) for row in mine]
-        parts += [f"## {engine}", _table(table)]
+        head = ["level", "documented", "strategy", "probes", "transactions", *shown]
+        parts += [f"## {engine}", markdown_table(head, [_line(row, shown) for row in mine], aligned=True)]
         if witnesses:
             parts += [_witness(row, name) for row in mine for name in told(row.anomalies)]
     return "\n\n".join(parts) + "\n"
@@ -188,11 +188,3 @@ def _cell(row: AnomalyRow, name: str) -> str:
 def _witness(row: AnomalyRow, name: str) -> str:
     words, run = row.witness(name)
     return f"{run.level}, {run.strategy}, {name}: {words}\n(in {run.directory})"
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    head, *body = (
-        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
-    return "\n".join((head, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *body))

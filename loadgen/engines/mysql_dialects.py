@@ -60,9 +60,9 @@ def look_at_mysql(query: Query) -> Server:
     durability = _variables(query, names)
     warnings = [untried(fork, "MySQL")] * bool(fork)
     if durability.get("innodb_flush_log_at_trx_commit") != "1":
-        warnings.append("innodb_flush_log_at_trx_commit is not 1: an acknowledged order can be lost in a crash")
+        warnings.append("innodb_flush_log_at_trx_commit is not 1: an acknowledged transaction can be lost in a crash")
     if durability.get("log_bin") == "ON" and durability.get("sync_binlog") != "1":
-        warnings.append("sync_binlog is not 1: an acknowledged order can be lost to the replicas in a crash")
+        warnings.append("sync_binlog is not 1: an acknowledged transaction can be lost to the replicas in a crash")
     edition = "enterprise" if "enterprise" in comment.lower() else "community"
     return Server(version, fork or edition, durability, tuple(warnings), fork)
 

@@ -327,13 +327,11 @@ async def _pgpool(connection: Any, place: str) -> dict[str, str]:
 def _warnings(durability: dict[str, str]) -> list[str]:
     warnings = []
     if durability.get("fsync") == "off":
-        warnings.append(
-            "fsync is off: a crash can lose or corrupt acknowledged orders, and commits are cheaper than with it on"
-        )
+        warnings.append("fsync is off: a crash can lose or corrupt acknowledged transactions, and commits cost less")
     if durability.get("full_page_writes") == "off":
         warnings.append("full_page_writes is off: a crash of the host can corrupt the data")
     if durability.get("synchronous_commit") == "off":
-        warnings.append("synchronous_commit is off: a crash loses the orders acknowledged in the last moments")
+        warnings.append("synchronous_commit is off: a crash loses the transactions acknowledged in the last moments")
     return warnings
 
 

@@ -7,6 +7,7 @@ from loadgen.hermitage.case import ANOMALIES, BEGIN, COMMIT, ROLLBACK, Rows
 from loadgen.hermitage.matrix import Cell, LevelRow, Matrix
 from loadgen.hermitage.play import Event, Play, Verdict, What
 from loadgen.hermitage.published import NOT_TESTED, NOTES, PUBLISHED_VERSIONS, UNKNOWN
+from loadgen.report.markdown import markdown_table
 
 LEGEND = """\
 ✓ prevented   — possible   R/O prevented for those who only read   ? could not be told   · not published   ★ default
@@ -64,24 +65,17 @@ def _engine_part(matrix: Matrix) -> list[str]:
             lines.append([f"  {matrix.title} {published}", "published", *(row.cells[n].published for n in columns)])
     parts = [heading]
     if columns:
-        parts.append(_table(["level", "documented as", *columns], lines))
+        parts.append(markdown_table(["level", "documented as", *columns], lines, aligned=True))
     locking = [name for name in ANOMALIES if any(name in row.for_update for row in matrix.rows)]
     if locking:
         lines = [[row.level.name, *(_mark(row.for_update[name]) for name in locking)] for row in matrix.rows]
-        parts.append(_table(["with FOR UPDATE", *locking], lines))
+        parts.append(markdown_table(["with FOR UPDATE", *locking], lines, aligned=True))
     parts.append("\n".join(f"- {note}" for note in NOTES.get(matrix.engine, ())))
     return parts
 
 
 def _mark(cell: Cell) -> str:
     return cell.mark + (" ≠" if cell.differs else "") + (" !" if cell.broken else "")
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
-    rule = ["-" * width for width in widths]
-    padded = ([text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in (head, rule, *lines))
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def _differences(matrices: Sequence[Matrix]) -> str:

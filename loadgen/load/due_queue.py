@@ -56,6 +56,8 @@ class DueQueue:
         """Arrivals that were due but for which no number had been supplied when the schedule was stopped."""
         self.released = 0
         """Ops that became due, with a number: each of them leaves one row."""
+        self.unreached = 0
+        """Follow-ups that would have been due after the end: none of them was due."""
         self._numbers: deque[Invoked] = deque()
         self._after_last = 0
         self._follow_ups: list[Item] = []
@@ -106,6 +108,7 @@ class DueQueue:
             self._arrival = next(self._dues, NEVER)
         self._arrival, self._dues = NEVER, iter(())
         self.release()  # what waited behind arrivals without a number
+        self.unreached += len(self._follow_ups)
         self._follow_ups.clear()
         self._end = min(self._end, now)
         self._set_timer(NEVER)
@@ -156,7 +159,11 @@ class DueQueue:
     def follow(self, follow_ups: Sequence[tuple[int, int]], op: Invoked, bodies: Sequence[Any]) -> None:
         """Let ``(due, kind)`` of what follows ``op`` become due; nothing at or after the schedule's end."""
         for due, kind in follow_ups:
-            if due < self._end and bodies[kind] is not None:
+            if bodies[kind] is None:
+                continue
+            if due >= self._end:
+                self.unreached += 1
+            else:
                 heappush(self._follow_ups, (due, op.number, kind, op))
                 if due < self._timer_at and not self._untimed and self._arrival > due:
                     self._set_timer(due)

@@ -169,6 +169,7 @@ class LoadWorker:
             "next_number": self.scheduler.next_number,
             "made": self.scheduler.made,
             "start_ns": self.scheduler.start_ns,
+            "unreached": self.scheduler.unreached,
             "unnumbered": self.scheduler.unnumbered,
             "reason": reason,
             "client": self.scheduler.client_facts(),

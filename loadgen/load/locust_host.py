@@ -128,7 +128,8 @@ class LocustHost:
                 f"workers on other hosts cannot reach --cluster {plan.cluster}, which accepts connections from "
                 "this host only: leave --master-bind-host out, or name a server by --dsn"
             )
-        if problem := unmeasurable(plan, workload.arrivals, min(plan.duration_s, self._cut_s), workload.words):
+        duration_s = min(plan.duration_s, self._cut_s)
+        if problem := unmeasurable(plan, workload.arrivals, duration_s, workload.words, workload.followed):
             raise LoadgenError(problem)
         # Of workers that are started by hand, as many as are awaited, or are there already.
         own = self._environment.parsed_options

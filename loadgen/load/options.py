@@ -32,6 +32,7 @@ from loadgen.plan import (
     parse_plan,
 )
 from loadgen.workload import Workload
+from loadgen.workload.facts import words_of
 from loadgen.workload.loading import installed_workloads, load_workload
 
 SESSIONS = DEFAULTS.sessions
@@ -52,6 +53,7 @@ class Argument:
     on_page: bool = True
 
 
+_WORDS = words_of(DEFAULTS.workload, {})
 _REPLICATING = [f"1 to {most} for an embedded {name}" for name, most in REPLICATING.items()]
 _DSNS = [database.example for database in DATABASES.values() if database.schemes]
 OPTIONS = (
@@ -101,7 +103,7 @@ OPTIONS = (
     Argument(
         "peak_rate",
         "",
-        "ops of the main kind (orders) due per second at the peak of the shape; steps and csv have their own "
+        f"ops of the main kind ({_WORDS.noun}s) due per second at the peak of the shape; steps and csv have their own "
         f"(default: {DEFAULTS.peak_rate:g})",
     ),
     Argument(
@@ -127,7 +129,8 @@ OPTIONS = (
     Argument(
         "slo",
         "",
-        "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; if one is missed, the exit code is 3",
+        f"objectives, such as '{_WORDS.arrivals[0]}.p99<=200ms,{_WORDS.good}_per_second>=500'; if one is missed, the "
+        "exit code is 3",
     ),
     Argument("seed", str(DEFAULTS.seed), "seed of the arrivals and of what the ops ask for"),
     Argument(
@@ -238,7 +241,7 @@ def add_options_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen options``."""
     parser.description = "Print the options of a run. Locust's own --help does not show them."
     parser.add_argument(
-        "workload", nargs="?", default="flashsale", help="an installed workload, or a file (default: flashsale)"
+        "workload", nargs="?", default=DEFAULTS.workload, help="an installed workload, or a file (default: %(default)s)"
     )
     parser.set_defaults(command=show_options)
 

@@ -308,7 +308,7 @@ def _told(process: _Process) -> dict[str, Any]:
         return {"lost": process.lost or "it died", "written": process.writer.written}
     names = ("next_number", "unnumbered", "made")
     told = {"lost": process.lost, **{name: closed[name] for name in names}, "written": process.writer.written}
-    return {**told, "start_ns": closed.get("start_ns")}
+    return {**told, **{name: closed.get(name) for name in ("start_ns", "unreached")}}
 
 
 def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:

@@ -182,6 +182,11 @@ class Scheduler:
         return self._due.unnumbered
 
     @property
+    def unreached(self) -> int:
+        """Follow-ups that would have been due after the end of the load: they were never due, and have no row."""
+        return self._due.unreached
+
+    @property
     def errors(self) -> dict[str, tuple[str, str]]:
         """``{code: (class, sample)}`` of the errors met so far."""
         return dict(self._shared.errors)

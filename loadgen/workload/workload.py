@@ -9,7 +9,7 @@ from loadgen.plan import FIELDS, SLO_PEAK, Option, Plan, check_options, parse_pl
 from loadgen.shapes import SHAPES, WITH_VALUES, Curve, Shape
 from loadgen.verdict import Finding
 from loadgen.workload.facts import REFUSED, WorkloadFacts
-from loadgen.workload.follow_ups import FollowUp, Phase, check_follow_ups
+from loadgen.workload.follow_ups import FollowUp, Phase, check_follow_ups, origins
 from loadgen.workload.table import Table
 
 if TYPE_CHECKING:
@@ -157,6 +157,11 @@ class Workload:
             )
         own_shapes = {**self.shapes, **(shapes or {})}
         return self._resolved(parse_plan({**values, "workload": self.name}, self.options, self.metrics, own_shapes))
+
+    @property
+    def followed(self) -> dict[str, tuple[str, ...]]:
+        """From which arriving kinds the rules lead to each of the kinds that follow."""
+        return {rule.kind: origins(self, rule.kind) for rule in self.follow_ups}
 
     def phases_s(self, plan: Plan) -> dict[str, float]:
         """When each phase begins, in seconds since the begin of the load. Raises PlanError for one that never does."""
