@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from loadgen.engines.engine import FRESH_S, LOCK_TABLE, SCHEMA
-from loadgen.engines.mysql_accounts import Query
+from loadgen.engines.mysql_dialect import Query
 from loadgen.engines.mysql_refusals import NOT_THERE, errno_of
 from loadgen.errors import ClusterError, LockLost
 

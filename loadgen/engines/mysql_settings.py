@@ -60,36 +60,6 @@ _LASTING: Values = {
     "timestamp": 0,
 }
 """What is set too, and need not be so: a session that ends early is an error, and nothing worse."""
-OF_MYSQL: Values = {"default_storage_engine": "InnoDB", "use_secondary_engine": "ON"}
-OF_TIDB: Values = {
-    # A server that retried a transaction by itself would run it on values that the client has not seen, so that its
-    # version witness would be of another transaction.
-    "tidb_disable_txn_auto_retry": 1,
-    "tidb_snapshot": "",
-    "tx_read_ts": "",
-    "tidb_read_staleness": 0,
-    "tidb_enable_external_ts_read": 0,
-    "tidb_low_resolution_tso": 0,
-    "tidb_read_consistency": "strict",
-    "tidb_replica_read": "leader",
-    "tidb_guarantee_linearizability": 1,
-    "tidb_rc_read_check_ts": 0,
-    "txn_scope": "global",
-    "tidb_constraint_check_in_place": 0,
-    "tidb_constraint_check_in_place_pessimistic": 1,
-    "tidb_skip_isolation_level_check": 0,
-    # These let one transaction become several.
-    "tidb_batch_insert": 0,
-    "tidb_batch_delete": 0,
-    "tidb_batch_commit": 0,
-    "tidb_dml_type": "standard",
-    "tidb_idle_transaction_timeout": 0,
-    "tidb_mem_quota_query": 1 << 30,
-    "tidb_isolation_read_engines": "tikv,tiflash,tidb",
-    "tidb_enforce_mpp": 0,
-    "tikv_client_read_timeout": 0,
-}
-OF_OCEANBASE: Values = {"ob_read_consistency": "STRONG", "ob_max_read_stale_time": -1, "recyclebin": 0}
 
 
 @dataclass(frozen=True, slots=True)

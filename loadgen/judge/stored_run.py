@@ -260,7 +260,7 @@ def _weigh_open(run: StoredRun, process: LoadProcess) -> None:
     if run.died(process.name) or not run.load:
         run.warnings.append(f"load process {process.name} did not end in order, so its open ops count as info")
     elif not run.doubts:
-        run.doubts.append(f"load process {process.name} did not report its end, and nobody saw it die")
+        run.doubts.append(f"load process {process.name} left no last word, and nobody saw it die")
 
 
 def _weigh_final_reads(run: StoredRun) -> None:
