@@ -16,7 +16,7 @@ from loadgen.shop.catalogue import SALE_CHECKS, examine, extras
 from loadgen.shop.lines import lines
 from loadgen.shop.options import OPTIONS, resolve
 from loadgen.shop.sale import Answer, Kind, Shopping, State
-from loadgen.shop.transactions import sale_isolation
+from loadgen.shop.transactions import sale_isolation, stored_transactions
 from loadgen.shop.untold import untold
 from loadgen.workload import (
     Body,
@@ -205,7 +205,7 @@ SALE = Workload(
     extras=extras,
     lines=lines,
     untold=untold,
-    isolation=Isolation(sale_isolation),
+    isolation=Isolation(sale_isolation, transactions=stored_transactions),
 )
 
 

@@ -17,8 +17,8 @@ from loadgen.errors import LoadgenError, StoreError
 from loadgen.history.column_types import column_type
 from loadgen.history.history import write_final, write_json
 from loadgen.history.run_directory import RunDirectory, read_json
-from loadgen.judge.judge import exit_code, judge
-from loadgen.judge.stored_run import open_run, plan_checksum
+from loadgen.judge.judge import exit_code, judge_run
+from loadgen.judge.stored_run import StoredRun, open_run, plan_checksum
 from loadgen.judge.stored_series import keep_series, series_of_run
 from loadgen.measures.figures import facts_of
 from loadgen.report.page import columns
@@ -43,6 +43,7 @@ class Conclusion:
         self._log = log
         self._problems: list[str] = []
         self._summary: dict[str, Any] = {}
+        self._stored: StoredRun | None = None
         run.reserve.unlink(missing_ok=True)
         self._run_id = ""
         self._try("plan.json was not read", self._read_plan)
@@ -70,7 +71,7 @@ class Conclusion:
 
     def judge(self) -> str:
         """The verdict on what is stored: ``valid``, ``invalid`` or ``unknown``."""
-        summary = self._try("the run was not judged", lambda: judge(self._run.path, self._workload))
+        summary = self._try("the run was not judged", lambda: judge_run(self._open()))
         self._summary = summary or {"verdict": "unknown", "unknown": self._problems[-1], "exit_code": EXIT_OWN_ERROR}
         return str(self._summary["verdict"])
 
@@ -131,11 +132,16 @@ class Conclusion:
         plan_facts = read_json(self._run.plan) if self._run.plan.exists() else {}
         return render(self._summary, plan_facts, run_dir=os.path.relpath(self._run.path), width=columns())
 
+    def _open(self) -> StoredRun:
+        """The run as it is stored: read once."""
+        self._stored = self._stored or open_run(self._run.path, self._workload)
+        return self._stored
+
     def _write_seconds(self) -> None:
         """Keep the series of the run, and make the table of seconds from it."""
         from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
 
-        stored = open_run(self._run.path)
+        stored = self._open()
         series = series_of_run(stored)
         self._try(f"{self._run.series.name} was not written", lambda: keep_series(series, self._run.path))
         facts = facts_of(stored)

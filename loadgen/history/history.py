@@ -152,6 +152,26 @@ class LoadProcess:
     closed_at: int | None
     """The first number that it never started; None if it died, or if its streams are not whole."""
 
+    def ended(self, kinds: Sequence[int] | None = None) -> NDArray[np.int64]:
+        """The numbers that it was handed and that have a row of ``kinds`` (None: of any), each once, in their order.
+
+        Its numbers ascend; where a damaged history's do not, some are not found.
+        """
+        numbers = self.invoked.get("number", np.zeros(0, np.int64))
+        found = np.zeros(len(numbers), dtype=bool)
+        if len(numbers):
+            told = self.ops["number"] if kinds is None else self.ops["number"][np.isin(self.ops["kind"], kinds)]
+            at = np.minimum(np.searchsorted(numbers, told), len(numbers) - 1)
+            found[at[numbers[at] == told]] = True
+        return np.asarray(numbers[found])
+
+    def told_all(self, kinds: Sequence[int] | None = None) -> bool:
+        """Whether it ended in order, and every number that it started has a row of ``kinds`` (None: of any)."""
+        if self.closed_at is None:
+            return False
+        numbers = self.invoked.get("number", np.zeros(0, np.int64))
+        return int((self.ended(kinds) < self.closed_at).sum()) == int((numbers < self.closed_at).sum())
+
 
 @dataclass(slots=True)
 class History:

@@ -31,7 +31,11 @@ def judge(run_dir: Path, workload: Workload | None = None, *, trust: bool = Fals
 
     ``workload`` judges it, else the installed one of its name, else with ``trust`` the copy in its directory.
     """
-    run = open_run(run_dir, workload, trust=trust)
+    return judge_run(open_run(run_dir, workload, trust=trust))
+
+
+def judge_run(run: StoredRun) -> dict[str, Any]:
+    """Judge an opened run: its summary. What is found is added to the run's doubts and warnings."""
     evidence = _evidence(run)
     examined = _examine(run, evidence)
     promise = _promise(run, evidence)

@@ -92,7 +92,11 @@ def offered(
     endings = [_ending(process, mapping(told.get(process.name)), len(processes)) for process in processes]
     if is_closed(plan.shape):
         return _closed_loop(processes, endings, codes)
-    whole = all(_is_whole(process, ending, codes) for process, ending in zip(processes, endings, strict=True))
+    # So it is in any run that nothing happened to.
+    whole = all(
+        not ending.lost and not ending.unnumbered and process.told_all(codes)
+        for process, ending in zip(processes, endings, strict=True)
+    )
     missing = _missing_shares(endings)
     if whole and not missing:
         return Offered(list(processes))
@@ -152,7 +156,7 @@ class _Accounts:
         stopped_by_itself = ending.closed_at is not None and not ending.lost
         due = self._due(ending.share, MAX_HORIZON_NS if stopped_by_itself else self._horizon_ns) + start_ns
         open_ = np.ones(len(due), dtype=bool)
-        ended = np.searchsorted(numbers, _arrival_numbers(process, self._codes))
+        ended = np.searchsorted(numbers, process.ended(self._codes))
         open_[ended[ended < len(due)]] = False
         position = np.arange(len(due))
         numbered = position < len(numbers)
@@ -245,7 +249,7 @@ def _closed_loop(processes: Sequence[LoadProcess], endings: Sequence[_Ending], c
     completed, notes = [], []
     for process, ending in zip(processes, endings, strict=True):
         numbers = process.invoked["number"]
-        told = _arrival_numbers(process, codes)
+        told = process.ended(codes)
         taken = np.searchsorted(numbers, ending.closed_at) if ending.closed_at is not None else 0
         if ending.closed_at is None and len(told):
             taken = np.searchsorted(numbers, told.max()) + 1
@@ -300,14 +304,6 @@ def _missing_shares(endings: Sequence[_Ending]) -> list[tuple[int, int]]:
     return [(index, count) for index in range(count) if (index, count) not in shares]
 
 
-def _is_whole(process: LoadProcess, ending: _Ending, codes: Sequence[int]) -> bool:
-    """Whether every arrival of a process has its row: so it is in any run that nothing happened to."""
-    if ending.lost or ending.closed_at is None or ending.unnumbered:
-        return False
-    started = int((process.invoked["number"] < ending.closed_at).sum())
-    return len(_arrival_numbers(process, codes)) == started
-
-
 def _arrivals(process: LoadProcess, codes: Sequence[int]) -> NDArray[np.bool_]:
     """Which rows are ends of arrivals whose numbers the process received."""
     ops, numbers = process.ops, process.invoked["number"]
@@ -316,17 +312,6 @@ def _arrivals(process: LoadProcess, codes: Sequence[int]) -> NDArray[np.bool_]:
         return np.zeros(len(arrived), dtype=bool)
     at = np.minimum(np.searchsorted(numbers, ops["number"]), len(numbers) - 1)
     return np.asarray(arrived & (numbers[at] == ops["number"]))
-
-
-def _arrival_numbers(process: LoadProcess, codes: Sequence[int]) -> Numbers:
-    """The numbers of the arrivals that have a row, each once, in order."""
-    numbers = process.invoked["number"]
-    ended = np.zeros(len(numbers), dtype=bool)
-    if len(numbers):
-        told = process.ops["number"][np.isin(process.ops["kind"], codes)]
-        at = np.minimum(np.searchsorted(numbers, told), len(numbers) - 1)
-        ended[at[numbers[at] == told]] = True
-    return np.asarray(numbers[ended])
 
 
 def _with_rows(process: LoadProcess, rows: Columns) -> LoadProcess:

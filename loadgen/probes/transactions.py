@@ -1,8 +1,7 @@
 """Runs of loadgen as transactions, for its own isolation checker and for others.
 
-A run's history says of each op what it read and wrote: of the sale, versioned stock rows; of the probes, everything
-(see loadgen/workload/probes.py). An ``info`` op, or a number without a completion, counts with what it would have
-written. Nothing of a failed op may be visible.
+A run's history says of each op what it read and wrote: of the probes, everything (see workload/probes.py). An ``info``
+op, or a number without a completion, counts with what it would have written. Nothing of a failed op may be visible.
 """
 
 import re
@@ -21,8 +20,8 @@ from loadgen.isolation.jepsen import Reading
 from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 from loadgen.plan import Plan
-from loadgen.shop.transactions import sale_transactions
 from loadgen.workload import probes
+from loadgen.workload.loading import installed_workloads, load_workload
 
 Columns = Mapping[str, NDArray[Any]]
 KINDS: Mapping[str, HistoryKind] = {"append": HistoryKind.LIST_APPEND, "longfork": HistoryKind.REGISTER}
@@ -48,13 +47,16 @@ class OpRow:
 
 
 def transactions_of(workload: str, plan: Plan, history: History, *, replica_reads: bool = True) -> Transactions:
-    """The transactions of a run: versioned rows of the sale, lists or registers of a probe. Raises StoreError.
+    """The transactions of a run: of a probe its lists or registers, else what its workload says. Raises StoreError.
 
     Without ``replica_reads`` only those of the writable node.
     """
     clocks = {process.origin.boot_id for process in history.processes}
-    if workload == "flashsale":
-        return sale_transactions(history, browses=replica_reads or plan.read_from != "replica")
+    if workload not in probes.NAMES and (file := installed_workloads().get(workload)):
+        isolation = load_workload(file).isolation
+        if isolation is not None and isolation.transactions is not None:
+            transactions: Transactions = isolation.transactions(plan, history, replica_reads)
+            return transactions
     if workload == "register":
         return _registers(plan, history, timed=len(clocks) <= 1)
     if workload not in KINDS:

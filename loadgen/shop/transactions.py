@@ -14,13 +14,18 @@ from loadgen.isolation.check import judge
 from loadgen.isolation.judgement import Judgement
 from loadgen.isolation.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
+from loadgen.plan import Plan
 from loadgen.workload.evidence import Evidence
 
 
 def sale_isolation(evidence: Evidence, models: Sequence[str], time_limit_s: float) -> Judgement:
     """Judge the sale's versioned rows. What a level documents holds on one node: replicas are measured elsewhere."""
-    txns = sale_transactions(evidence.history, browses=evidence.plan.read_from != "replica")
-    return judge(txns, models, time_limit_s)
+    return judge(stored_transactions(evidence.plan, evidence.history, False), models, time_limit_s)
+
+
+def stored_transactions(plan: Plan, history: History, replica_reads: bool) -> Transactions:
+    """The transactions of a stored sale, with what was read from replicas or without."""
+    return sale_transactions(history, browses=replica_reads or plan.read_from != "replica")
 
 
 def sale_transactions(history: History, *, browses: bool = True) -> Transactions:
@@ -92,10 +97,7 @@ def _micro_operations(
 
 def _incomplete(process: LoadProcess) -> bool:
     """Whether an op may have written a version without an acknowledgement: ``info``, or no completion."""
-    if process.closed_at is None or (process.ops["outcome"] == Outcome.INFO).any():
-        return True
-    numbers = process.invoked.get("number", np.zeros(0, np.int64))
-    return not np.isin(numbers[numbers < process.closed_at], process.ops["number"]).all()
+    return not process.told_all() or bool((process.ops["outcome"] == Outcome.INFO).any())
 
 
 def _empty() -> Transactions:

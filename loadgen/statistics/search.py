@@ -14,7 +14,7 @@ bracket in the logarithm; and confirms its lower end by three looks, of which tw
 exact rule. The whole is done three times, because what errs is the mood of the machine, which lasts for minutes. The
 closed loop is measured first and last, as an anchor that tells whether the machine moved meanwhile.
 
-tests/bench/capacity_search.py simulates how far the answers are from the truth.
+tests/bench/simulated_statistics.py simulates how far the answers are from the truth.
 """
 
 import math

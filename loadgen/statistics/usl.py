@@ -116,7 +116,7 @@ def fit(sessions: Sequence[int], throughputs: Sequence[float], *, seed: int, res
         raise UnfitError("a law needs levels of at least one session, and throughputs above 0")
     best = _coefficients(at, measured)
     fitted = throughput(at, *best)
-    deviations = np.log(measured / fitted) * math.sqrt(len(at) / (len(at) - len(best)))
+    deviations = np.log(measured / fitted) * _inflation(len(at), len(best))
     drawn = np.random.default_rng(seed).choice(deviations, size=(resamples, len(at)))
     rows = np.array([_coefficients(at, fitted * np.exp(row)) for row in drawn])
     gamma, alpha, beta = (
@@ -133,6 +133,14 @@ def fit(sessions: Sequence[int], throughputs: Sequence[float], *, seed: int, res
         levels=[_level(level, at, measured, best) for level in levels],
         _resampled=rows,
     )
+
+
+def _inflation(runs: int, coefficients: int) -> float:
+    """By how much residuals are too small, as the fit went near their runs, and what Student's t adds for so few."""
+    from scipy.special import ndtri, stdtrit
+
+    free, end = runs - coefficients, (1 + CONFIDENCE) / 2
+    return math.sqrt(runs / free) * float(stdtrit(free, end) / ndtri(end))
 
 
 def _coefficients(sessions: Floats, throughputs: Floats) -> Floats:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     # Not needed to run: whoever only starts or guards a server does without numpy's tenth of a second.
     from numpy.typing import NDArray
 
-    from loadgen.history.history import LoadProcess
+    from loadgen.history.history import History, LoadProcess
     from loadgen.workload.evidence import Evidence
 
 
@@ -57,6 +57,8 @@ class Isolation:
     judge: Callable[["Evidence", Sequence[str], float], Any]
     decides: bool = False
     time_limit_s: float = 20.0
+    transactions: Callable[[Plan, "History", bool], Any] | None = None
+    """What ``loadgen export`` writes: ``(plan, history, replica_reads) -> isolation.transactions.Transactions``."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ def test_a_sharp_knee_is_found_to_the_width_of_the_bracket() -> None:
     assert capacity.anchor_change == 0
     assert [found.low for found in capacity.found] == [capacity.rate] * 3
     assert all(found.low <= 777 < found.high <= 1.05 * found.low for found in capacity.found)
-    assert capacity.error_high == pytest.approx(capacity.rate * (capacity.found[0].high / capacity.rate) ** 0.5)
+    assert capacity.error_low == pytest.approx(capacity.rate)
+    assert capacity.error_high == pytest.approx(capacity.found[0].high)
     assert trials[0].purpose is trials[-1].purpose is Purpose.ANCHOR
     assert trials[0].rate is trials[-1].rate is None
     assert trials[1].rate == 250
@@ -213,7 +214,7 @@ def test_a_machine_that_moved_gets_a_bracket_and_no_figure() -> None:
 
     assert capacity.ending is Ending.MOVED
     assert capacity.rate is None
-    assert "10% less" in capacity.why
+    assert "10 % less" in capacity.why
     assert capacity.low is not None
     assert 740 < capacity.low <= 777
 
