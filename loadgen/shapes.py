@@ -205,9 +205,7 @@ def steps(given: Parameters) -> Curve:
     listed, held, hold = (part.strip() for part in given.rest.partition("@"))
     texts = [text.strip() for text in listed.split(",")]
     if not all(is_number(text) and float(text) >= 0 for text in texts) or len(texts) > MOST_STEPS:
-        raise given.refusal(
-            f"it takes up to {MOST_STEPS:,} rates per second and how long each lasts, such as 100,200,400@30s"
-        )
+        raise given.refusal(f"it takes up to {MOST_STEPS:,} rates and how long each lasts, such as 100,200,400@30s")
     rates = [float(text) for text in texts]
     hold_s = given.time("the time that each is held", hold) if held else None
     if hold_s is None:
@@ -299,10 +297,7 @@ def check_pieces(pieces: Sequence[Any]) -> None:
             and (piece[0] > before if before >= 0 else piece[0] == 0)
             and piece[0] < 1
         ):
-            raise PlanError(
-                f"{str(piece)[:60]} is not a piece of a shape: a piece is a begin after the one "
-                "before, and a rate up to 1"
-            )
+            raise PlanError(f"{str(piece)[:60]} is not a piece of a shape: a later begin than the last, a rate up to 1")
         before = piece[0]
     if not any(rate for _, rate in pieces):
         raise PlanError("no arrival is ever due in its shape")
