@@ -42,4 +42,5 @@ def _installed(name: str) -> Workload | None:
 
 def counts_in(summary: Facts, words: WorkloadFacts) -> Facts:
     """The counts of the main kind: those under the workload's own key, or in ``main``; empty if there are none."""
-    return next((each for key in (words.figures, "main") if "due" in (each := mapping(summary.get(key)))), {})
+    own, main = mapping(summary.get(words.figures)), mapping(summary.get("main"))
+    return own or (main if "due" in main else {})
