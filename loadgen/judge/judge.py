@@ -11,6 +11,7 @@ workload has a person read: ``[label, text, ...]`` for each section of the repor
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from loadgen.isolation.models import MODELS, known_model, weaker
@@ -130,7 +131,13 @@ def _check(check: Check, evidence: Evidence) -> Finding:
     try:
         return check.find(evidence)
     except Exception as error:  # noqa: BLE001 - a check that breaks down has decided nothing
-        return Finding(check.name, unknown=f"the check itself failed: {type(error).__name__}: {error}")
+        return Finding(check.name, unknown=f"the check itself failed{_where(error)}: {type(error).__name__}: {error}")
+
+
+def _where(error: Exception) -> str:
+    """The last line outside the packages that raised: its author looks for it there."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    return f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
 
 
 def _extras(run: StoredRun, evidence: Evidence | None) -> Mapping[str, Any]:
