@@ -17,6 +17,7 @@ import pytest
 
 from loadgen.clusters.embedded_postgres import EmbeddedPostgres
 from loadgen.databases import DATABASES
+from loadgen.databases.database import resolved
 from loadgen.dsn import written_dsn
 from tests.docs.test_adding import blocks, change
 from tests.sale_runs import FORGOTTEN, KEPT
@@ -173,6 +174,15 @@ def test_a_new_engine_runs_embedded_and_by_its_own_dsn(place: Path, postgres_clu
 
     cleaned = python(place, "-m", "loadgen", "clean", **variables)
     assert cleaned.returncode == 0 and "removed from Elephant" in cleaned.stdout, cleaned.stdout + cleaned.stderr
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_what_a_database_names_is_there(name: str) -> None:
+    """Each ``module:attribute``, also where its tests need Docker."""
+    references = set(re.findall(r"'(loadgen\.[\w.]+:\w+)'", repr(DATABASES[name])))
+
+    assert len(references) >= 4
+    assert all(callable(resolved(reference)) for reference in references)
 
 
 def test_nothing_else_names_an_engine() -> None:
