@@ -42,4 +42,5 @@ def _installed(name: str) -> Workload | None:
 
 def counts_in(summary: Facts, words: WorkloadFacts) -> Facts:
     """The counts of the main kind: those under the workload's own key, or in ``main``; empty if there are none."""
-    return next((each for key in (words.figures, "main") if "due" in (each := mapping(summary.get(key)))), {})
+    found = (mapping(summary.get(key)) for key in (words.figures, "main"))
+    return next((each for each in found if {"due", "per_second_mean"} & each.keys()), {})
