@@ -35,7 +35,7 @@ _BOUNDS = (
     *(("peak_rate", 0, MAX_RATE), ("duration_s", 0, MAX_DURATION_S), ("late_limit_s", 0, MAX_LATE_LIMIT_S)),
     ("warm_up_s", 0, MAX_DURATION_S),
 )
-"""The numbers of a plan, as a file may hold them: a NaN lies within no bounds."""
+"""The bounds of a plan's numbers, for values from a file. NaN is within no bounds."""
 
 _UNITS = {"ms": 1.0, "s": 1000.0, "%": 1.0, "": 1.0}
 _SLO = re.compile(
@@ -99,7 +99,7 @@ class Slo:
 
 @dataclass(frozen=True, init=False)
 class Plan:
-    """Everything about one run. ``kind_weights`` is the mix; an empty one stands for the workload's own.
+    """Everything about one run. ``kind_weights`` is the mix; an empty one means the workload's own.
 
     The workload's own options (workload.Option) are in ``options``, and each is an attribute too: ``plan.venues``.
     """
@@ -186,7 +186,7 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
 
 
 def _check_stored(plan: Plan) -> None:
-    """Refuse a plan that no user could have asked for, whatever a file says. Raises PlanError."""
+    """Refuse a plan from a file if no user could have asked for it. Raises PlanError."""
     for name in FIELDS:
         value, default = getattr(plan, name), getattr(DEFAULTS, name)
         if type(value) is not type(default) and not (type(default) is float and type(value) is int):
@@ -205,7 +205,7 @@ def _check_stored(plan: Plan) -> None:
     if not all(
         type(name) is str and type(weight) is int and 0 <= weight <= MAX_SEED for name, weight in plan.kind_weights
     ):
-        raise PlanError("kind_weights are no whole numbers by the names of kinds")
+        raise PlanError("kind_weights are not whole numbers by the names of kinds")
 
 
 def parse_plan(
@@ -217,9 +217,9 @@ def parse_plan(
     """The plan that a user asked for by ``options``: names as in Plan (times without their ``_s``, as text).
 
     ``own`` are the workload's options, ``metrics`` the kinds and the rates that its objectives may name (None: any).
-    Values may be strings, as they come from a command line, an environment or a web form; a missing or empty one
-    stands for the default. ``own_shapes`` are those of the workload and of the files that the user named. Raises
-    PlanError, whose message names the option, the value and what would be right.
+    Values may be strings, as they come from a command line, an environment or a web form; a missing or empty one means
+    the default. ``own_shapes`` are those of the workload and of the files that the user named. Raises PlanError, whose
+    message names the option, the value and what would be right.
     """
     given = {name: value for name, value in options.items() if value is not None and value != ""}
     dsn = str(given.get("dsn", ""))
@@ -292,8 +292,8 @@ def _schedule(given: Mapping[str, Any], own_shapes: Mapping[str, Shape | Curve])
     peak_rate = peak_rate or curve.peak_rate or DEFAULTS.peak_rate
     if duration_s > MAX_DURATION_S or peak_rate > MAX_RATE:
         raise PlanError(
-            f"--shape {text[:80]!r} has {peak_rate:,g} arrivals a second and lasts {duration_s:,g} s: at most "
-            f"{MAX_RATE:,.0f} (--peak-rate) and {MAX_DURATION_S:,.0f} s (--duration) are right"
+            f"--shape {text[:80]!r} has {peak_rate:,g} arrivals per second and lasts {duration_s:,g} s: at "
+            f"most {MAX_RATE:,.0f} (--peak-rate) and {MAX_DURATION_S:,.0f} s (--duration) are allowed"
         )
     pieces = curve.pieces if text in own_shapes else ()
     return {"shape": text, "shape_pieces": pieces, "duration_s": duration_s, "peak_rate": peak_rate}

@@ -150,8 +150,9 @@ def double11(given: Parameters) -> Curve:
         shown_s = duration_s * compress
         if shown_s <= PREHEAT_S + PEAK_S:
             raise given.refusal(
-                f"{duration_s:g} s show {shown_s:g} s of the sale, whose peak comes after {PREHEAT_S + PEAK_S:g} s: "
-                f"use compress={math.ceil(1.1 * (PREHEAT_S + PEAK_S) / duration_s)} or more, or a longer --duration"
+                f"{duration_s:g} s play {shown_s:g} s of the sale, and its peak comes after "
+                f"{PREHEAT_S + PEAK_S:g} s: use compress={math.ceil(1.1 * (PREHEAT_S + PEAK_S) / duration_s)} "
+                "or more, or a longer --duration"
             )
 
     def rate(share: float) -> float:
@@ -183,7 +184,7 @@ def closed(_given: Parameters) -> Curve:
 
 
 def spike(given: Parameters) -> Curve:
-    """The share ``base`` of the peak rate, but for the peak itself: from second ``at`` on, ``for`` some seconds."""
+    """The share ``base`` of the peak rate, and the peak rate itself for ``for`` seconds from second ``at`` on."""
     duration_s = given.duration_s or DEFAULT_DURATION_S
     at_s = given.seconds("at", 0.5 * duration_s)
     for_s = given.seconds("for", 0.1 * duration_s)
@@ -204,7 +205,7 @@ def steps(given: Parameters) -> Curve:
     listed, held, hold = (part.strip() for part in given.rest.partition("@"))
     texts = [text.strip() for text in listed.split(",")]
     if not all(is_number(text) and float(text) >= 0 for text in texts) or len(texts) > MOST_STEPS:
-        raise given.refusal(f"it takes up to {MOST_STEPS:,} rates a second and how long each is held: 100,200,400@30s")
+        raise given.refusal(f"it takes up to {MOST_STEPS:,} rates and how long each lasts, such as 100,200,400@30s")
     rates = [float(text) for text in texts]
     hold_s = given.time("the time that each is held", hold) if held else None
     if hold_s is None:
@@ -284,7 +285,7 @@ def stored_phases(text: str, duration_s: float) -> tuple[tuple[str, float], ...]
 
 
 def check_pieces(pieces: Sequence[Any]) -> None:
-    """Refuse what are no pieces, whatever a file says. Raises PlanError."""
+    """Refuse values from a file that are not pieces. Raises PlanError."""
     before = -1.0
     if not 0 < len(pieces) <= CELLS:
         raise PlanError(f"a shape has {len(pieces):,} pieces, and not 1 to {CELLS:,}")
@@ -296,7 +297,7 @@ def check_pieces(pieces: Sequence[Any]) -> None:
             and (piece[0] > before if before >= 0 else piece[0] == 0)
             and piece[0] < 1
         ):
-            raise PlanError(f"{str(piece)[:60]} is no piece of a shape: a begin after the one before, and a rate, to 1")
+            raise PlanError(f"{str(piece)[:60]} is not a piece of a shape: a later begin than the last, a rate up to 1")
         before = piece[0]
     if not any(rate for _, rate in pieces):
         raise PlanError("no arrival is ever due in its shape")

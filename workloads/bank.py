@@ -1,9 +1,9 @@
 """A bank: transfers between accounts, and reads of them all. Run it with ``locust -f workloads/bank.py``.
 
-Whatever is transferred, the total stays. A read takes each account in a statement of its own, so that only a snapshot
-of the whole transaction shows the right total. The database counts each account's writes in ``version``, so that no
-acknowledged transfer can be lost unseen. Transfers move money as ``--strategy`` says: naive reads and writes
-back, pessimistic locks as it reads, every other one adds and subtracts in the database.
+Transfers do not change the total. A read selects each account in a separate statement, so only a snapshot of the whole
+transaction shows the right total. The database counts each account's writes in ``version``, so a lost transfer that was
+acknowledged is always found. Transfers move money as ``--strategy`` says: naive reads and writes back, pessimistic
+locks as it reads, every other one adds and subtracts in the database.
 """
 
 from collections.abc import Generator

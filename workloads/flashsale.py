@@ -100,7 +100,7 @@ def naive(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, Re
 
 
 def pessimistic(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, Result, Touched]:
-    """Lock the row as it is read: nobody writes between the read and the write."""
+    """Lock the row as it is read, so that no other transaction writes between the read and the write."""
     available, version = _row((yield READ_LOCKED(sku)))
     if available < qty:
         raise Refused(Answer.SOLD_OUT, (sku * plan.buckets, -1, -1))

@@ -33,7 +33,7 @@ LOAD = ("--headless", "--shape", "closed", "--users", "16", "--skus", "4")
 OVERHEAD_S = 300.0
 """How long a run may take beyond its load: to start a server, to read the tables and to judge."""
 END_WITHIN_S = 60.0
-"""How long a run that was told to end may take to judge what it did."""
+"""How long a run may take to judge its work after it was asked to end."""
 DESCRIPTION = (
     "Measure how often each anomaly happens: the probes on each engine, level and strategy, per million transactions."
 )
@@ -114,7 +114,7 @@ def anomalies(options: argparse.Namespace) -> int:
         _say(f"cut short: {error}")
         cut_short = EXIT_UNKNOWN
     if not found:
-        raise ClusterError("no run was made: there is nothing to show")
+        raise ClusterError("no run was made, so there is nothing to show")
     rows = rows_of(found)
     sys.stdout.write(render(rows, witnesses=options.witnesses))
     path = options.json or RUNS / f"{stamp}-anomalies.json"
@@ -219,7 +219,7 @@ def drive(trial: Trial, duration_s: float, dsn: str, directory: Path) -> tuple[P
 
 
 def _ended(child: "subprocess.Popen[str]", within_s: float) -> tuple[str, bool]:
-    """What the run told once it ended, and whether Ctrl-C made it end; one that takes too long is ended too."""
+    """What the run printed when it ended, and whether Ctrl-C ended it. A run that takes too long is ended too."""
     interrupted = False
     for wait_s in (within_s, END_WITHIN_S):
         try:

@@ -74,7 +74,7 @@ class AnomalyRow:
 
 
 def read_probe(directory: Path) -> ProbeRun:
-    """What the run in ``directory`` found, as its summary tells. Raises StoreError if it is no probe's run."""
+    """What the run in ``directory`` found, from its summary. Raises StoreError if it is no probe's run."""
     run = find_run(directory)
     summary, facts = read_json(run.summary), read_plan(run.plan)
     try:
@@ -116,7 +116,7 @@ def rows_of(runs: Iterable[ProbeRun]) -> list[AnomalyRow]:
 
 
 def told(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that a person is told, each once."""
+    """Those of ``names`` that are shown, each once."""
     return sorted({name for name in names if not name.endswith(HIDDEN)})
 
 

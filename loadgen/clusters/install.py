@@ -110,7 +110,9 @@ def install_mysql(fresh: Path, target: Path, say: Say) -> None:
     _need(("apt-get", "dpkg-deb"), "MySQL is taken from Debian's packages, so this works on Debian and its kin")
     keyring = next((path for path in KEYRINGS if Path(path).is_file()), None)
     if keyring is None:
-        raise ClusterError("no keyring to check Debian's packages with: `apt-get install debian-archive-keyring`")
+        raise ClusterError(
+            "the keyring to check Debian's packages is missing: run `apt-get install debian-archive-keyring`"
+        )
     with tempfile.TemporaryDirectory(prefix="loadgen-apt-") as folder:
         environment = _private_apt(Path(folder), keyring)
         say(f"fetching the package list of Debian {SUITE}")

@@ -36,7 +36,7 @@ _WORST = (UNREADABLE, INVALID, UNKNOWN, VALID)
 _JSON_VALID: Mapping[Verdict, bool | str] = {Verdict.VALID: True, Verdict.INVALID: False, Verdict.UNKNOWN: "unknown"}
 
 DEFAULT_MODEL = "strict-serializable"
-"""What a history is judged by if nobody says: what Elle takes too."""
+"""The default model for a history, as in Elle."""
 FALLBACKS = ("strong-session-serializable", "serializable")
 """What takes its place for a history that shows no real-time order, or no sessions either."""
 _RAW = re.compile(r"[^\n -~\u00a1-\ud7ff\uf900-\uffef\U00010000-\U000dffff]|[\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
@@ -86,7 +86,7 @@ def check_files(
 
 
 def printable(text: str) -> str:
-    """``text`` with whatever is no letter, sign or line end written out: a terminal obeys nothing of it."""
+    """``text`` with control characters escaped, so that a terminal does not obey them."""
     return _RAW.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
@@ -103,7 +103,7 @@ def _models(model: str) -> tuple[list[str], Between | None]:
 
 
 def _keep_one(judgement: Judgement) -> None:
-    """Of the models that stand for none asked, the strongest that this history can be judged by."""
+    """The strongest of the default models that this history can be judged by."""
     name = DEFAULT_MODEL
     if judgement.orderless:
         names = (DEFAULT_MODEL, *FALLBACKS)
@@ -167,7 +167,7 @@ def _check_run(run_dir: Path, models: Sequence[str]) -> Judgement:
 
 
 def judge_loaded(loaded: Loaded, models: Sequence[str], time_limit_s: float) -> Judgement:
-    """Judge what was read, whatever its kind."""
+    """Judge a history of any kind."""
     if loaded.txns is None:
         judgement = _judge_ops(loaded, models)
     else:
@@ -229,9 +229,9 @@ def _bank(ops: Ops) -> tuple[Anomalies, str]:
         if op.f != "read" or op.outcome != Outcome.OK:
             continue
         if not isinstance(op.answer, Mapping):
-            raise _TypesError(f"the read of operation {op.label} is no map of balances")
+            raise _TypesError(f"the read of operation {op.label} is not a map of balances")
         if any(type(amount) is not int and amount is not None for amount in op.answer.values()):
-            raise _TypesError(f"operation {op.label} shows a balance that is no whole number")
+            raise _TypesError(f"operation {op.label} shows a balance that is not a whole number")
         seen = {_account(key): each for key, each in op.answer.items()}
         if len(seen) != len(op.answer):
             raise _TypesError(f"operation {op.label} shows one account twice")
@@ -247,7 +247,7 @@ def _transfer(op: Op) -> Transfer:
     source, target = (None if ends.get(name) is None else _account(ends[name]) for name in ("from", "to"))
     amount = ends.get("amount")
     if amount is not None and type(amount) is not int:
-        raise _TypesError(f"the transfer of operation {op.label} moves what is no whole number")
+        raise _TypesError(f"the transfer of operation {op.label} moves an amount that is not a whole number")
     return Transfer(op.label, source, target, amount, op.outcome, op.invoked, op.completed)
 
 
@@ -265,7 +265,7 @@ def _set(ops: Ops) -> tuple[Anomalies, str]:
         if op.f != "read" or op.outcome != Outcome.OK:
             continue
         if not isinstance(op.answer, list | frozenset):
-            raise _TypesError(f"the read of operation {op.label} is no list of elements")
+            raise _TypesError(f"the read of operation {op.label} is not a list of elements")
         seen = [each if isinstance(each, tuple) else freeze(each) for each in op.answer]
         reads.append(Reading(op.label, seen, op.invoked))
     if not reads:

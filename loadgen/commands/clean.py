@@ -41,7 +41,7 @@ def run_clean(options: Namespace) -> int:
     """``loadgen clean``: 0, also where there was nothing. Raises PlanError and ClusterError."""
     dsn = given_dsn(options.named or options.dsn, os.environ)
     if not dsn:
-        raise PlanError("clean needs a server: name it by LOADGEN_DSN, or as its argument")
+        raise PlanError("clean needs a server: set LOADGEN_DSN, or give a DSN as the argument")
     address = parse_dsn(dsn, os.environ)
     clean(address, engine_for_dsn(dsn, options.engine or os.environ.get("LOADGEN_ENGINE", "")), say=tell)
     return 0
@@ -61,7 +61,7 @@ def clean(address: Address, engine: str, *, say: Say) -> None:
         control.lock()
         try:
             if kind == "database" and (routines := _names(control, _ROUTINES)):
-                raise ClusterError(f"{where}: database {SCHEMA} holds routines that no run made ({routines[0]})")
+                raise ClusterError(f"{where}: database {SCHEMA} holds routines that no run created ({routines[0]})")
             tables = _names(control, _TABLES)
         except BaseException:
             with suppress(ClusterError):

@@ -1,6 +1,6 @@
 """``loadgen doctor``: which engines can run where on this machine, and what to install for the rest.
 
-It starts no server and changes nothing; whatever is missing, it says so and ends with 0.
+It starts no server and changes nothing. It lists what is missing, and always ends with 0.
 """
 
 import importlib.util

@@ -1,7 +1,7 @@
-"""Our transactions as Elle's operation maps, EDN or JSON, one a line: so that anyone can put them before Elle itself.
+"""The transactions of a run as Elle's operation maps, EDN or JSON, one for each line, for Elle itself.
 
-A list read is written whole. Versioned registers become plain ones: the version is the value, and a version that
-nobody learned is left out, as Elle leaves out what it does not know.
+A list read is written whole. Versioned registers become plain ones: the version is the value, and an unknown version is
+left out, as in Elle.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def export_run(run_dir: Path, style: str, out: TextIO) -> int:
         txns = transactions_of(workload, plan, history) if workload != "bank" else None
         reads = bank_reads(history) if txns is None else []
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
-        raise StoreError(f"{run_dir} holds what no run wrote: {type(error).__name__}: {error}") from error
+        raise StoreError(f"{run_dir} holds data that no run wrote: {type(error).__name__}: {error}") from error
     if txns is not None:
         return export(txns, style, out)
     for place, read in enumerate(reads):
@@ -104,7 +104,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def operations(txns: Transactions) -> Iterator[dict[str, Any]]:
-    """Invocations and completions in the order of their times; without times each transaction stands alone."""
+    """Invocations and completions in the order of their times. Without times, each transaction is complete before the
+    next."""
     events: list[tuple[int, int, int]] = []
     for txn in range(txns.count):
         if not txns.timed or txns.invoked[txn] == ALWAYS:

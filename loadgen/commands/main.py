@@ -124,7 +124,7 @@ def _complain(text: str) -> int:
 
 
 def _leave_quietly() -> None:
-    """Nobody reads any more; Python would complain again when it flushes at its exit."""
+    """The reader is gone. Python would fail again when it flushes at its exit."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -41,14 +41,14 @@ def report(options: argparse.Namespace) -> int:
         return 0
     if not run.summary.exists():
         raise StoreError(
-            f"{run.path} has no summary: the run goes on, or was killed; judge it: loadgen check {run.path}"
+            f"{run.path} has no summary. It is still running or was killed. To judge it: loadgen check {run.path}"
         )
     show(options, run, read_summary(run.summary))
     return 0
 
 
 def judged(run: RunDirectory, file: Path | None, *, trust: bool = False) -> dict[str, Any]:
-    """The summary of a stored run, judged anew; see ``judge.judge``. Raises StoreError and PlanError."""
+    """The summary of a stored run, judged again; see ``judge.judge``. Raises StoreError and PlanError."""
     from loadgen.judge.judge import judge
     from loadgen.workload.loading import load_workload
 

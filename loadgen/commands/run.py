@@ -62,7 +62,7 @@ def list_workloads(_: argparse.Namespace) -> int:
     """Print one line for each installed workload."""
     known = installed_workloads()
     if not known:
-        raise PlanError("this installation has no workloads: install the package again")
+        raise PlanError("this installation has no workloads: reinstall the package")
     width = max(map(len, known))
     texts = {name: first_sentence(path) for name, path in known.items()}
     wide = max(map(len, texts.values()))

@@ -98,7 +98,7 @@ def run_status(options: Namespace) -> int:
 def up(engine: str, *, say: Say, port: int = 0) -> str:
     """Start the standing cluster of ``engine``, or find it running; its DSN. Raises ClusterError, leaving nothing.
 
-    One that stands but does not answer is never removed: its data may be wanted.
+    A cluster that runs but does not answer is never removed, because its data may be needed.
     """
     if port and not 1 <= port <= 65535 - PORTS_MOST:
         raise ClusterError(f"--port {port} is not from 1 to {65535 - PORTS_MOST}")
@@ -212,8 +212,8 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as error:
         problem = str(error)
     raise ClusterError(
-        f"{file} does not say what is standing ({problem}): remove the file, and by hand what it stood for "
-        f"(`docker ps --filter label={RUN_LABEL}`)"
+        f"{file} does not say what is standing ({problem}): remove the file, and remove its containers "
+        f"yourself (`docker ps --filter label={RUN_LABEL}`)"
     )
 
 

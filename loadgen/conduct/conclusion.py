@@ -1,7 +1,7 @@
-"""What is made of a run once its load is over: final reads stored, judged, summed up, told.
+"""The steps after the load: store the final reads, judge, summarise, report.
 
-Each step is tried, whatever became of the one before: a full disk, a dead server or a bug of ours may cost a file or
-the final reads, never the verdict on what there is, nor the exit code.
+Each step is tried even if the one before failed. A full disk, a dead server or a bug in loadgen may cost a file or the
+final reads, but not the verdict on the remaining data, and not the exit code.
 """
 
 import os
@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 
 
 class Conclusion:
-    """The end of one run, step by step. No step raises an Exception; what failed stands among the warnings."""
+    """The end of one run, step by step. No step raises an Exception; failures become warnings."""
 
     def __init__(
         self, run: RunDirectory, load: dict[str, Any], log: Callable[[str], None], workload: Workload | None = None
@@ -64,7 +64,7 @@ class Conclusion:
         self._store(self._run.load, self._load)
 
     def interfered(self, reason: str) -> None:
-        """Say that somebody else worked on the run's tables meanwhile, if ``reason`` tells why: it proves nothing."""
+        """Record that something else used the run's tables, if ``reason`` is given: the run then proves nothing."""
         if reason:
             self._load["interference"] = [reason]
             self._store(self._run.load, self._load)
@@ -84,7 +84,7 @@ class Conclusion:
             self._summary["kept"] = kept
 
     def done(self) -> dict[str, Any]:
-        """Store the summary; what the load side is told at last."""
+        """Store the summary, and return the last message to the load side."""
         summary, known = self._summary, list(self._summary.get("warnings", ()))
         self._try("seconds.csv was not written", self._write_seconds)
         summary["warnings"] = known + self._problems

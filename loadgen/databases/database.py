@@ -1,4 +1,4 @@
-"""What loadgen has to know of a database by name: plain values, so that everything may read them.
+"""What loadgen knows about a database by its name. These are plain values, so every room may read them.
 
 What needs a driver, Docker or a server's process is named as ``module:attribute`` and imported where it is used. Every
 command imports this, so the parts are named tuples: a dataclass takes half a millisecond more to make.
@@ -103,7 +103,7 @@ class Image(NamedTuple):
     """How a person gets in, with {name} of the container and {port} on 127.0.0.1."""
     database: str = ""
     settings: str = ""
-    """``module:function`` from the plan to what the server is told, for the record."""
+    """``module:function`` from the plan to the server's settings, for the record."""
 
 
 class Topology(NamedTuple):
@@ -121,10 +121,10 @@ class Topology(NamedTuple):
     members: tuple[str, ...]
     """The services that hold data, or that one can connect to."""
     state: str
-    """``module:function`` from a Query for each of ``asked`` to what the servers say of their replication; ``complete``
-    in it tells whether that is as it should be."""
+    """``module:function`` from a Query for each of ``asked`` to what the servers report about their replication;
+    ``complete`` in it says whether it is correct."""
     asked: tuple[str, ...] = ()
-    """Which services are asked for it, where the entry alone can't tell."""
+    """The services to ask for it, if the entry alone does not know."""
     replicas: tuple[str, ...] = ()
     """The members that serve reads only while the entry takes the writes."""
     start_within_s: int = 240
@@ -161,7 +161,7 @@ class Database:
     replicated_as: str = ""
     """``module:function`` from a Query to how an existing cluster replicates, or the words for it."""
     lesser_editions: Mapping[str, str] = field(default_factory=dict)
-    """Editions whose figures must never stand as the whole database's, with the sentence that says so."""
+    """Editions whose figures must never be shown as the whole database's, with the sentence that says so."""
     waits: tuple[str, ...] = ()
     """Statements that ask who waits for whom; the first that the server takes is used (see hermitage/waits.py)."""
     published: Published | None = None

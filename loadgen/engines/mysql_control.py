@@ -273,8 +273,8 @@ class MysqlControl:
         if foreign:
             names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
             raise ClusterError(
-                f"the database {SCHEMA!r} of {self._where} holds tables that {META_TABLE} does not mark ({names}): "
-                "they stay untouched; move them, or use another server"
+                f"the database {SCHEMA!r} of {self._where} holds tables that {META_TABLE} does not list "
+                f"({names}). Nothing was changed: move them, or use another server"
             )
         mark = "name VARCHAR(64) NOT NULL PRIMARY KEY, run VARCHAR(128)"
         self.query(f"CREATE TABLE IF NOT EXISTS {_META} ({mark})")
@@ -306,7 +306,7 @@ class MysqlControl:
         most_bytes = int(self.query("SELECT @@max_allowed_packet")[0][0])
         if most_bytes < PACKET_LEAST:
             raise ClusterError(
-                f"{self._where} allows packets of {most_bytes} bytes only: SET GLOBAL max_allowed_packet = "
+                f"{self._where} accepts packets of {most_bytes} bytes only: SET GLOBAL max_allowed_packet = "
                 f"{PACKET_LEAST} or more"
             )
         return most_bytes
@@ -318,8 +318,9 @@ class MysqlControl:
         for table in tables:
             if engines.get(table.name, "").lower() != "innodb":
                 raise ClusterError(
-                    f"{self._where} made the table {table.name} in the storage engine {engines.get(table.name)}, not "
-                    "in InnoDB: a run needs transactions; see its setting disabled_storage_engines"
+                    f"{self._where} created the table {table.name} in the storage engine "
+                    f"{engines.get(table.name)}, not in InnoDB: a run needs transactions; see its setting "
+                    "disabled_storage_engines"
                 )
 
     def _literal(self, value: Any) -> str:

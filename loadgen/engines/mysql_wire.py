@@ -248,8 +248,8 @@ async def read_tables(
             run = runs.get(table.name, "")
             if run != run_id:
                 raise ClusterError(
-                    f"the table {table.name} is {f'of another run, {run}' if run else 'of no run'}: somebody else used "
-                    "the server in mid-run"
+                    f"the table {table.name} is {f'of another run, {run}' if run else 'of no run'}: something "
+                    "else used the server during the run"
                 )
             await _final_read(driver, table, found)
     finally:

@@ -126,7 +126,7 @@ class PostgresControl:
                 self.unlock()
                 raise ClusterError(
                     f"{left} transactions are open on the tables of an earlier run in schema {SCHEMA} "
-                    f"({_place(self._address)}): end them, or wait for their end; nothing was touched"
+                    f"({_place(self._address)}): end them, or wait until they end; nothing was changed"
                 )
             self.beat()
             time.sleep(POLL_S)
@@ -139,8 +139,8 @@ class PostgresControl:
             first = first or holder
             if holder[:2] != first[:2] or time.monotonic() > deadline:
                 raise ClusterError(
-                    f"another run is using this database ({_place(self._address)}): {holder.run_id} holds its lock; "
-                    "let it end, or use another database"
+                    f"another run is using this database ({_place(self._address)}): {holder.run_id} holds its "
+                    "lock. Wait until it ends, or use another database"
                 )
             time.sleep(POLL_S)
 
@@ -210,8 +210,8 @@ class PostgresControl:
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
         if self._connection is not None and self._connection.is_in_transaction():
             raise ClusterError(
-                f"PostgreSQL at {_place(self._address)}: a transaction was left open that nobody here began: what was "
-                "answered is not committed"
+                f"PostgreSQL at {_place(self._address)}: a transaction is open that loadgen did not begin, so "
+                "the last answers are not committed"
             )
         return answer
 

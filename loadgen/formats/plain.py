@@ -79,7 +79,7 @@ def _build(
             builder.add(-1, ALWAYS, NEVER, Outcome.FAIL, -1 - place, [mop])
     if not numbered:
         builder.warnings.append(
-            "transactions are numbered by their place, for their own numbers are none or not unique"
+            "transactions are numbered by their place, because their own numbers are missing or not unique"
         )
     return builder.build()
 

@@ -208,7 +208,7 @@ def _read(path: Path) -> _Stream:
 
 def _columns(path: Path, facts: dict[str, str], batches: Sequence[Any], complete: bool) -> _Stream:
     if any(column.null_count for batch in batches for column in batch.columns):
-        raise StoreError(f"{path} has nulls where there can be none")
+        raise StoreError(f"{path} has nulls where none are allowed")
     rows = {
         name: _joined_columns([_numpy(batch.column(name), kind) for batch in batches], kind)
         for name, kind in _ROW_TYPES.items()
@@ -336,7 +336,7 @@ def _orders(
     first = (np.cumsum(size) - size.ravel()).reshape(keys, streams)
     reads = np.flatnonzero((mops["act"] == READ) & (mops["value"] != UNKNOWN) & (mops["length"] > 0))
     if (mops["length"][reads] > size[key[reads], stream_of[reads]]).any():
-        raise StoreError("a list read is longer than the list that its stream tells")
+        raise StoreError("a read of a list is longer than the list in its stream")
     best = size.argmax(axis=1)
     longest = size[np.arange(keys), best]
     begin = first[np.arange(keys), best]

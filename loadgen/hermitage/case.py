@@ -91,7 +91,7 @@ class Case:
 
 
 def case(name: str, kind: ReadKind, title: str, script: str, shows: Callable[[Seen], bool]) -> Case:
-    """The case that ``script`` tells: on each line a session's number, a statement, and ``-> label`` where it reads.
+    """The case in ``script``: each line has a session's number, a statement, and ``-> label`` if it reads.
 
     ``name`` is the anomaly's, and for a variant what is special about it: ``G2 two edges``.
     """

@@ -1,7 +1,7 @@
 """The Hermitage cases (github.com/ept/hermitage), and their variants with FOR UPDATE.
 
-Each case begins with the rows 1 => 10 and 2 => 20. The two writers of one row write different values, so that what is
-left tells who wrote it; the reads of Hermitage that decide nothing are left out.
+Each case begins with the rows 1 => 10 and 2 => 20. The two writers of one row write different values, so the value that
+is left shows its writer. Hermitage's reads that decide nothing are left out.
 """
 
 from collections.abc import Mapping

@@ -79,7 +79,7 @@ def hermitage(options: argparse.Namespace) -> int:
                 raise
             _say(f"{name} is left out: {error}")
     if not matrices:
-        raise ClusterError("no engine could be started here: name a server by --engine and --dsn")
+        raise ClusterError("no engine can be started here: name a server with --engine and --dsn")
     one_case = bool(options.case)
     sys.stdout.write(render(matrices, transcripts=options.transcript or one_case, every=one_case))
     path = options.json or RUNS / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(wall_s))}-hermitage.json"
@@ -106,7 +106,7 @@ def chosen_cases(names: Sequence[str]) -> "tuple[Case, ...]":
 
 
 def exit_code(matrices: "Sequence[Matrix]") -> int:
-    """4 if a documented promise was broken, 5 if a cell could not be told, else 0."""
+    """4 if a documented promise was broken, 5 if a cell could not be decided, else 0."""
     from loadgen.hermitage.published import UNKNOWN
 
     cells = [cell for matrix in matrices for row in matrix.rows for cell in row.all_cells]

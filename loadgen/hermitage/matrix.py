@@ -26,7 +26,7 @@ from loadgen.hermitage.published import (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One anomaly at one level. ``published`` is NOT_TESTED where nobody has published a mark."""
+    """One anomaly at one level. ``published`` is NOT_TESTED if no mark is published."""
 
     anomaly: str
     mark: str

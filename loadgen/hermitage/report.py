@@ -93,7 +93,7 @@ def _differences(matrices: Sequence[Matrix]) -> str:
                 if cell.broken:
                     lines.append(f"- {where}: happened, although {row.level.means} forbids it; {_why(cell)}")
                 if cell.mark == UNKNOWN:
-                    lines.append(f"- {where}: could not be told; {_why(cell)}")
+                    lines.append(f"- {where}: could not be decided; {_why(cell)}")
     told = f"{sum(compared.values())} published cells were compared: {compared[False]} agree, {compared[True]} differ."
     return "\n".join((told, *lines))
 

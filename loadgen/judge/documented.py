@@ -1,7 +1,7 @@
 """Whether a run kept the isolation that its engine documents for the level it ran at.
 
-What breaks the documented model is a violation. What goes beyond it, such as write skew under snapshot isolation, the
-engine never promised to prevent: it is told, with its witness, and violates nothing.
+An anomaly that the documented model forbids is a violation. An anomaly that the model allows, such as write skew under
+snapshot isolation, is reported with its witness and is not a violation.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,10 +24,11 @@ ISOLATION = "isolation"
 
 
 def real_time_reads(cluster: Mapping[str, Any], address: Mapping[str, Any]) -> bool:
-    """Whether a cluster (plan.json's ``cluster`` and ``address``) documents that all acknowledged is seen from then on.
+    """Whether a cluster (plan.json's ``cluster`` and ``address``) documents that every acknowledged write is visible
+    from then on.
 
-    One node does. So do several that agree before they acknowledge, whichever of them goes on after a failure. A group
-    or a standby that applies later does not, nor several hosts of which nobody said how they replicate.
+    One node does. Several nodes do if they agree before they acknowledge, whichever of them continues after a failure.
+    A group or a standby that applies later does not, and neither do several hosts whose replication is unknown.
     """
     replication = cluster.get("replication")
     kind = str(replication.get("kind", "")) if isinstance(replication, dict) else ""
@@ -49,7 +50,8 @@ class Promise:
 
     @property
     def findings(self) -> list[Finding]:
-        """One finding for each anomaly that the model forbids, or one that says there is none, or why nobody knows."""
+        """One finding for each anomaly that the model forbids, or one that says that there is none, or why that is
+        unknown."""
         answer = self.judgement.answers[self.model]
         found = self.judgement.anomalies
         if answer.verdict == Verdict.INVALID:
@@ -84,7 +86,7 @@ def promised(
     models: Iterable[str] = MODELS,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> Promise:
-    """Judge the transactions of a run of an installed workload; ``kept`` tells how."""
+    """Judge the transactions of a run of an installed workload; ``kept`` says how."""
     path = installed_workloads().get(workload)
     isolation = load_workload(path).isolation if path else None
     return kept(isolation, Evidence(plan, history, {}, {}), documented, doubt, models, time_limit_s)

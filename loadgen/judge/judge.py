@@ -11,6 +11,7 @@ workload has a person read: ``[label, text, ...]`` for each section of the repor
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from loadgen.isolation.models import MODELS, known_model, weaker
@@ -130,7 +131,13 @@ def _check(check: Check, evidence: Evidence) -> Finding:
     try:
         return check.find(evidence)
     except Exception as error:  # noqa: BLE001 - a check that breaks down has decided nothing
-        return Finding(check.name, unknown=f"the check itself failed: {type(error).__name__}: {error}")
+        return Finding(check.name, unknown=f"the check itself failed{_where(error)}: {type(error).__name__}: {error}")
+
+
+def _where(error: Exception) -> str:
+    """The last line outside the packages that raised: its author looks for it there."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    return f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
 
 
 def _extras(run: StoredRun, evidence: Evidence | None) -> Mapping[str, Any]:
@@ -144,13 +151,13 @@ def _lines(run: StoredRun, summary: Mapping[str, Any]) -> list[list[str]]:
     try:
         return [[str(text) for text in section] for section in run.file.lines(summary)]
     except Exception as error:  # noqa: BLE001 - a report that lacks a line is better than none
-        run.warnings.append(f"what the workload says of its run is missing: {type(error).__name__}: {error}")
+        run.warnings.append(f"the workload's own figures are missing: {type(error).__name__}: {error}")
         return []
 
 
 def _set_aside(run: StoredRun, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings; where somebody else worked on the run's tables they prove nothing of the database, whatever is
-    found: a warning tells of it."""
+    """The findings. If something else worked on the run's tables, the findings prove nothing about the database, and a
+    warning says so."""
     if not (interference := texts(run.load.get("interference"))):
         return list(findings)
     run.warnings += [
@@ -183,7 +190,8 @@ def _documented(run: StoredRun) -> str:
 
 def exit_code(summary: Mapping[str, Any]) -> int:
     """4 consistency violated, 5 verdict unknown, 1 nothing of the main kind acknowledged, cut short by a signal, a load
-    process lost or our own error, 3 an objective missed, 0 otherwise: in this order, whatever else is true."""
+    process lost or an error in loadgen, 3 an objective missed, 0 otherwise. The first that applies is returned, in this
+    order."""
     if summary["verdict"] == Verdict.INVALID:
         return EXIT_INVALID
     if summary["verdict"] != Verdict.VALID:
@@ -208,14 +216,15 @@ def error_of(summary: Mapping[str, Any]) -> str:
 
 
 def _vouched(run: StoredRun) -> bool:
-    """Whether the history tells of every number that was handed out: whole streams, sealed, all that the run wrote."""
+    """Whether the history has every number that a load process received: all streams of the run, complete and with
+    valid checksums."""
     streams = (f"{process.name}.invoked" for process in run.history.processes)
     sealed = isinstance(run.load.get("streams"), dict) and all(run.history.sealed.get(name) for name in streams)
     return sealed and not run.doubts and all(process.closed_at is not None for process in run.history.processes)
 
 
 def _provable(run: StoredRun, finding: Finding, *, alone: bool) -> Finding:
-    """The finding, if it stands although a part of what was asked is missing."""
+    """The finding, if it holds although a part of what was asked is missing."""
     stands = not run.refusal and (not run.lost_numbers or alone)
     if stands or not finding.anomalies:
         return finding

@@ -37,7 +37,7 @@ from loadgen.workload.loading import installed_workloads, load_workload
 
 SESSIONS = DEFAULTS.sessions
 MASTER_PORT = 5557
-"""Locust's own, for a master whose workers are started by hand."""
+"""Locust's own, for a master whose workers are started separately."""
 SPAWN_RATE = 100
 """Users a second: the most for which Locust does not warn. Sessions connect before the first arrival anyway."""
 
@@ -187,7 +187,7 @@ def arguments(workloads: Sequence[Workload]) -> list[Argument]:
         own.setdefault(option.name, Argument(option.name, shown, option.help, choices, option.on_page))
     names = [option.name for option in OPTIONS]
     if taken := set(own) & {*OPTION_NAMES}:
-        raise PlanError(f"a workload's option has the name of one of every run's: {', '.join(sorted(taken))}")
+        raise PlanError(f"a workload's option has the name of an option of every run: {', '.join(sorted(taken))}")
     place = names.index(_AFTER) + 1
     return [*OPTIONS[:place], *own.values(), *OPTIONS[place:]]
 

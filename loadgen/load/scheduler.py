@@ -178,7 +178,7 @@ class Scheduler:
 
     @property
     def unnumbered(self) -> int:
-        """Arrivals that got no number in time, so that no row tells of them. Not 0 only where the head gave none."""
+        """Arrivals without a number in time, which have no row. Above 0 only if the controller gave no numbers."""
         return self._due.unnumbered
 
     @property
@@ -198,11 +198,11 @@ class Scheduler:
     # Coroutines, for LoopThread.submit
 
     async def drain(self, timeout_s: float, *, serve_queued: bool = True) -> None:
-        """Stop arrivals and wait until every op that was started has ended; then close all sessions.
+        """Stop arrivals, wait until every started op has ended, and close all sessions.
 
-        What is due but not started is served as long as it is within the late limit and the timeout, or skipped at
-        once without ``serve_queued``. Ops in flight after ``timeout_s`` are cut: their connections are closed, and
-        their stage then tells ``fail`` from ``info``. Takes at most ``timeout_s`` + 2 * CUT_GRACE_S.
+        Ops that are due and not started are served within the late limit and the timeout; without ``serve_queued`` they
+        are skipped at once. After ``timeout_s``, the connections of ops in flight are closed, and the stage of each op
+        decides between ``fail`` and ``info``. Takes at most ``timeout_s`` + 2 * CUT_GRACE_S.
         """
         self._due.stop()
         if not serve_queued:
@@ -308,7 +308,7 @@ class Scheduler:
         self._thread.loop.call_later(TICK_S, self._tick)
 
     def _watch(self, session_loop: SessionLoop, now: int) -> None:
-        """Cut a try that takes too long: first its connection, so that its stage still tells how it ended."""
+        """Cut a try that takes too long: first its connection, so that its stage still shows how it ended."""
         stuck = session_loop.try_began and now - session_loop.try_began > TRY_LIMIT_NS
         if not stuck:
             self._cut_at.pop(session_loop, None)

@@ -1,4 +1,4 @@
-"""A seat: one session and the coroutine that keeps it busy. Takes what is due, runs it, tries again, writes the row."""
+"""Session loop: takes due operations, executes them with retries, records the outcome."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ LONGEST_RECONNECT_S = 1.0
 TRY_LIMIT_NS = 6 * STATEMENT_TIMEOUT_S * NS_PER_S
 """A try longer than this is cut: far above what a server that keeps its own timeouts can take."""
 NO_ANSWER = "no-answer"
-"""The code of a try that was cut and still gave no answer: nobody knows whether it happened."""
+"""The code of a try that was cut and gave no answer: whether it happened is unknown."""
 MOST_CODES = 200
 
 _new_row = tuple.__new__
@@ -38,7 +38,7 @@ _new_row = tuple.__new__
 
 @dataclass(slots=True)
 class Shared:
-    """What all seats of a load process share. ``rows`` and ``tries`` are emptied by another thread."""
+    """What all session loops of a load process share. ``rows`` and ``tries`` are emptied by another thread."""
 
     due: DueQueue
     rows: list[Completion]
@@ -88,7 +88,7 @@ class SessionLoop:
         self._waiter: asyncio.Future[Item | None] | None = None
 
     async def serve(self) -> None:
-        """Take and run what is due until the seat is left. Only a bug of ours raises."""
+        """Take and run due ops until the loop is ended. Only a bug in loadgen raises."""
         try:
             while not await self._work_until_cut():
                 self._open_sessions()
@@ -101,7 +101,7 @@ class SessionLoop:
         return self.session.connected and self.reader.connected
 
     async def close(self) -> None:
-        """Drop its connections, whatever runs on them."""
+        """Close its connections, even if something runs on them."""
         await self.session.close()
         await self.reader.close()
 
@@ -110,7 +110,7 @@ class SessionLoop:
         self.reader = self.shared.new_reader(self.process) or self.session
 
     async def _work_until_cut(self) -> bool:
-        """Whether the seat was left in order; else its session has to be replaced."""
+        """Whether the loop ended in order; otherwise its session has to be replaced."""
         try:
             await self._work()
         except asyncio.CancelledError:
@@ -122,7 +122,7 @@ class SessionLoop:
         return True
 
     def leave(self) -> None:
-        """End the seat after the transaction in flight."""
+        """End the loop after the transaction in flight."""
         self.leaving = True
         waiter = self._waiter
         if waiter is not None and not waiter.done():
@@ -227,7 +227,8 @@ class SessionLoop:
         )
 
     async def _recover(self, outcome: Outcome) -> None:
-        """After an op that did not end ok: a new process number if nobody knows, a new connection if it is lost."""
+        """After an op that did not end ok: a new process number if the outcome is unknown, a new connection if it is
+        lost."""
         if outcome == Outcome.INFO:
             # What it asked for may still happen, beside whatever this session does next: that is another process.
             self.process = self.shared.new_process()
@@ -271,7 +272,7 @@ class SessionLoop:
         self.shared.rows.append(self._row(item, now, tried, failure.code))
 
     def _give_up(self) -> None:
-        """The try in flight was cut and gave no answer: nobody knows how far it came."""
+        """The try in flight was cut and gave no answer, so how far it came is unknown."""
         item, self.item, self.try_began = self.item, None, 0
         if item is not None:
             failure = Failure(Outcome.INFO, NO_ANSWER, "timeout", sample="the transaction was cut and gave no answer")

@@ -1,4 +1,4 @@
-"""The figures of a stored run, as they stand in its summary."""
+"""The figures of a stored run, as in its summary."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -103,8 +103,8 @@ def _engine(run: Stored) -> dict[str, Any]:
 
 
 def _client(load: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the load processes cost. CPU time is divided by the main ops that were started, whatever became of them;
-    its key is as old as the workload that had orders."""
+    """What the load processes cost. CPU time is divided by the started ops of the main kind, however they ended. The
+    name of its key is from the time when the only workload had orders."""
     client = mapping(load.get("client"))
     cpu_seconds = client.get("cpu_seconds")
     per_op = client.get("cpu_us_per_order")
@@ -119,7 +119,7 @@ def _client(load: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any
 
 
 def _known_errors(load: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """``{code: (class, sample)}`` as the load side told, as a pair or by name."""
+    """``{code: (class, sample)}`` as the load side recorded it, as a pair or by name."""
     known = {}
     for code, told in mapping(load.get("errors")).items():
         pair = (told.get("class", ""), told.get("sample", "")) if isinstance(told, dict) else told

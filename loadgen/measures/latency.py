@@ -21,11 +21,10 @@ LONGEST_S = 10**6
 def response_and_service(processes: Sequence[LoadProcess], facts: WorkloadFacts) -> tuple[Times, Times]:
     """``{kind: {p50, p90, p95, p99, p999, max, count, interval}}`` in milliseconds, by response and by service.
 
-    ``interval`` has of each percentile the bounds that hold it with 95 % confidence, None where the sample is too
-    small for them: order statistics, of a sample that is worth less where slow ops come in bursts.
-    Of every answered op of each kind; of the first kind that arrives, those that were refused stand apart, under
-    ``KIND_refused``. What failed or is ``info`` was not answered, and what was skipped was not asked: they count
-    elsewhere.
+    ``interval`` has of each percentile the bounds that hold it with 95 % confidence, None where the sample is too small
+    for them: order statistics, of a sample that is worth less where slow ops come in bursts. Of every answered op of
+    each kind; of the first kind that arrives, refused ops are listed separately, under ``KIND_refused``. Failed,
+    ``info`` and skipped ops have no answer and are not included.
     """
     response: dict[str, list[NDArray[np.int64]]] = {name: [] for name in facts.timed}
     service: dict[str, list[NDArray[np.int64]]] = {name: [] for name in facts.timed}
@@ -48,7 +47,7 @@ def response_and_service(processes: Sequence[LoadProcess], facts: WorkloadFacts)
 def chosen_ops(process: LoadProcess, facts: WorkloadFacts, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which ops are meant by ``name``, one of ``facts.timed``, and which of them were answered.
 
-    Of the kind that is split, those that were not answered stand with those that were not refused.
+    In the kind that is split, ops without an answer are counted with those that were not refused.
     """
     ops = process.ops
     kind = name if name in facts.kinds else name.removesuffix(REFUSED)

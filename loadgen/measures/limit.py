@@ -62,7 +62,7 @@ class _Seconds:
     served: Floats
     """Ops of the main kinds that were sent."""
     ops: Floats
-    """Ops that somebody was there to drive."""
+    """Ops for which a load process was running."""
     started: Floats
     """Those of them that were sent, by the second of that."""
     busy_s: Floats
@@ -82,8 +82,8 @@ def limit_of(
 ) -> Limit:
     """What limited a run whose ``processes`` are complete (measures.offered). ``counts`` are of its main kind.
 
-    ``main`` are its codes (None: all kinds), and ``noun`` is what its ops are called.
-    ``load`` tells the sessions over time, and in how many seconds the client was saturated.
+    ``main`` are its codes (None: all kinds), and ``noun`` is what its ops are called. ``load`` has the sessions over
+    time, and the number of seconds in which the client was saturated.
     """
     if not counts["due"] or not has_schedule(plan):
         return Limit(None, "")

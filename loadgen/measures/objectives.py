@@ -59,7 +59,7 @@ def _unmeasurable(
 
 
 def _most(kind: str, plan: Plan, arriving: Sequence[str], duration_s: float) -> int:
-    """How many ops of a kind will arrive at most, but for one run in a million."""
+    """The most ops of a kind that will arrive, with a chance of one in a million to be exceeded."""
     weights = dict(plan.kind_weights)
     share = weights[kind] / sum(weights.get(name, 0) for name in arriving)
     schedule = arrival_profile(plan, arriving)

@@ -1,11 +1,11 @@
-"""What was offered: every arrival of the schedule that became due, and the row of each one that left none.
+"""The offered load: every arrival of the schedule that became due, and a row for each one that has none.
 
 ``due = started + skipped`` must hold in every ending, so an arrival without a row gets one here, for figures only:
 
 - ``info`` if its load process had its number and still lived when it was due, so that it may have started;
 - ``skipped`` if nobody can have started it: its process was lost before (WORKER_LOST), or it got no number (NO_NUMBER).
 
-The judge of consistency does not read these rows: to it, every number that a dead process was handed may have happened.
+The consistency checks do not read these rows. For them, every number that a dead process received may have happened.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ NO_NUMBER = "no-number"
 NO_ENDING = "no-ending"
 """The code of an op that may have started and has no row."""
 MOST_ARRIVALS = 30_000_000
-"""A longer schedule is not made anew: it would take more memory than the run's own rows."""
+"""A longer schedule is not computed again, because it would take more memory than the run's own rows."""
 
 MAX_HORIZON_NS = int(MAX_DURATION_S * NS_PER_S)
 
@@ -66,7 +66,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """How one load process ended, as its history and the load side tell. Times are of its own clock."""
+    """How one load process ended, from its history and the load side. Times are of its own clock."""
 
     share: tuple[int, int]
     closed_at: int | None
@@ -181,7 +181,7 @@ class _Accounts:
         }
 
     def _kinds(self, process: LoadProcess, at: Numbers) -> NDArray[Any]:
-        """The kinds of the arrivals ``at``: by their numbers, or by those that they would have been handed."""
+        """The kinds of the arrivals ``at``: by their numbers, or by the numbers that they would have received."""
         told = process.invoked.get("kind")
         numbers = process.invoked["number"]
         kinds = np.full(len(at), self._codes[0])
@@ -205,7 +205,7 @@ class _Accounts:
         return np.concatenate([*chunks, np.empty(0, np.int64)])
 
     def _start_of(self, process: LoadProcess, ending: _Ending) -> int | None:
-        """When a process's schedule began: the first arrival that it told of stands in it."""
+        """When a process's schedule began: its first recorded arrival is in the schedule."""
         told = _arrivals(process, self._codes)
         if not told.any():
             return None
@@ -231,7 +231,8 @@ class _Accounts:
         return min(known, default=None)
 
     def _horizon(self, load: Mapping[str, Any]) -> int:
-        """Up to when arrivals were due, in nanoseconds since the start: as told, or the last sign of life of any."""
+        """Up to when arrivals were due, in nanoseconds since the start: as recorded, or the last sign of life of any
+        process."""
         told = load.get("offered_s")
         if isinstance(told, int | float) and isfinite(told):
             return int(max(0.0, min(told, self._plan.duration_s)) * NS_PER_S)
@@ -304,7 +305,7 @@ def _missing_shares(endings: Sequence[_Ending]) -> list[tuple[int, int]]:
 
 
 def _arrivals(process: LoadProcess, codes: Sequence[int]) -> NDArray[np.bool_]:
-    """Which rows are ends of arrivals that the process was handed."""
+    """Which rows are ends of arrivals whose numbers the process received."""
     ops, numbers = process.ops, process.invoked["number"]
     arrived = np.isin(ops["kind"], codes)
     if not len(numbers):

@@ -36,7 +36,7 @@ class Phase:
 
 
 def phases_of(plan: Plan, told: Mapping[str, Any], load: Mapping[str, Any]) -> list[Phase]:
-    """The phases of a run as far as it came. ``told`` is what plan.json says of the workload, ``load`` is load.json."""
+    """The phases of a run as far as it came. ``told`` is the workload's part of plan.json, ``load`` is load.json."""
     offered_s = load.get("offered_s")
     end_s = (
         min(plan.duration_s, offered_s) if isinstance(offered_s, int | float) and offered_s >= 0 else plan.duration_s

@@ -19,7 +19,7 @@ from loadgen.op import Outcome
 from loadgen.workload.facts import WorkloadFacts
 
 LONGEST_S = 10**7
-"""Seconds told apart when the best one is looked for: about 115 days, far more than a run may take."""
+"""The most seconds in the search for the best one: about 115 days, far more than a run may take."""
 
 
 def count_ops(

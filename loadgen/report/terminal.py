@@ -14,7 +14,7 @@ from loadgen.workload.facts import WorkloadFacts, words_of
 
 HEIGHT = 51
 MOST_SHOWN = 4
-"""How many errors, objectives and warnings are told one by one, where there is room."""
+"""How many errors, objectives and warnings are listed, if there is room."""
 WITNESS_LINES = 4
 """Lines that one witness may take where there are few of them."""
 

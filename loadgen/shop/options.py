@@ -61,7 +61,7 @@ def resolve(plan: Plan) -> Plan:
         raise PlanError(f"--skus {plan.skus} times --buckets {plan.buckets} is more than {MAX_SKUS:,} stock rows")
     if plan.strategy != "bucketed" and plan.buckets != 1:
         raise PlanError(
-            f"--buckets {plan.buckets} splits each SKU into rows, which only --strategy bucketed can sell from"
+            f"--buckets {plan.buckets} splits each SKU into rows, and only --strategy bucketed can sell from them"
         )
     if plan.buckets > plan.stock:
         raise PlanError(f"--buckets {plan.buckets} leaves a bucket empty with --stock {plan.stock}: use fewer")

@@ -31,8 +31,8 @@ def stored_transactions(plan: Plan, history: History, replica_reads: bool) -> Tr
 def sale_transactions(history: History, *, browses: bool = True) -> Transactions:
     """The ops of ``history`` that touched rows, as transactions of kind VERSIONED, with their ``browses`` or without.
 
-    A number that was handed out and has no completion touched nobody knows what: it is left out, and the versions
-    that it may have written are gaps that the judge passes over.
+    A number without a completion may have touched any row. It is left out, and the versions that it may have written
+    are gaps that the judge ignores.
     """
     told = [process for process in history.processes if len(process.ops["number"])]
     if not told:
@@ -72,7 +72,7 @@ def _micro_operations(
 ) -> dict[str, NDArray[np.int64]]:
     """``txn``, ``act``, ``key`` and ``value`` of every read and write, by transaction in ``order``.
 
-    A touch is up to two micro-operations: a read, then a write. Reads are told only by those who got an answer.
+    A touch is up to two micro-operations: a read, then a write. Only ops with an answer have reads.
     """
     touches = np.concatenate([np.diff(part["touched_start"]) for part in parts])
     first, count = (np.cumsum(touches) - touches)[order], touches[order]
@@ -96,7 +96,7 @@ def _micro_operations(
 
 
 def _incomplete(process: LoadProcess) -> bool:
-    """Whether an op may have written a version that nobody was told: an ``info``, or one without a completion."""
+    """Whether an op may have written a version without an acknowledgement: ``info``, or no completion."""
     return not process.told_all() or bool((process.ops["outcome"] == Outcome.INFO).any())
 
 

@@ -114,7 +114,7 @@ def _change(settings: Settings, first: TrialResult, last: TrialResult) -> tuple[
         return -1.0, True
     change = last.finished_per_second / first.finished_per_second - 1
     means = [batch_mean(anchor.finished, confidence=(1 + INTERVAL) / 2) for anchor in (first, last)]
-    noise = math.hypot(*(margin / mean for mean, margin in means))
+    noise = math.hypot(*(margin / mean if mean else math.inf for mean, margin in means))
     return change, abs(math.log1p(change)) > max(math.log1p(settings.drift), noise)
 
 

@@ -79,7 +79,7 @@ def sha256_of(path: Path) -> str:
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(content) > MOST_BYTES:
-        raise PlanError(f"{path} is larger than {MOST_BYTES:,} bytes, which no workload is")
+        raise PlanError(f"{path} is larger than {MOST_BYTES:,} bytes, which is too large for a workload")
     return hashlib.sha256(content).hexdigest()
 
 
@@ -93,7 +93,7 @@ def _imported(path: Path) -> ModuleType:
     folder = str(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(f"loadgen_workload_{name}", path)
     if spec is None or spec.loader is None:
-        raise PlanError(f"{path} is no Python file")
+        raise PlanError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, folder)
     # A file that imports Locust itself must not patch this interpreter. Only while it is imported: a process that is

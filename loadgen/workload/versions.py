@@ -1,8 +1,9 @@
 """Checks of the version witness that every table with a version column gets without code.
 
-Each write of such a row takes the next version, from 1 on, and its row is never deleted. A body tells in Reply.touched
-which row it touched (``versioned_row``), the version that its write was computed from (-1: none), and the version that
-it wrote (-1: none). What may or may not have happened explains versions and is never accused.
+Each write of such a row takes the next version, from 1 on, and its row is never deleted. A body reports in
+Reply.touched which row it touched (``versioned_row``), the version that its write was computed from (-1: none), and the
+version that it wrote (-1: none). An op with an unknown outcome can account for versions, and is never reported as a
+violation.
 
 fractured-read holds the kinds in Workload.snapshot_reads to one snapshot where the level promises one: to the whole
 transaction from snapshot isolation up, to a single statement from read committed up.
@@ -70,8 +71,8 @@ def version_checks(workload: Workload, plan: Plan) -> tuple[Check, ...]:
 
 
 def stored_words(told: Mapping[str, Any]) -> Workload | None:
-    """A workload that has the words and the versioned tables that plan.json tells, and no code; None if it tells none
-    that can be used."""
+    """A workload with the words and the versioned tables in plan.json, and no code; None if plan.json has none that can
+    be used."""
     listed = [mapping(each) for each in told.get("versions") or () if isinstance(each, dict)]
     named = [{name: str(each.get(name) or "") for name in ("table", "version", "row")} for each in listed]
     tables = tuple(
@@ -104,7 +105,7 @@ class _Judged:
         self._tables = tables
 
     def witness(self, evidence: Evidence) -> Witness:
-        """What the history tells of versions."""
+        """The versions in the history."""
         return evidence.derived(self._witness)
 
     def lost_update(self, evidence: Evidence) -> Finding:
@@ -171,7 +172,7 @@ class _Judged:
     def real_time_order(self, evidence: Evidence) -> Finding:
         """A write that ended before another was sent, on one clock, and has the larger version of the row.
 
-        Among all larger versions of a row the one that ended first tells: a suffix minimum, so n log n.
+        For each write, only the larger version of the row that ended first matters: a suffix minimum, so n log n.
         """
         seen = self.witness(evidence)
         order = np.lexsort((seen.wrote, seen.row, seen.clock))
@@ -202,7 +203,8 @@ class _Judged:
     def fractured_read(self, evidence: Evidence) -> Finding:
         """A reader that saw one write of a transaction and, of another row, an older version than the same one wrote.
 
-        Where the level promises no snapshot to a statement, what single statements saw is told, and is no violation.
+        If the level promises no snapshot to a statement, fractured reads of single statements are reported and are not
+        violations.
         """
         workload, ops = self._workload, evidence.ops
         single = [kind for kind in workload.snapshot_reads if kind in workload.single_statements]
@@ -217,11 +219,13 @@ class _Judged:
             MOST_WITNESSES,
         )
         if left:
-            evidence.warnings.append(f"fractured-read: {left} ops are too many to compare, and were left out")
+            evidence.warnings.append(f"fractured-read: {left} ops were left out because they are too many to compare")
         words = [self._fracture(evidence, each) for each in found]
         if evidence.transaction_snapshot or evidence.statement_snapshot or not count:
             return Finding("fractured-read", count, tuple(words))
-        promise = f"{count} fractured reads; no violation, for this level does not promise a snapshot to a statement"
+        promise = (
+            f"{count} fractured reads; no violation, because this level does not promise a snapshot to a statement"
+        )
         return Finding("fractured-read", 0, (promise, *words)[:MOST_WITNESSES])
 
     def _witness(self, evidence: Evidence) -> Witness:

@@ -34,14 +34,15 @@ class Invoked(Protocol):
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its name in the report, the function that finds, and what it finds in one line."""
+    """One check: its name in the report, the function that returns the finding, and a one-line description of the
+    violation."""
 
     name: str
     find: Callable[["Evidence"], Finding]
     text: str
     from_rows_alone: bool = False
-    """Whether its proof needs nothing but rows and answers: then it also proves something where a part of what was
-    asked is missing from the history."""
+    """Whether its proof needs only rows and answers. It is then also valid if a part of what was asked is missing from
+    the history."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,18 @@ class Workload:
     """Instead of rules, where numbers decide by themselves: the answer after which each of an arrival's own
     ``follow_ups``, pairs of kind and delay in nanoseconds, is due."""
     refused: tuple[str, ...] = ()
-    """The answers by which nothing was changed. All others but "none" are good ones."""
+    """The answers that mean that nothing was changed. All others except "none" are good answers."""
     good: str = ""
     """The answer that the headline rate counts (``GOOD_per_second``); empty: every answer of the main kind that is
     not a refusal, under the name "ok"."""
     noun: str = "op"
-    """What one op of the main kind is called: an order. The plural has an s."""
+    """The name of one op of the main kind, such as order. The plural adds an s."""
     figures: str = ""
     """The key of ``summary.json`` under which the main kind's counts are given, beside ``main``."""
     snapshot_reads: tuple[str, ...] = ()
-    """The kinds that only read, by plain SELECTs, and tell several rows with a version column: fractured-read holds
-    each of them to one snapshot, where the level promises it to a transaction, or to a statement if it is one."""
+    """The kinds that only read, by plain SELECTs, and report several rows with a version column. fractured-read checks
+    that each of them saw one snapshot, if the level promises that to a transaction, or to a statement for a kind with
+    one statement."""
     single_statements: tuple[str, ...] = ()
     """The kinds whose body is marked ``single_statement``: ``load_workload`` fills it in from the class of users."""
     all_kinds_count: bool = False
@@ -110,16 +112,16 @@ class Workload:
     """Checks the options together, and fills in those that depend on others. Raises PlanError."""
     checks: tuple[Check, ...] = ()
     examine: Callable[["Evidence"], None] | None = None
-    """Called before any check: may add doubts to the evidence, and raises Contradiction where it fits no run."""
+    """Called before any check. May add doubts to the evidence, and raises Contradiction if the evidence fits no run."""
     isolation: Isolation | None = None
     extras: Callable[["Evidence | None"], Mapping[str, Any]] | None = None
-    """More keys of ``summary.json``, also of a run of which there is no evidence (None); what it adds to
-    ``evidence.warnings`` is shown, too."""
+    """More keys of ``summary.json``, also for a run without evidence (None). Its additions to ``evidence.warnings`` are
+    shown."""
     lines: Callable[[Mapping[str, Any]], Sequence[Sequence[str]]] | None = None
     """What a person should read in the report that only this workload knows: from the summary, ``(label, text, ...)``
     for each section. ``summary.json`` keeps them as ``lines``."""
     untold: Callable[["LoadProcess", Plan], str] | None = None
-    """What a load process that ended in order should have told and does not, in words; empty if nothing is missing."""
+    """The rows that a load process that ended in order should have and lacks, in words; empty if nothing is missing."""
     evidence_version: int = 1
     """Raised when an older run's history can no longer be judged by this file."""
     shapes: Mapping[str, Shape] = field(default_factory=dict)
@@ -143,7 +145,7 @@ class Workload:
 
     @property
     def metrics(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The kinds and the rates that objectives may name: those that the figures tell."""
+        """The kinds and the rates that objectives may name: those in the figures."""
         split = (self.words.split + REFUSED,) if self.words.split else ()
         return (*self.kinds, *split), (f"{self.good or 'ok'}_per_second", SLO_PEAK)
 

@@ -1,10 +1,14 @@
 """A workload file is run once in a process, until it changes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loadgen.errors import PlanError
+from loadgen.history.history import History
+from loadgen.judge import judge
+from loadgen.workload import Check, Evidence, Plan
 from loadgen.workload.loading import load_workload
 
 TICKETS = Path(__file__).with_name("tickets.py")
@@ -34,3 +38,15 @@ def test_what_holds_no_workload_is_told_by_its_path(tmp_path: Path, name: str) -
     for _ in range(2):
         with pytest.raises(PlanError, match=name):
             load_workload(tmp_path / name)
+
+
+def test_a_check_that_breaks_down_names_its_line(tmp_path: Path) -> None:
+    """Nothing is decided, and its author finds where."""
+    code = "def broken(evidence):\n    return evidence.final['no such table']\n"
+    namespace: dict[str, Any] = {}
+    exec(compile(code, str(tmp_path / "mine.py"), "exec"), namespace)
+    evidence = Evidence(Plan(), History([], {}), {}, {})
+
+    finding = judge._check(Check("mine", namespace["broken"], ""), evidence)
+
+    assert finding.unknown == "the check itself failed in line 2 of mine.py: KeyError: 'no such table'"
