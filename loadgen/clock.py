@@ -7,6 +7,7 @@ import math
 import platform
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,20 @@ def parse_duration(value: Any, option: str, most_s: float) -> float:
     if not 0 < seconds <= most_s:  # NaN compares false, so it ends here too
         raise PlanError(f"--{option} {str(value)!r} is not a time from above 0 to {most_s:g} s, such as 90s or 1m30s")
     return seconds
+
+
+def parse_range(text: str, option: str, most_s: float) -> tuple[float, float]:
+    """The two times of ``1s-3s``, in seconds; the same one twice of ``2s``. Each is as in ``parse_duration``."""
+    least, *most = (parse_duration(part, option, most_s) for part in re.split(r"(?<!e)-", text))
+    if len(most) > 1 or (most and most[0] < least):
+        raise PlanError(f"--{option} {text!r} is not a time or a range such as 2s or 1s-3s")
+    return least, most[0] if most else least
+
+
+def pause_words(pause_s: Sequence[float]) -> str:
+    """How long sessions wait before they ask again, in words; empty where they do not wait."""
+    least, most = pause_s
+    return f"{least:g}{f' to {most:g}' if most > least else ''} s after each answer" if most else ""
 
 
 def is_number(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""What a DSN says, as settings by name, and how it is shown: masked after it was read, never by replacing text.
+"""A DSN as settings by name, and its masked form, which is made from the settings and never by replacing text.
 
 A DSN carries a password, so no message here holds any of its parts but its scheme. What is not in SHOWN is masked, so
-that a secret under a name that nobody thought of is masked too.
+that a secret under an unexpected name is masked too.
 """
 
 import re
@@ -129,7 +129,8 @@ NAMED = SHOWN | {
     "verifyservercertificate",
     "zerodatetimebehavior",
 }
-"""Names that are no piece of a password: others are told by their number where one may have been cut in pieces."""
+"""Names that cannot be a piece of a password. Other names are only counted if a password may have been cut in pieces.
+"""
 _NAMES = {"database": "dbname", "db": "dbname", "passwd": "password", "username": "user"}
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%a-z]+)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[^:]*))?")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -188,8 +189,8 @@ def read_dsn(text: str) -> Dsn:
     if database is None or (plus and driver not in database.wire.dsn_drivers):
         known = " or ".join(f"{one.scheme}://" for one in DATABASES.values() if one.schemes)
         raise PlanError(
-            f"--dsn must begin with {known} (SQLAlchemy's scheme+driver://, jdbc: before them and libpq's "
-            f"'host=... user=...' are taken too), for example {MYSQL_WIRE.example}"
+            f"--dsn must begin with {known} (SQLAlchemy's scheme+driver://, JDBC's jdbc:scheme:// and libpq's "
+            f"'host=... user=...' also work), for example {MYSQL_WIRE.example}"
         )
     wire = database.wire.name
     return Dsn(wire, scheme, _checked(_from_url(rest, wire, jdbc=scheme.startswith("jdbc:")), wire))
@@ -260,7 +261,7 @@ def _from_url(rest: str, wire: str, *, jdbc: bool) -> dict[str, str]:
 
 
 def _without_pieces(settings: dict[str, str]) -> dict[str, str]:
-    """``settings``; beside a password, names that nobody knows may be a part of it that was not encoded or quoted."""
+    """``settings``; next to a password, unknown names may be a part of it that was not encoded or quoted."""
     return {
         name if name.lower() in NAMED else f"parameter {number}": value
         for number, (name, value) in enumerate(settings.items(), 1)
@@ -268,7 +269,7 @@ def _without_pieces(settings: dict[str, str]) -> dict[str, str]:
 
 
 def _authority(text: str, wire: str) -> Iterator[tuple[str, str]]:
-    """``host`` and ``port`` of what stands between @ and /."""
+    """``host`` and ``port`` of the text between @ and /."""
     matches = [_HOST.fullmatch(part) for part in text.split(",")]
     if not all(matches):
         raise malformed(wire, "a host in it is not name:port or [IPv6]:port")

@@ -18,7 +18,7 @@ class Outcome(IntEnum):
     FAIL = 1
     """It did not happen and never will."""
     INFO = 2
-    """Nobody knows whether it happened."""
+    """It is unknown whether it happened."""
     SKIPPED = 3
     """It was due, but no session could take it within the late limit: it was never sent."""
 
@@ -39,7 +39,7 @@ class Stage(IntEnum):
 
 
 class Touch(NamedTuple):
-    """What one transaction did with one versioned row. ``-1`` stands for "did not"."""
+    """What one transaction did with one versioned row. ``-1`` means "did not"."""
 
     row: int
     """The row's number: for the sale, ``sku * buckets + bucket``."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from loadgen.clock import is_number as is_number
 from loadgen.clock import parse_duration as parse_duration
+from loadgen.clock import parse_range
 from loadgen.databases import DATABASES
 from loadgen.databases import ISOLATIONS as ISOLATIONS
 from loadgen.dsn import masked_dsn, read_dsn
 from loadgen.errors import PlanError
-from loadgen.shapes import DEFAULT_DURATION_S, Curve, Pieces, Shape, asked_shape, stored_curve
+from loadgen.shapes import DEFAULT_DURATION_S, Curve, Pieces, Shape, asked_shape, is_closed, stored_curve
 from loadgen.shapes import SHAPES as SHAPES
 
 ENGINES = tuple(DATABASES)
@@ -25,15 +26,16 @@ SPARE_CONNECTIONS = 2
 # host can drive, so a real plan never meets them.
 MAX_RATE = 1_000_000.0
 MAX_DURATION_S = 7 * 24 * 3600.0
-MAX_LATE_LIMIT_S = 3600.0
+MAX_LATE_LIMIT_S = MAX_THINK_TIME_S = 3600.0
 MAX_SESSIONS = 10_000
 MAX_SEED = 2**63 - 1
 
 _BOUNDS = (
     *(("nodes", 1, MAX_SEED), ("sessions", 1, MAX_SEED), ("seed", 0, MAX_SEED)),
     *(("peak_rate", 0, MAX_RATE), ("duration_s", 0, MAX_DURATION_S), ("late_limit_s", 0, MAX_LATE_LIMIT_S)),
+    ("warm_up_s", 0, MAX_DURATION_S),
 )
-"""The numbers of a plan, as a file may hold them: a NaN lies within no bounds."""
+"""The bounds of a plan's numbers, for values from a file. NaN is within no bounds."""
 
 _UNITS = {"ms": 1.0, "s": 1000.0, "%": 1.0, "": 1.0}
 _SLO = re.compile(
@@ -97,7 +99,7 @@ class Slo:
 
 @dataclass(frozen=True, init=False)
 class Plan:
-    """Everything about one run. ``kind_weights`` is the mix; an empty one stands for the workload's own.
+    """Everything about one run. ``kind_weights`` is the mix; an empty one means the workload's own.
 
     The workload's own options (workload.Option) are in ``options``, and each is an attribute too: ``plan.venues``.
     """
@@ -114,6 +116,8 @@ class Plan:
     peak_rate: float = 400.0
     duration_s: float = DEFAULT_DURATION_S
     late_limit_s: float = 1.0
+    think_time_s: tuple[float, float] = (0.0, 0.0)
+    warm_up_s: float = 0.0
     slo: tuple[Slo, ...] = ()
     seed: int = 1
     sessions: int = 32
@@ -148,8 +152,9 @@ class Plan:
         values["dsn"] = masked_dsn(self.dsn)
         values["slo"] = [slo.text for slo in self.slo]
         values["kind_weights"] = dict(self.kind_weights)
-        if not self.shape_pieces:
-            del values["shape_pieces"]
+        for name in ("shape_pieces", "think_time_s"):
+            if values[name] == getattr(DEFAULTS, name):
+                del values[name]
         return {**values, **dict(self.options)}
 
 
@@ -165,11 +170,13 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
     Options of the workload are taken as they are: the workload knows what they may be (``Workload.stored``).
     """
     try:
-        # A run of an older version read from the primary, and its plan does not say so.
-        values = {"read_from": DEFAULTS.read_from, "allow_unknown_engine": False, "shape_pieces": (), **values}
+        # A run of an older version did as these say, and its plan does not tell.
+        later = ("read_from", "allow_unknown_engine", "shape_pieces", "think_time_s", "warm_up_s")
+        values = {**{name: getattr(DEFAULTS, name) for name in later}, **values}
         known = {name: values[name] for name in FIELDS - {"options"}}
         known["slo"] = parse_slos(",".join(known.get("slo", ())))
         known["shape_pieces"] = tuple(tuple(piece) for piece in known["shape_pieces"])
+        known["think_time_s"] = tuple(map(float, known["think_time_s"]))
         known["kind_weights"] = tuple(known.get("kind_weights", {}).items())
         plan = Plan(**known, options={name: values[name] for name in values if name not in FIELDS})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -179,7 +186,7 @@ def plan_from_json(values: Mapping[str, Any]) -> Plan:
 
 
 def _check_stored(plan: Plan) -> None:
-    """Refuse a plan that no user could have asked for, whatever a file says. Raises PlanError."""
+    """Refuse a plan from a file if no user could have asked for it. Raises PlanError."""
     for name in FIELDS:
         value, default = getattr(plan, name), getattr(DEFAULTS, name)
         if type(value) is not type(default) and not (type(default) is float and type(value) is int):
@@ -193,10 +200,12 @@ def _check_stored(plan: Plan) -> None:
     if plan.read_from not in READ_FROM:
         raise PlanError(f"read_from is {plan.read_from!r}, which no run has")
     stored_curve(plan.shape, plan.shape_pieces, plan.duration_s)
+    if len(plan.think_time_s) != 2 or not 0 <= plan.think_time_s[0] <= plan.think_time_s[1] <= MAX_THINK_TIME_S:
+        raise PlanError(f"think_time_s is {plan.think_time_s}, which no run has")
     if not all(
         type(name) is str and type(weight) is int and 0 <= weight <= MAX_SEED for name, weight in plan.kind_weights
     ):
-        raise PlanError("kind_weights are no whole numbers by the names of kinds")
+        raise PlanError("kind_weights are not whole numbers by the names of kinds")
 
 
 def parse_plan(
@@ -205,12 +214,12 @@ def parse_plan(
     metrics: tuple[Sequence[str], Sequence[str]] | None = None,
     own_shapes: Mapping[str, Shape | Curve] | None = None,
 ) -> Plan:
-    """The plan that a user asked for by ``options``: names as in Plan (``duration`` and ``late_limit`` as text).
+    """The plan that a user asked for by ``options``: names as in Plan (times without their ``_s``, as text).
 
     ``own`` are the workload's options, ``metrics`` the kinds and the rates that its objectives may name (None: any).
-    Values may be strings, as they come from a command line, an environment or a web form; a missing or empty one
-    stands for the default. ``own_shapes`` are those of the workload and of the files that the user named. Raises
-    PlanError, whose message names the option, the value and what would be right.
+    Values may be strings, as they come from a command line, an environment or a web form; a missing or empty one means
+    the default. ``own_shapes`` are those of the workload and of the files that the user named. Raises PlanError, whose
+    message names the option, the value and what would be right.
     """
     given = {name: value for name, value in options.items() if value is not None and value != ""}
     dsn = str(given.get("dsn", ""))
@@ -234,6 +243,8 @@ def parse_plan(
         read_from=_choice(given, "read_from", READ_FROM, DEFAULTS.read_from),
         **_schedule(given, own_shapes or {}),
         late_limit_s=parse_duration(given.get("late_limit", DEFAULTS.late_limit_s), "late-limit", MAX_LATE_LIMIT_S),
+        think_time_s=_think_time(str(given.get("think_time", "")), str(given.get("shape", DEFAULTS.shape))),
+        warm_up_s=parse_duration(given["warm_up"], "warm-up", MAX_DURATION_S) if "warm_up" in given else 0.0,
         slo=parse_slos(str(given.get("slo", "")), metrics),
         seed=_integer(given, "seed", DEFAULTS.seed, 0, MAX_SEED),
         sessions=_integer(given, "sessions", DEFAULTS.sessions, 1, MAX_SESSIONS),
@@ -281,11 +292,21 @@ def _schedule(given: Mapping[str, Any], own_shapes: Mapping[str, Shape | Curve])
     peak_rate = peak_rate or curve.peak_rate or DEFAULTS.peak_rate
     if duration_s > MAX_DURATION_S or peak_rate > MAX_RATE:
         raise PlanError(
-            f"--shape {text[:80]!r} has {peak_rate:,g} arrivals a second and lasts {duration_s:,g} s: at most "
-            f"{MAX_RATE:,.0f} (--peak-rate) and {MAX_DURATION_S:,.0f} s (--duration) are right"
+            f"--shape {text[:80]!r} has {peak_rate:,g} arrivals per second and lasts {duration_s:,g} s: at "
+            f"most {MAX_RATE:,.0f} (--peak-rate) and {MAX_DURATION_S:,.0f} s (--duration) are allowed"
         )
     pieces = curve.pieces if text in own_shapes else ()
     return {"shape": text, "shape_pieces": pieces, "duration_s": duration_s, "peak_rate": peak_rate}
+
+
+def _think_time(text: str, shape: str) -> tuple[float, float]:
+    """The shortest and the longest pause between the ops of a session. Raises PlanError."""
+    if text and not is_closed(shape):
+        raise PlanError(
+            f"--think-time {text!r} means nothing with --shape {shape}, whose arrivals are due whatever sessions do: "
+            "give --shape closed, or a lower --peak-rate instead"
+        )
+    return parse_range(text, "think-time", MAX_THINK_TIME_S) if text else DEFAULTS.think_time_s
 
 
 def parse_isolation(text: str) -> str:
@@ -319,7 +340,7 @@ def _slo(text: str, metrics: tuple[Sequence[str], Sequence[str]] | None) -> Slo:
         fits = {"ms": is_time, "s": is_time, "%": metric in SLO_SHARES, "": is_rate}[unit]
         if fits:
             return Slo(text, metric, relation, float(bound) * _UNITS[unit])
-    kind_name, rate = ("order", "placed_per_second") if metrics is None else (metrics[0][0], metrics[1][0])
+    kind_name, rate = ("KIND", "ANSWER_per_second") if metrics is None else (metrics[0][0], metrics[1][0])
     raise PlanError(
         f"--slo {text!r} is not an objective such as {kind_name}.p99<=200ms, {kind_name}.service.p99<=50ms, "
         f"{rate}>=500 or skipped<=1%"

@@ -59,7 +59,8 @@ def has_schedule(plan: Plan) -> bool:
 
 
 def main_kind(plan: Plan, kinds: Sequence[str]) -> str:
-    """The kind of which a run must acknowledge something: the first one that arrives and is in the plan's mix."""
+    """The main kind, of which a run must acknowledge at least one op: the first one that arrives and is in the plan's
+    mix."""
     return first_in_mix(dict(plan.kind_weights), kinds)
 
 

@@ -43,13 +43,15 @@ DIGITS = 9
 class Curve:
     """What ``--shape`` asks for: a function or pieces, with the duration and the peak rate where the shape says them.
 
-    ``duration_s`` and ``peak_rate`` (arrivals a second) hold unless the user gives others.
+    ``duration_s`` and ``peak_rate`` (arrivals a second) hold unless the user gives others. ``phases`` are the parts of
+    it that have a name, each with its relative begin.
     """
 
     shape: Shape | None = None
     pieces: Pieces = ()
     duration_s: float | None = None
     peak_rate: float | None = None
+    phases: tuple[tuple[str, float], ...] = ()
 
 
 class Parameters:
@@ -148,8 +150,9 @@ def double11(given: Parameters) -> Curve:
         shown_s = duration_s * compress
         if shown_s <= PREHEAT_S + PEAK_S:
             raise given.refusal(
-                f"{duration_s:g} s show {shown_s:g} s of the sale, whose peak comes after {PREHEAT_S + PEAK_S:g} s: "
-                f"use compress={math.ceil(1.1 * (PREHEAT_S + PEAK_S) / duration_s)} or more, or a longer --duration"
+                f"{duration_s:g} s play {shown_s:g} s of the sale, and its peak comes after "
+                f"{PREHEAT_S + PEAK_S:g} s: use compress={math.ceil(1.1 * (PREHEAT_S + PEAK_S) / duration_s)} "
+                "or more, or a longer --duration"
             )
 
     def rate(share: float) -> float:
@@ -160,7 +163,9 @@ def double11(given: Parameters) -> Curve:
             return _between(second, 0.0, PEAK_S, PREHEAT_RATES[1], 1.0)
         return max(LAST_RATE, math.exp(min(PLATEAU_END_S - second, 0.0) / DECAY_S))
 
-    return Curve(rate, duration_s=duration_s)
+    begins_s = {"preheat": 0.0, "ramp": PREHEAT_S, "plateau": PREHEAT_S + PEAK_S, "decay": PREHEAT_S + PLATEAU_END_S}
+    phases = tuple((name, begin_s / shown_s) for name, begin_s in begins_s.items() if begin_s < shown_s)
+    return Curve(rate, duration_s=duration_s, phases=phases)
 
 
 def constant(_given: Parameters) -> Curve:
@@ -179,7 +184,7 @@ def closed(_given: Parameters) -> Curve:
 
 
 def spike(given: Parameters) -> Curve:
-    """The share ``base`` of the peak rate, but for the peak itself: from second ``at`` on, ``for`` some seconds."""
+    """The share ``base`` of the peak rate, and the peak rate itself for ``for`` seconds from second ``at`` on."""
     duration_s = given.duration_s or DEFAULT_DURATION_S
     at_s = given.seconds("at", 0.5 * duration_s)
     for_s = given.seconds("for", 0.1 * duration_s)
@@ -187,7 +192,9 @@ def spike(given: Parameters) -> Curve:
     if at_s >= duration_s:
         raise given.refusal(f"the spike begins at {at_s:g} s, and the run ends at {duration_s:g} s (--duration)")
     begin, end = at_s / duration_s, (at_s + for_s) / duration_s
-    return Curve(pieces=((0.0, base), (begin, 1.0), *([(end, base)] if end < 1.0 else [])))
+    pieces = ((0.0, base), (begin, 1.0), *([(end, base)] if end < 1.0 else []))
+    phases = {"before": 0.0, "spike": begin, "after": end}
+    return Curve(pieces=pieces, phases=tuple((name, at) for name, at in phases.items() if at < 1.0))
 
 
 def steps(given: Parameters) -> Curve:
@@ -198,7 +205,7 @@ def steps(given: Parameters) -> Curve:
     listed, held, hold = (part.strip() for part in given.rest.partition("@"))
     texts = [text.strip() for text in listed.split(",")]
     if not all(is_number(text) and float(text) >= 0 for text in texts) or len(texts) > MOST_STEPS:
-        raise given.refusal(f"it takes up to {MOST_STEPS:,} rates a second and how long each is held: 100,200,400@30s")
+        raise given.refusal(f"it takes up to {MOST_STEPS:,} rates and how long each lasts, such as 100,200,400@30s")
     rates = [float(text) for text in texts]
     hold_s = given.time("the time that each is held", hold) if held else None
     if hold_s is None:
@@ -214,7 +221,8 @@ def steps(given: Parameters) -> Curve:
     if given.peak_rate not in (None, highest):
         raise given.refusal(f"its highest rate is {highest:g}, which --peak-rate {given.peak_rate:g} contradicts")
     pieces = tuple((begin, rate / highest) for begin, rate in shown)
-    return Curve(pieces=pieces, duration_s=duration_s, peak_rate=highest)
+    phases = tuple((f"step{index + 1}", begin) for index, (begin, _) in enumerate(pieces))
+    return Curve(pieces=pieces, duration_s=duration_s, peak_rate=highest, phases=phases)
 
 
 SHAPES: Mapping[str, Callable[[Parameters], Curve]] = {
@@ -268,8 +276,16 @@ def stored_curve(text: str, pieces: Pieces, duration_s: float) -> Curve:
     return Curve(pieces=pieces)
 
 
+def stored_phases(text: str, duration_s: float) -> tuple[tuple[str, float], ...]:
+    """The named parts of a plan's shape, each with its relative begin; none of a shape that is a user's own."""
+    try:
+        return asked_shape(text, duration_s)[1].phases
+    except PlanError:
+        return ()
+
+
 def check_pieces(pieces: Sequence[Any]) -> None:
-    """Refuse what are no pieces, whatever a file says. Raises PlanError."""
+    """Refuse values from a file that are not pieces. Raises PlanError."""
     before = -1.0
     if not 0 < len(pieces) <= CELLS:
         raise PlanError(f"a shape has {len(pieces):,} pieces, and not 1 to {CELLS:,}")
@@ -281,7 +297,7 @@ def check_pieces(pieces: Sequence[Any]) -> None:
             and (piece[0] > before if before >= 0 else piece[0] == 0)
             and piece[0] < 1
         ):
-            raise PlanError(f"{str(piece)[:60]} is no piece of a shape: a begin after the one before, and a rate, to 1")
+            raise PlanError(f"{str(piece)[:60]} is not a piece of a shape: a later begin than the last, a rate up to 1")
         before = piece[0]
     if not any(rate for _, rate in pieces):
         raise PlanError("no arrival is ever due in its shape")

@@ -1,7 +1,7 @@
-"""Files and texts that anybody may have written: read only as plain files of bounded size, shown only as plain text.
+"""Files and texts from unknown writers: read only as plain files of bounded size, and shown only as plain text.
 
-A run directory can come from a stranger or from a broken disk. What is in it may be a device, a pipe that nobody
-writes to, terabytes of nothing, a value of any type, or a text that moves the cursor.
+A run directory can come from a stranger or from a broken disk. What is in it may be a device, a pipe without a writer,
+terabytes of zeros, a value of any type, or a text that moves the cursor.
 """
 
 import json
@@ -101,7 +101,7 @@ def exists(path: Path) -> bool:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"it holds {text}, which is no number")
+    raise ValueError(f"it holds {text}, which is not a number")
 
 
 def _finite(text: str) -> float:

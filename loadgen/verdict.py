@@ -17,7 +17,7 @@ class Verdict(StrEnum):
 class Finding:
     """The answer of one check to one history.
 
-    ``anomalies`` counts what was proved, ``witnesses`` tells the first few of them, each in one sentence that names
+    ``anomalies`` counts the proved violations. ``witnesses`` describes the first few of them, each in one sentence with
     tokens, SKUs, versions and times. ``unknown`` says why the check could not decide, and is empty when it could.
     """
 

@@ -11,6 +11,7 @@ import pytest
 
 from loadgen.commands.main import main
 from loadgen.shop.sale import CHECKS
+from loadgen.workload.loading import installed_workloads
 from tests.stored import lose_an_order, write_stored_run
 
 SUMMARY_KEYS = {
@@ -138,6 +139,30 @@ def test_report_of_a_run_without_summary_says_how_to_get_one(run: Path, capsys: 
     """A run that was killed can still be judged."""
     assert main(["report", str(run)]) == 2
     assert f"loadgen check {run}" in capsys.readouterr().err
+
+
+def test_report_by_a_workload_file_judges_anew(broken_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the file finds is shown, not what was stored; without a summary, too."""
+    file = str(installed_workloads()["flashsale"])
+    assert main(["report", str(broken_run), "--workload", file]) == 0
+    assert capsys.readouterr().out.startswith("INVALID ")
+    store_summary(broken_run)
+
+    assert main(["report", str(broken_run), "--workload", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["violations"]["lost-order"] == 1
+
+
+@pytest.mark.parametrize("command", ["check", "report"])
+def test_a_workload_file_of_another_run_or_none_is_told_in_one_line(
+    command: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same words for both."""
+    other = installed_workloads()["append"]
+    for file, words in ((other, "the file holds append"), (run / "none.py", "there is no such workload file")):
+        assert main([command, str(run), "--workload", str(file)]) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
 
 
 def test_list_has_a_line_for_every_run_also_for_broken_ones(

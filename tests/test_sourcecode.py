@@ -38,15 +38,14 @@ LAYERS = {
     **dict.fromkeys(VALUES, 0),
     **dict.fromkeys(("history", "statistics"), 1),
     "workload": 2,
-    "isolation": 3,
-    **dict.fromkeys(("shop", "engines"), 4),
-    **dict.fromkeys(("formats", "measures", "clusters"), 5),
-    **dict.fromkeys(("probes", "judge"), 6),
-    "report": 7,
-    **dict.fromkeys(("load", "conduct", "hermitage"), 8),
-    "campaign": 9,
-    "commands": 10,
-    "__main__": 11,
+    **dict.fromkeys(("isolation", "measures", "engines"), 3),
+    **dict.fromkeys(("formats", "judge", "clusters"), 4),
+    **dict.fromkeys(("shop", "report"), 5),
+    "probes": 6,
+    **dict.fromkeys(("load", "conduct", "hermitage"), 7),
+    "campaign": 8,
+    "commands": 9,
+    "__main__": 10,
 }
 """Each room's height: an import goes to a lower room, or stays in its own; the values may import each other."""
 JUDGING = {"shop", "isolation", "formats", "measures", "judge", "report"}

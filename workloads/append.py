@@ -10,7 +10,7 @@ from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
 from loadgen.probes.judging import probe_checks, probe_isolation
 from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
-from loadgen.workload.probes import READ, Answer, Transaction
+from loadgen.workload.probes import READ, ProbeAnswer, Transaction
 
 TABLES = 3
 
@@ -79,4 +79,4 @@ class Appender(SessionUser):
             else:
                 yield APPEND[key % TABLES](key, str(value))
                 touched += (2 * key + 1, value, -1)
-        return Reply(Answer.COMMITTED, touched)
+        return Reply(ProbeAnswer.COMMITTED, touched)

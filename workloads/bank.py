@@ -1,9 +1,9 @@
 """A bank: transfers between accounts, and reads of them all. Run it with ``locust -f workloads/bank.py``.
 
-Whatever is transferred, the total stays. A read takes each account in a statement of its own, so that only a snapshot
-of the whole transaction shows the right total. The database counts each account's writes in ``version``, so that no
-acknowledged transfer can be lost unseen. Transfers move money as ``--strategy`` says: naive reads and writes
-back, pessimistic locks as it reads, every other one adds and subtracts in the database.
+Transfers do not change the total. A read selects each account in a separate statement, so only a snapshot of the whole
+transaction shows the right total. The database counts each account's writes in ``version``, so a lost transfer that was
+acknowledged is always found. Transfers move money as ``--strategy`` says: naive reads and writes back, pessimistic
+locks as it reads, every other one adds and subtracts in the database.
 """
 
 from collections.abc import Generator
@@ -12,7 +12,7 @@ from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
 from loadgen.probes.judging import probe_checks, probe_isolation
 from loadgen.workload import Body, Call, Refused, Reply, Result, Statement, Table, Workload, probes
-from loadgen.workload.probes import ACCOUNTS, OPENING_BALANCE, WRITE, Answer, Movement
+from loadgen.workload.probes import ACCOUNTS, OPENING_BALANCE, WRITE, Movement, ProbeAnswer
 
 READ_BALANCE = Statement("SELECT balance FROM accounts WHERE id = :id")
 READ_LOCKED = Statement("SELECT balance FROM accounts WHERE id = :id FOR UPDATE")
@@ -62,7 +62,7 @@ def _computed(movement: Movement, read: Statement) -> Generator[Call, Result, To
     for account, change in changes:
         balance = (yield read(account)).rows[0][0] + change
         if balance < 0:
-            raise Refused(Answer.INSUFFICIENT)
+            raise Refused(ProbeAnswer.INSUFFICIENT)
         balances.append((balance, account))
     touched: Touched = ()
     for balance, account in balances:
@@ -76,7 +76,7 @@ def _in_place(movement: Movement) -> Generator[Call, Result, Touched]:
     for account, statement in sorted(((movement.source, TAKE), (movement.target, ADD)), key=lambda pair: pair[0]):
         moved = yield statement(movement.amount, account)
         if not moved.rowcount:
-            raise Refused(Answer.INSUFFICIENT)
+            raise Refused(ProbeAnswer.INSUFFICIENT)
         touched += (2 * account + WRITE, movement.amount, moved.version)
     return touched
 
@@ -96,7 +96,7 @@ class Teller(SessionUser):
             touched = yield from _computed(movement, READ_LOCKED)
         else:
             touched = yield from _in_place(movement)
-        return Reply(Answer.COMMITTED, touched)
+        return Reply(ProbeAnswer.COMMITTED, touched)
 
     @tag("total")
     @task(1)
@@ -106,4 +106,4 @@ class Teller(SessionUser):
         for step in range(ACCOUNTS):
             account = (movement.source + step) % ACCOUNTS
             touched += (2 * account, (yield READ_BALANCE(account)).rows[0][0], -1)
-        return Reply(Answer.COMMITTED, touched)
+        return Reply(ProbeAnswer.COMMITTED, touched)

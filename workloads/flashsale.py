@@ -16,7 +16,7 @@ from loadgen.shop.catalogue import SALE_CHECKS, examine, extras
 from loadgen.shop.lines import lines
 from loadgen.shop.options import OPTIONS, resolve
 from loadgen.shop.sale import Answer, Kind, Shopping, State
-from loadgen.shop.transactions import sale_isolation
+from loadgen.shop.transactions import sale_isolation, stored_transactions
 from loadgen.shop.untold import untold
 from loadgen.workload import (
     Body,
@@ -100,7 +100,7 @@ def naive(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, Re
 
 
 def pessimistic(plan: Plan, order: Shopping, sku: int, qty: int) -> Generator[Call, Result, Touched]:
-    """Lock the row as it is read: nobody writes between the read and the write."""
+    """Lock the row as it is read, so that no other transaction writes between the read and the write."""
     available, version = _row((yield READ_LOCKED(sku)))
     if available < qty:
         raise Refused(Answer.SOLD_OUT, (sku * plan.buckets, -1, -1))
@@ -205,7 +205,7 @@ SALE = Workload(
     extras=extras,
     lines=lines,
     untold=untold,
-    isolation=Isolation(sale_isolation),
+    isolation=Isolation(sale_isolation, transactions=stored_transactions),
 )
 
 

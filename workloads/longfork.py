@@ -8,7 +8,7 @@ from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
 from loadgen.probes.judging import probe_checks, probe_isolation
 from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
-from loadgen.workload.probes import READ, Answer, Transaction
+from loadgen.workload.probes import READ, ProbeAnswer, Transaction
 
 READ_KEY = Statement("SELECT value FROM longfork WHERE id = :key")
 INSERT_KEY = Statement("INSERT INTO longfork (id, value) VALUES (:key, :value)")
@@ -58,4 +58,4 @@ class Forker(SessionUser):
             else:
                 yield INSERT_KEY(key, value)
                 touched += (2 * key + 1, value, -1)
-        return Reply(Answer.COMMITTED, touched)
+        return Reply(ProbeAnswer.COMMITTED, touched)

@@ -8,7 +8,7 @@ from loadgen.load import SessionUser, tag, task
 from loadgen.plan import Plan
 from loadgen.probes.judging import probe_checks, probe_isolation
 from loadgen.workload import Body, Reply, Statement, Table, Workload, probes
-from loadgen.workload.probes import READ, Answer, Transaction
+from loadgen.workload.probes import READ, ProbeAnswer, Transaction
 
 READ_REGISTER = Statement("SELECT value, version FROM register WHERE id = :key")
 READ_LOCKED = Statement("SELECT value, version FROM register WHERE id = :key FOR UPDATE")
@@ -61,4 +61,4 @@ class Registrar(SessionUser):
             else:
                 written = yield WRITE_REGISTER(value, key)
                 touched += (2 * key + 1, value, written.version)
-        return Reply(Answer.COMMITTED, touched)
+        return Reply(ProbeAnswer.COMMITTED, touched)

@@ -33,23 +33,25 @@ LOAD = ("--headless", "--shape", "closed", "--users", "16", "--skus", "4")
 OVERHEAD_S = 300.0
 """How long a run may take beyond its load: to start a server, to read the tables and to judge."""
 END_WITHIN_S = 60.0
-"""How long a run that was told to end may take to judge what it did."""
-DESCRIPTION = "How often each anomaly happens: the probes on each engine, level and strategy, per million transactions."
+"""How long a run may take to judge its work after it was asked to end."""
+DESCRIPTION = (
+    "Measure how often each anomaly happens: the probes on each engine, level and strategy, per million transactions."
+)
 EPILOG = """\
-Each cell is a run of its own of a few seconds, on a server of its own, and leaves its run directory in runs/. Ctrl-C
-ends the running one; the matrix is made of what was done. It is stored as JSON and as Markdown, with a witness of
-each cell. With run directories given nothing is run.
+Each cell is a separate run of a few seconds on its own server. Each run leaves its run directory in runs/. Ctrl-C ends
+the current run, and the matrix shows the finished ones. The matrix is stored as JSON and as Markdown, with a witness of
+each cell. If run directories are named, nothing is run.
 
 exit codes:
-  0  made                4  an anomaly happened that the engine documents as impossible at that level
+  0  all runs judged     4  an anomaly happened that the engine documents as impossible at that level
   2  cannot be run       5  a run could not be made or judged
-4 beats 5. Cut short by Ctrl-C without a violation it is 130.
+If both apply, 4 is returned. After Ctrl-C without a violation, the exit code is 130.
 
 examples:
-  loadgen anomalies                                           every engine that can be started here: minutes
+  loadgen anomalies                                           every engine that can be started here; takes minutes
   loadgen anomalies --engine mysql --isolation 'repeatable read' --workload register
   loadgen anomalies --engine oceanbase --dsn mysql://root@127.0.0.1:2881/ --duration 60s
-  loadgen anomalies runs/*-register                           the matrix of runs that are there
+  loadgen anomalies runs/*-register                           the matrix of existing runs
 """
 
 
@@ -70,14 +72,24 @@ def add_anomalies_arguments(sub: argparse.ArgumentParser) -> None:
     """Fill the parser of the command."""
     sub.description, sub.epilog = DESCRIPTION, EPILOG
     sub.formatter_class = argparse.RawDescriptionHelpFormatter
-    sub.add_argument("runs", metavar="RUN", nargs="*", type=Path, help="runs of probes to make the matrix of")
-    sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (all)")
-    sub.add_argument("--dsn", default="", help="a server that is there already, or LOADGEN_DSN (each run starts one)")
-    sub.add_argument("--isolation", default="", metavar="LEVEL", help="only this level (all that the engine has)")
-    sub.add_argument("--workload", action="append", choices=PROBES, help="a probe; may be repeated (all)")
-    sub.add_argument("--strategy", action="append", choices=STRATEGIES, help="a strategy; may be repeated (all)")
-    sub.add_argument("--duration", default="5s", help="how long each run drives load (5s)")
-    sub.add_argument("--json", type=Path, metavar="FILE", help="where to store it (runs/<utc>-anomalies.json)")
+    sub.add_argument(
+        "runs", metavar="RUN", nargs="*", type=Path, help="existing runs of probes to make the matrix from"
+    )
+    sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (default: all)")
+    sub.add_argument(
+        "--dsn", default="", help="an existing server (default: LOADGEN_DSN; without it, each run starts one)"
+    )
+    sub.add_argument(
+        "--isolation", default="", metavar="LEVEL", help="only this level (default: all levels of the engine)"
+    )
+    sub.add_argument("--workload", action="append", choices=PROBES, help="a probe; may be repeated (default: all)")
+    sub.add_argument(
+        "--strategy", action="append", choices=STRATEGIES, help="a strategy; may be repeated (default: all)"
+    )
+    sub.add_argument("--duration", default="5s", help="how long each run generates load (default: 5s)")
+    sub.add_argument(
+        "--json", type=Path, metavar="FILE", help="where to store the result (default: runs/<utc>-anomalies.json)"
+    )
     sub.add_argument("--witnesses", action="store_true", help="print a witness of each cell")
     sub.set_defaults(command=anomalies)
 
@@ -102,7 +114,7 @@ def anomalies(options: argparse.Namespace) -> int:
         _say(f"cut short: {error}")
         cut_short = EXIT_UNKNOWN
     if not found:
-        raise ClusterError("no run was made: there is nothing to show")
+        raise ClusterError("no run was made, so there is nothing to show")
     rows = rows_of(found)
     sys.stdout.write(render(rows, witnesses=options.witnesses))
     path = options.json or RUNS / f"{stamp}-anomalies.json"
@@ -207,7 +219,7 @@ def drive(trial: Trial, duration_s: float, dsn: str, directory: Path) -> tuple[P
 
 
 def _ended(child: "subprocess.Popen[str]", within_s: float) -> tuple[str, bool]:
-    """What the run told once it ended, and whether Ctrl-C made it end; one that takes too long is ended too."""
+    """What the run printed when it ended, and whether Ctrl-C ended it. A run that takes too long is ended too."""
     interrupted = False
     for wait_s in (within_s, END_WITHIN_S):
         try:

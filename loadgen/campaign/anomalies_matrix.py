@@ -14,6 +14,7 @@ from loadgen.history.run_directory import find_run, read_json, read_plan
 from loadgen.plan import ISOLATIONS
 from loadgen.probes.finals import PROBES
 from loadgen.report.edition import engine_title
+from loadgen.report.markdown import markdown_table
 from loadgen.verdict import Verdict
 from loadgen.workload.probes import STRATEGIES
 
@@ -47,7 +48,7 @@ class ProbeRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AnomalyRow:
     """The runs of one engine, level and strategy."""
 
     runs: tuple[ProbeRun, ...]
@@ -73,7 +74,7 @@ class Row:
 
 
 def read_probe(directory: Path) -> ProbeRun:
-    """What the run in ``directory`` found, as its summary tells. Raises StoreError if it is no probe's run."""
+    """What the run in ``directory`` found, from its summary. Raises StoreError if it is no probe's run."""
     run = find_run(directory)
     summary, facts = read_json(run.summary), read_plan(run.plan)
     try:
@@ -100,7 +101,7 @@ def read_probe(directory: Path) -> ProbeRun:
         raise StoreError(f"{directory} lacks what its plan.json and summary.json should hold: {error!r}") from error
 
 
-def rows_of(runs: Iterable[ProbeRun]) -> list[Row]:
+def rows_of(runs: Iterable[ProbeRun]) -> list[AnomalyRow]:
     """The rows: engines in the order of their first run, levels from the weakest, strategies from the most naive."""
     grouped: dict[tuple[str, str, str], list[ProbeRun]] = {}
     for run in runs:
@@ -111,34 +112,33 @@ def rows_of(runs: Iterable[ProbeRun]) -> list[Row]:
         engine, level, strategy = key
         return engines.index(engine), ISOLATIONS.index(level), STRATEGIES.index(strategy)
 
-    return [Row(tuple(grouped[key])) for key in sorted(grouped, key=place)]
+    return [AnomalyRow(tuple(grouped[key])) for key in sorted(grouped, key=place)]
 
 
 def told(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that a person is told, each once."""
+    """Those of ``names`` that are shown, each once."""
     return sorted({name for name in names if not name.endswith(HIDDEN)})
 
 
-def render(rows: Sequence[Row], *, witnesses: bool) -> str:
+def render(rows: Sequence[AnomalyRow], *, witnesses: bool) -> str:
     """The matrix as Markdown that reads well on a terminal, with one witness of each cell if they are asked for."""
     shown = told(name for row in rows for name in row.anomalies)
     parts = ["# Anomalies that the probes found", LEGEND]
     for engine in dict.fromkeys(row.runs[0].engine for row in rows):
         mine = [row for row in rows if row.runs[0].engine == engine]
-        table = [["level", "documented", "strategy", "probes", "transactions", *shown]]
-        table += [_line(row, shown) for row in mine]
-        parts += [f"## {engine}", _table(table)]
+        head = ["level", "documented", "strategy", "probes", "transactions", *shown]
+        parts += [f"## {engine}", markdown_table(head, [_line(row, shown) for row in mine], aligned=True)]
         if witnesses:
             parts += [_witness(row, name) for row in mine for name in told(row.anomalies)]
     return "\n\n".join(parts) + "\n"
 
 
-def to_json(rows: Sequence[Row], made_utc: str) -> dict[str, Any]:
+def to_json(rows: Sequence[AnomalyRow], made_utc: str) -> dict[str, Any]:
     """The matrix whole: each row with its runs, and each cell with its count, rate, witness, and the run of that."""
     return {"made_utc": made_utc, "rows": [_row_json(row) for row in rows]}
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: AnomalyRow) -> dict[str, Any]:
     first, cells = row.runs[0], {}
     for name, count in row.anomalies.items():
         words, run = row.witness(name)
@@ -169,7 +169,7 @@ def _row_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _line(row: Row, names: Sequence[str]) -> list[str]:
+def _line(row: AnomalyRow, names: Sequence[str]) -> list[str]:
     first = row.runs[0]
     doubt = " ?" if any(run.verdict == Verdict.UNKNOWN for run in row.runs) else ""
     probes = " ".join(dict.fromkeys(run.workload for run in row.runs))
@@ -177,7 +177,7 @@ def _line(row: Row, names: Sequence[str]) -> list[str]:
     return [first.level, first.means, first.strategy, probes, f"{row.transactions:,}{doubt}", *cells]
 
 
-def _cell(row: Row, name: str) -> str:
+def _cell(row: AnomalyRow, name: str) -> str:
     count = row.anomalies.get(name, 0)
     if not count:
         return NONE
@@ -185,14 +185,6 @@ def _cell(row: Row, name: str) -> str:
     return f"{row.per_million(name):,.0f} ({count:,}){broken}"
 
 
-def _witness(row: Row, name: str) -> str:
+def _witness(row: AnomalyRow, name: str) -> str:
     words, run = row.witness(name)
     return f"{run.level}, {run.strategy}, {name}: {words}\n(in {run.directory})"
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    head, *body = (
-        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
-    return "\n".join((head, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *body))

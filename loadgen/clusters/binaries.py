@@ -31,7 +31,7 @@ def cache_folder() -> Path:
     try:
         return Path(os.environ.get("LOADGEN_CACHE") or f"{base}/loadgen").expanduser()
     except RuntimeError as error:  # no HOME and no entry in /etc/passwd, as in a container under any user's number
-        raise ClusterError("this user has no home folder to keep servers in: name a folder by LOADGEN_CACHE") from error
+        raise ClusterError("this user has no home folder for server programs: set LOADGEN_CACHE to a folder") from error
 
 
 def is_file(path: Path) -> bool:

@@ -29,15 +29,17 @@ def docker_client() -> Any:
         raise ClusterError("containers need the extra docker: pip install 'loadgen[docker]'") from error
     host = os.environ.get("DOCKER_HOST", "")
     if host and not host.startswith(("unix://", "npipe://")) and not re.match(r"tcp://(127\.|localhost|\[::1\])", host):
-        raise ClusterError(f"DOCKER_HOST={host} is another machine: servers are published on {LOOPBACK} there only")
+        raise ClusterError(
+            f"DOCKER_HOST={host} is another machine, where servers are published on {LOOPBACK} there only"
+        )
     try:
         client = docker.from_env(timeout=120)
         client.ping()
     except DockerException as error:
         reason = _reason(error)
         raise ClusterError(
-            f"Docker does not answer ({reason}): {_remedy(reason)}, "
-            "or use --cluster embedded; `loadgen doctor` tells what else is missing"
+            f"Docker does not answer ({reason}): {_remedy(reason)}, or use --cluster embedded; `loadgen "
+            "doctor` shows what else is missing"
         ) from error
     return client
 

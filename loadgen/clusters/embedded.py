@@ -9,7 +9,7 @@ from loadgen.plan import Plan
 
 def start(plan: Plan, place: Place) -> Cluster:
     """Start the plan's engine. Raises PlanError where no package brings it, ClusterError where it can't be started."""
-    server = DATABASES[plan.engine].embedded
+    server = DATABASES[plan.engine].embedded if plan.engine in DATABASES else None
     if server is None:
         those = ", ".join(name for name, database in DATABASES.items() if database.embedded)
         raise PlanError(f"--cluster embedded has no {plan.engine} server (only {those}): name one by --dsn")

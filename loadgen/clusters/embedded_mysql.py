@@ -113,8 +113,9 @@ class EmbeddedMysql:
                 shutil.copytree(template, data)
             except OSError as error:
                 raise ClusterError(
-                    f"cannot make MySQL's data in {data} ({shutil.disk_usage(data.parent).free >> 20} MB are free): "
-                    "set TMPDIR to a directory that has more"
+                    f"cannot create MySQL's data directory in {data} "
+                    f"({shutil.disk_usage(data.parent).free >> 20} MB are free): set TMPDIR to a directory "
+                    "with more space"
                 ) from error
             if self._account is not None:
                 for path in (data, *data.rglob("*")):

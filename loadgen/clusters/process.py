@@ -160,7 +160,7 @@ class ServerProcess:
         gone = self._gone(KILLED_WITHIN_S)
         _kill(self._family())  # what was forked in between
         if not gone:
-            raise ClusterError(f"{self.title} (process {self.pid}) does not end, not even by SIGKILL")
+            raise ClusterError(f"{self.title} (process {self.pid}) does not end, even after SIGKILL")
         self._stopped = True
         self._process.wait()
 

@@ -3,26 +3,26 @@
 import argparse
 from pathlib import Path
 
-from loadgen.commands.report import show
+from loadgen.commands.report import add_workload_argument, judged, show
 from loadgen.errors import StoreError
-from loadgen.history.run_directory import LATEST, RUNS, find_run, read_json
+from loadgen.history.run_directory import LATEST, RUNS, find_run
 
 CHECK_HELP = """\
-The checks run on the stored history and print the same summary as the run did. The run's files stay as they are.
+The checks run on the stored history and print the same summary as the run did. The files of the run do not change.
 
 exit codes:
-  0  valid, and every objective met           3  an objective (--slo) missed
-  1  no op was acknowledged, a load process   4  consistency violated
-     died, or an error of loadgen itself      5  verdict unknown
+  0  valid, and every objective is met        3  an objective (--slo) was missed
+  1  no op was acknowledged, a load process   4  a consistency violation is proved
+     died, or loadgen failed                  5  the verdict is unknown
   2  not a run directory
-4 beats 5 beats 1 beats 3.
+If several apply, the first of 4, 5, 1, 3 is returned.
 
 examples:
   loadgen check                                       the newest run
   loadgen check runs/20250101T000000Z-postgres-flashsale --json
-  loadgen check runs/latest --model all               which models its transactions rule out
-  loadgen check history.edn --model serializable      another tool's history, such as Jepsen's
-  loadgen check *.json --model all --json             one line a file
+  loadgen check runs/latest --model all               every model that its transactions rule out
+  loadgen check history.edn --model serializable      a history of another tool, such as Jepsen
+  loadgen check *.json --model all --json             one line for each file
 """
 
 
@@ -36,25 +36,24 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN|FILE",
         nargs="*",
         type=Path,
-        help="a run directory (default: runs/latest), or histories of any tool: Elle's operation maps as EDN or JSON, "
-        "plain r(k,v,session,txn) and w(...) lines",
+        help="a run directory (default: runs/latest), or history files of other tools: Elle's operation maps as EDN or "
+        "JSON, or text with a line r(k,v,session,txn) or w(...) for each operation",
     )
     parser.add_argument(
         "--model",
-        help="the consistency model to judge by, such as serializable or snapshot-isolation, or 'all' "
-        "(files: strict-serializable)",
+        help="the consistency model to judge by, such as serializable or snapshot-isolation, or 'all' (default: what "
+        "the engine documents; for files: strict-serializable)",
     )
-    parser.add_argument("--kind", help="what the operations are: list-append, rw-register, bank, long-fork or set")
+    parser.add_argument("--kind", help="the kind of operations: list-append, rw-register, bank, long-fork or set")
     parser.add_argument(
-        "--time-limit", type=float, default=60.0, help="seconds for one history; then it is unknown (60)"
+        "--time-limit", type=float, default=60.0, help="seconds for one history; after that it is unknown (default: 60)"
     )
-    parser.add_argument(
-        "--workload", metavar="FILE", type=Path, help="the workload file that judges the run, where it is not installed"
-    )
+    add_workload_argument(parser)
     parser.add_argument(
         "--trust-workload",
         action="store_true",
-        help="run the copy of the workload file in the run directory, if it is not installed: only of runs you trust",
+        help="if the workload is not installed, run the copy of its file in the run directory. Use it only on "
+        "runs that you trust",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, with the keys of summary.json")
     parser.set_defaults(command=check)
@@ -67,16 +66,10 @@ def check(options: argparse.Namespace) -> int:
         from loadgen.commands.check_files import check_files
 
         return check_files(runs, options.model, options.kind, options.json, options.time_limit)
-    from loadgen.judge.judge import exit_code, judge
-    from loadgen.workload.loading import load_workload
+    from loadgen.judge.judge import exit_code
 
     run = find_run(runs[0])
-    workload = load_workload(options.workload) if options.workload else None
-    summary = judge(run.path, workload, trust=options.trust_workload)
-    if run.summary.exists():
-        # What only the run itself could know.
-        stored = read_json(run.summary)
-        summary |= {name: stored[name] for name in ("kept",) if name in stored}
+    summary = judged(run, options.workload, trust=options.trust_workload)
     show(options, run, summary)
     return exit_code(summary)
 

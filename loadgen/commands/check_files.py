@@ -22,7 +22,7 @@ from loadgen.isolation.bank import Transfer, check_transfers
 from loadgen.isolation.check import TIME_LIMIT_S, judge
 from loadgen.isolation.graph import Deadline, TimeLimitError
 from loadgen.isolation.jepsen import FORBIDDEN_BY, Adding, Reading, check_long_fork, check_set
-from loadgen.isolation.judgement import Answer, Judgement
+from loadgen.isolation.judgement import Judgement, ModelAnswer
 from loadgen.isolation.models import MODELS, Between, find_between, find_model
 from loadgen.isolation.observed import observe, unfit
 from loadgen.isolation.transactions import WRITE
@@ -36,7 +36,7 @@ _WORST = (UNREADABLE, INVALID, UNKNOWN, VALID)
 _JSON_VALID: Mapping[Verdict, bool | str] = {Verdict.VALID: True, Verdict.INVALID: False, Verdict.UNKNOWN: "unknown"}
 
 DEFAULT_MODEL = "strict-serializable"
-"""What a history is judged by if nobody says: what Elle takes too."""
+"""The default model for a history, as in Elle."""
 FALLBACKS = ("strong-session-serializable", "serializable")
 """What takes its place for a history that shows no real-time order, or no sessions either."""
 _RAW = re.compile(r"[^\n -~\u00a1-\ud7ff\uf900-\uffef\U00010000-\U000dffff]|[\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
@@ -86,7 +86,7 @@ def check_files(
 
 
 def printable(text: str) -> str:
-    """``text`` with whatever is no letter, sign or line end written out: a terminal obeys nothing of it."""
+    """``text`` with control characters escaped, so that a terminal does not obey them."""
     return _RAW.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
@@ -103,7 +103,7 @@ def _models(model: str) -> tuple[list[str], Between | None]:
 
 
 def _keep_one(judgement: Judgement) -> None:
-    """Of the models that stand for none asked, the strongest that this history can be judged by."""
+    """The strongest of the default models that this history can be judged by."""
     name = DEFAULT_MODEL
     if judgement.orderless:
         names = (DEFAULT_MODEL, *FALLBACKS)
@@ -115,18 +115,18 @@ def _judge_between(judgement: Judgement, between: Between) -> None:
     """The answer for a model without a rule of its own, from those that imply it and the one that it implies."""
     answers = judgement.answers
     held = [name for name in between.above if answers[name].verdict == Verdict.VALID]
-    below = answers[between.below] if between.below else Answer(Verdict.VALID)
+    below = answers[between.below] if between.below else ModelAnswer(Verdict.VALID)
     if below.verdict == Verdict.INVALID:
         answer = below
         told = f"{between.below}, which {between.name} implies, is broken"
     elif held:
-        answer = Answer(Verdict.VALID)
+        answer = ModelAnswer(Verdict.VALID)
         told = f"{held[0]}, which implies {between.name}, holds"
     else:
         why = next((answers[name].why for name in between.above if answers[name].why), "")
         implied = f"; {between.below}, which it implies, holds" if between.below and not below.why else ""
         told = f"{' or '.join(between.above)}, which implies {between.name}, is not proved{implied}"
-        answer = Answer(Verdict.UNKNOWN, (), why or told)
+        answer = ModelAnswer(Verdict.UNKNOWN, (), why or told)
     judgement.answers = {between.name: answer}
     judgement.warnings = [*judgement.warnings, f"{between.name} has no rule of its own here: {told}"]
 
@@ -152,7 +152,7 @@ def check_file(
         why = f"the time limit of {time_limit_s:g} s was over before the history was read"
     finally:
         watch.done()
-    return Judgement({name: Answer(Verdict.UNKNOWN, (), why) for name in models})
+    return Judgement({name: ModelAnswer(Verdict.UNKNOWN, (), why) for name in models})
 
 
 def _check_run(run_dir: Path, models: Sequence[str]) -> Judgement:
@@ -161,13 +161,13 @@ def _check_run(run_dir: Path, models: Sequence[str]) -> Judgement:
     run = open_run(run_dir)
     doubt = run.doubt
     if run.refusal or run.lost_numbers:
-        return Judgement({name: Answer(Verdict.UNKNOWN, (), doubt) for name in models})
+        return Judgement({name: ModelAnswer(Verdict.UNKNOWN, (), doubt) for name in models})
     judgement = promised(run.workload, run.plan, run.history, models[0], doubt).judgement
     return Judgement({name: judgement.answers[name] for name in models}, judgement.anomalies, judgement.warnings)
 
 
 def judge_loaded(loaded: Loaded, models: Sequence[str], time_limit_s: float) -> Judgement:
-    """Judge what was read, whatever its kind."""
+    """Judge a history of any kind."""
     if loaded.txns is None:
         judgement = _judge_ops(loaded, models)
     else:
@@ -183,7 +183,7 @@ def _judge_long_fork(loaded: Loaded, judgement: Judgement) -> None:
     if WRITE not in loaded.txns.act:
         # Jepsen's check needs the reads alone: each key is written once, by whom does not matter.
         why = "the history holds no writes; the invariant held: no long fork was read, which proves no model"
-        judgement.answers = {name: Answer(Verdict.UNKNOWN, (), why) for name in judgement.answers}
+        judgement.answers = {name: ModelAnswer(Verdict.UNKNOWN, (), why) for name in judgement.answers}
         judgement.anomalies = Anomalies()
     _add(judgement, check_long_fork(observe(loaded.txns)))
 
@@ -194,7 +194,7 @@ def _add(judgement: Judgement, found: Anomalies) -> None:
     for name, answer in judgement.answers.items():
         broken = {each for each in found.names() if name in FORBIDDEN_BY[each]}
         if broken:
-            judgement.answers[name] = Answer(Verdict.INVALID, tuple(sorted({*answer.anomalies, *broken})))
+            judgement.answers[name] = ModelAnswer(Verdict.INVALID, tuple(sorted({*answer.anomalies, *broken})))
 
 
 def _judge_ops(loaded: Loaded, models: Sequence[str]) -> Judgement:
@@ -212,7 +212,7 @@ def _judge_ops(loaded: Loaded, models: Sequence[str]) -> Judgement:
     if found.count:
         why = why or "what was found does not rule this model out, and nothing proves it"
     why = why or f"the invariant held: no read of the {loaded.kind} breaks it, which proves no model"
-    judgement = Judgement({name: Answer(Verdict.UNKNOWN, (), why) for name in models})
+    judgement = Judgement({name: ModelAnswer(Verdict.UNKNOWN, (), why) for name in models})
     if ops.unclocked:
         judgement.warnings = [ops.unclocked]
     _add(judgement, found)
@@ -229,9 +229,9 @@ def _bank(ops: Ops) -> tuple[Anomalies, str]:
         if op.f != "read" or op.outcome != Outcome.OK:
             continue
         if not isinstance(op.answer, Mapping):
-            raise _TypesError(f"the read of operation {op.label} is no map of balances")
+            raise _TypesError(f"the read of operation {op.label} is not a map of balances")
         if any(type(amount) is not int and amount is not None for amount in op.answer.values()):
-            raise _TypesError(f"operation {op.label} shows a balance that is no whole number")
+            raise _TypesError(f"operation {op.label} shows a balance that is not a whole number")
         seen = {_account(key): each for key, each in op.answer.items()}
         if len(seen) != len(op.answer):
             raise _TypesError(f"operation {op.label} shows one account twice")
@@ -247,7 +247,7 @@ def _transfer(op: Op) -> Transfer:
     source, target = (None if ends.get(name) is None else _account(ends[name]) for name in ("from", "to"))
     amount = ends.get("amount")
     if amount is not None and type(amount) is not int:
-        raise _TypesError(f"the transfer of operation {op.label} moves what is no whole number")
+        raise _TypesError(f"the transfer of operation {op.label} moves an amount that is not a whole number")
     return Transfer(op.label, source, target, amount, op.outcome, op.invoked, op.completed)
 
 
@@ -265,7 +265,7 @@ def _set(ops: Ops) -> tuple[Anomalies, str]:
         if op.f != "read" or op.outcome != Outcome.OK:
             continue
         if not isinstance(op.answer, list | frozenset):
-            raise _TypesError(f"the read of operation {op.label} is no list of elements")
+            raise _TypesError(f"the read of operation {op.label} is not a list of elements")
         seen = [each if isinstance(each, tuple) else freeze(each) for each in op.answer]
         reads.append(Reading(op.label, seen, op.invoked))
     if not reads:
@@ -320,7 +320,7 @@ def to_text(path: str, judgement: Judgement) -> str:
     return "\n".join(lines)
 
 
-def _tail(answer: Answer) -> str:
+def _tail(answer: ModelAnswer) -> str:
     if answer.verdict == Verdict.UNKNOWN:
         return f": {answer.why}"
     return f": {', '.join(answer.anomalies)}" if answer.anomalies else ""

@@ -22,12 +22,18 @@ _ROUTINES = f"SELECT routine_name FROM information_schema.routines WHERE routine
 def add_clean_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen clean``."""
     parser.description = (
-        f"Remove the schema or database {SCHEMA!r} that runs left on a server. One without our mark, or with "
-        "anything else in it, stays untouched, and so does one that a run is using."
+        f"Remove the schema or database {SCHEMA!r} that runs left on a server. It is not changed if loadgen did not "
+        "create it, if it holds anything else, or if a run is using it."
     )
-    parser.add_argument("dsn", nargs="?", default="", metavar="DSN", help="the server; better by LOADGEN_DSN")
-    parser.add_argument("--dsn", dest="named", default="", metavar="DSN", help="the same")
-    parser.add_argument("--engine", choices=ENGINES, help="what it is (that of the DSN's scheme)")
+    parser.add_argument(
+        "dsn",
+        nargs="?",
+        default="",
+        metavar="DSN",
+        help="the server (default: LOADGEN_DSN, which keeps passwords off the command line)",
+    )
+    parser.add_argument("--dsn", dest="named", default="", metavar="DSN", help="the server, as an option")
+    parser.add_argument("--engine", choices=ENGINES, help="its engine (default: that of the DSN's scheme)")
     parser.set_defaults(command=run_clean)
 
 
@@ -35,7 +41,7 @@ def run_clean(options: Namespace) -> int:
     """``loadgen clean``: 0, also where there was nothing. Raises PlanError and ClusterError."""
     dsn = given_dsn(options.named or options.dsn, os.environ)
     if not dsn:
-        raise PlanError("clean needs a server: name it by LOADGEN_DSN, or as its argument")
+        raise PlanError("clean needs a server: set LOADGEN_DSN, or give a DSN as the argument")
     address = parse_dsn(dsn, os.environ)
     clean(address, engine_for_dsn(dsn, options.engine or os.environ.get("LOADGEN_ENGINE", "")), say=tell)
     return 0
@@ -55,7 +61,7 @@ def clean(address: Address, engine: str, *, say: Say) -> None:
         control.lock()
         try:
             if kind == "database" and (routines := _names(control, _ROUTINES)):
-                raise ClusterError(f"{where}: database {SCHEMA} holds routines that no run made ({routines[0]})")
+                raise ClusterError(f"{where}: database {SCHEMA} holds routines that no run created ({routines[0]})")
             tables = _names(control, _TABLES)
         except BaseException:
             with suppress(ClusterError):

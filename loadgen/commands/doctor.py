@@ -1,6 +1,6 @@
 """``loadgen doctor``: which engines can run where on this machine, and what to install for the rest.
 
-It starts no server and changes nothing; whatever is missing, it says so and ends with 0.
+It starts no server and changes nothing. It lists what is missing, and always ends with 0.
 """
 
 import importlib.util
@@ -52,8 +52,8 @@ class Finding:
 
 def add_doctor_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen doctor``."""
-    parser.description = "Say which engines can run where on this machine, and what to install for the rest."
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.description = "Show which engines can run on this machine, where, and what to install for the others."
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=run_doctor)
 
 

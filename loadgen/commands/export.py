@@ -1,7 +1,7 @@
-"""Our transactions as Elle's operation maps, EDN or JSON, one a line: so that anyone can put them before Elle itself.
+"""The transactions of a run as Elle's operation maps, EDN or JSON, one for each line, for Elle itself.
 
-A list read is written whole. Versioned registers become plain ones: the version is the value, and a version that
-nobody learned is left out, as Elle leaves out what it does not know.
+A list read is written whole. Versioned registers become plain ones: the version is the value, and an unknown version is
+left out, as in Elle.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from loadgen.errors import StoreError
 from loadgen.formats.edn import Keyword
-from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.judge.stored_run import open_run
 from loadgen.op import Outcome
 from loadgen.probes.transactions import bank_reads, transactions_of
@@ -51,7 +51,7 @@ def export_run(run_dir: Path, style: str, out: TextIO) -> int:
         txns = transactions_of(workload, plan, history) if workload != "bank" else None
         reads = bank_reads(history) if txns is None else []
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
-        raise StoreError(f"{run_dir} holds what no run wrote: {type(error).__name__}: {error}") from error
+        raise StoreError(f"{run_dir} holds data that no run wrote: {type(error).__name__}: {error}") from error
     if txns is not None:
         return export(txns, style, out)
     for place, read in enumerate(reads):
@@ -64,23 +64,24 @@ def export_run(run_dir: Path, style: str, out: TextIO) -> int:
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen export``."""
     parser.description = (
-        "Write a run's history as Elle's operation maps, for Elle or another checker; or its tables (ops, tries, "
-        "invoked, seconds, faults, and what the tables held at the end) as files for pandas, DuckDB or a spreadsheet."
+        "Write the history of a run as Elle's operation maps, for Elle or another checker. Or write its tables (ops, "
+        "tries, invoked, seconds, faults, and the database tables at the end) as files for pandas, DuckDB or a "
+        "spreadsheet."
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
     parser.add_argument(
         "--format",
         choices=(*STYLES, *TABLES),
         default=STYLES[0],
-        help="operation maps as JSON or EDN, one a line; or a file for each table (elle-json)",
+        help="operation maps as JSON or EDN, one for each line, or one file for each table (default: elle-json)",
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
-        help="operation maps: this new file (default: standard output); tables: this directory (default: RUN-FORMAT)",
+        help="for operation maps: a new file (default: standard output); for tables: a directory (default: RUN-FORMAT)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are already there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.set_defaults(command=_export)
 
 
@@ -103,7 +104,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def operations(txns: Transactions) -> Iterator[dict[str, Any]]:
-    """Invocations and completions in the order of their times; without times each transaction stands alone."""
+    """Invocations and completions in the order of their times. Without times, each transaction is complete before the
+    next."""
     events: list[tuple[int, int, int]] = []
     for txn in range(txns.count):
         if not txns.timed or txns.invoked[txn] == ALWAYS:
@@ -139,12 +141,12 @@ def _value(txns: Transactions, txn: int, answered: bool) -> list[list[Any]]:
         value = int(txns.value[mop])
         if txns.act[mop] == WRITE:
             if value != UNKNOWN:
-                made.append(["append" if txns.kind == Kind.LIST_APPEND else "w", key, txns.export_value(value)])
+                made.append(["append" if txns.kind == HistoryKind.LIST_APPEND else "w", key, txns.export_value(value)])
         elif not answered or value == UNKNOWN:
             made.append(["r", key, None])
-        elif txns.kind == Kind.LIST_APPEND:
+        elif txns.kind == HistoryKind.LIST_APPEND:
             made.append(["r", key, [txns.export_value(element) for element in txns.list_read(mop)]])
-        elif txns.kind == Kind.VERSIONED:
+        elif txns.kind == HistoryKind.VERSIONED:
             made.append(["r", key, value if value > 0 else None])
         else:
             made.append(["r", key, None if value == INITIAL else txns.export_value(value)])

@@ -26,7 +26,7 @@ def export_tables(run_dir: Path, style: str, directory: Path, *, overwrite: bool
     tables = {directory / f"{name}.{style}": parts for name, parts in _tables(run).items()}
     present = [path for path in tables if os.path.lexists(path)]
     if present and not overwrite:
-        raise StoreError(f"{present[0]} is already there: choose another directory with -o, or say --overwrite")
+        raise StoreError(f"{present[0]} already exists: choose another directory with -o, or add --overwrite")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, parts in tables.items():

@@ -12,12 +12,17 @@ from loadgen.report.page import terminal_columns
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen list``."""
-    parser.description = "One line for each run, oldest first."
+    parser.description = "List the runs, one line each, oldest first."
     parser.add_argument(
-        "directories", metavar="DIR", nargs="*", type=Path, default=[RUNS], help="where runs are, or a run (runs)"
+        "directories",
+        metavar="DIR",
+        nargs="*",
+        type=Path,
+        default=[RUNS],
+        help="a directory of runs, or a run (default: runs)",
     )
-    parser.add_argument("--markdown", action="store_true", help="a Markdown table")
-    parser.add_argument("--json", action="store_true", help="a JSON list, with each run's exit code")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--json", action="store_true", help="print a JSON list, with the exit code of each run")
     parser.set_defaults(command=list_runs)
 
 

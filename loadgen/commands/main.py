@@ -19,43 +19,62 @@ from loadgen.untrusted import one_line
 EXIT_USAGE = 2
 COMMANDS = {
     "check": ("loadgen.commands.check", "add_check_arguments", "judge a stored run again, without a database"),
-    "report": ("loadgen.commands.report", "add_report_arguments", "print the summary of a run as it was stored"),
-    "list": ("loadgen.commands.list_runs", "add_list_arguments", "one line for each run"),
-    "workloads": ("loadgen.commands.run", "add_workloads_arguments", "one line for each installed workload"),
-    "options": ("loadgen.load.options", "add_options_arguments", "the options of a run, which Locust's --help lacks"),
-    "doctor": ("loadgen.commands.doctor", "add_doctor_arguments", "what can run on this machine, and what to install"),
+    "report": ("loadgen.commands.report", "add_report_arguments", "print the stored summary of a run"),
+    "list": ("loadgen.commands.list_runs", "add_list_arguments", "list the runs, one line each"),
+    "workloads": ("loadgen.commands.run", "add_workloads_arguments", "list the installed workloads, one line each"),
+    "options": (
+        "loadgen.load.options",
+        "add_options_arguments",
+        "list the options of a run (Locust's --help does not show them)",
+    ),
+    "doctor": (
+        "loadgen.commands.doctor",
+        "add_doctor_arguments",
+        "show what can run on this machine, and what to install",
+    ),
     "install": (
         "loadgen.clusters.install",
         "add_install_arguments",
-        f"get a server's program: {', '.join(SERVER_BINARIES)}",
+        f"install a server program: {', '.join(SERVER_BINARIES)}",
     ),
-    "up": ("loadgen.commands.standing", "add_up_arguments", "start a replicated cluster that stays"),
-    "status": ("loadgen.commands.standing", "add_status_arguments", "show the clusters that stay"),
-    "down": ("loadgen.commands.standing", "add_down_arguments", "remove them"),
-    "clean": ("loadgen.commands.clean", "add_clean_arguments", "remove what runs left on a server"),
-    "hermitage": ("loadgen.hermitage.command", "add_hermitage_arguments", "what each isolation level really prevents"),
-    "anomalies": ("loadgen.campaign.anomalies", "add_anomalies_arguments", "how often each anomaly happens"),
-    "export": ("loadgen.commands.export", "add_export_arguments", "write a run for Elle, or as Parquet or CSV tables"),
+    "up": ("loadgen.commands.standing", "add_up_arguments", "start a replicated cluster and leave it running"),
+    "status": ("loadgen.commands.standing", "add_status_arguments", "show the clusters that 'up' started"),
+    "down": ("loadgen.commands.standing", "add_down_arguments", "remove these clusters and their data"),
+    "clean": ("loadgen.commands.clean", "add_clean_arguments", "remove the schema that runs left on a server"),
+    "hermitage": (
+        "loadgen.hermitage.command",
+        "add_hermitage_arguments",
+        "test which anomalies each isolation level prevents",
+    ),
+    "anomalies": ("loadgen.campaign.anomalies", "add_anomalies_arguments", "measure how often each anomaly happens"),
+    "export": (
+        "loadgen.commands.export",
+        "add_export_arguments",
+        "write a run in Elle's format, or as Parquet or CSV tables",
+    ),
 }
 """The commands, each imported only for itself: module, what fills the parser, help."""
 EXIT_PIPE_CLOSED = 141
 """What a shell reports for a process that SIGPIPE ended."""
 
 TOP_HELP = """\
-A run is made by Locust:
+Start a run with Locust, from a checkout:
 
-  locust -f workloads/flashsale.py                             Locust's web page
+  locust -f workloads/flashsale.py                             opens Locust's web page
   locust -f workloads/flashsale.py --headless                  embedded PostgreSQL, about a minute
   locust -f workloads/flashsale.py --headless --engine oceanbase --strategy pessimistic --duration 90s
-  loadgen options                                              every option of a run
-  loadgen run flashsale --headless                             the same without a checkout, from the package
-  loadgen workloads                                            what there is to run
 
-and leaves a directory runs/<utc>-<engine>-<workload>, which these commands read:
+or from the installed package:
 
-  loadgen list                     every run, one line each
-  loadgen report                   the summary of the newest run, as it was printed at its end
-  loadgen check runs/latest        judge the stored history again; no database is needed
+  loadgen run flashsale --headless                             the same run
+  loadgen workloads                                            all workloads
+  loadgen options                                              all options of a run
+
+A run writes the directory runs/<utc>-<engine>-<workload>. These commands read it:
+
+  loadgen list                     all runs, one line each
+  loadgen report                   the summary of the newest run
+  loadgen check runs/latest        judge the stored history again, without a database
   loadgen check --json | jq .violations
 """
 
@@ -105,7 +124,7 @@ def _complain(text: str) -> int:
 
 
 def _leave_quietly() -> None:
-    """Nobody reads any more; Python would complain again when it flushes at its exit."""
+    """The reader is gone. Python would fail again when it flushes at its exit."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -123,13 +142,13 @@ def _parser(named: str) -> argparse.ArgumentParser:
     """The parser. Only the command that is ``named`` is imported."""
     parser = argparse.ArgumentParser(
         prog="loadgen",
-        description="Look at the runs of the load tester, and judge them again.",
+        description="Run workloads against a database, and judge and compare the stored runs.",
         epilog=TOP_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    commands.add_parser("run", help="run a workload: the same as locust -f", add_help=False)
+    commands.add_parser("run", help="run a workload (the same as locust -f)", add_help=False)
     for name, (module, filler, help_text) in COMMANDS.items():
         sub = commands.add_parser(name, help=help_text)
         if name == named:

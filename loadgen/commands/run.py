@@ -12,9 +12,9 @@ from loadgen.untrusted import one_line
 from loadgen.workload.loading import installed_workloads
 
 USAGE = """\
-usage: loadgen run WORKLOAD [options of locust and of a run]
+usage: loadgen run WORKLOAD [options of Locust and of a run]
 
-The same as `locust -f` on the workload's file. WORKLOAD is the name of an installed one, or a path to a .py file.
+Run a workload, as `locust -f` does. WORKLOAD is the name of an installed workload or the path of a .py file.
 
 workloads: {names}
 
@@ -23,7 +23,7 @@ workloads: {names}
   loadgen run ./tickets.py --headless     a workload of your own
   loadgen run flashsale --help            Locust's options
   loadgen options                         the options of a run
-  loadgen workloads                       what each workload does
+  loadgen workloads                       all workloads, one line each
 """
 
 
@@ -54,7 +54,7 @@ def _file_of(word: str, known: dict[str, Path]) -> Path:
 
 def add_workloads_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen workloads``."""
-    parser.description = "The installed workloads: the name, what each does, and its file."
+    parser.description = "List the installed workloads: name, description and file."
     parser.set_defaults(command=list_workloads)
 
 
@@ -62,7 +62,7 @@ def list_workloads(_: argparse.Namespace) -> int:
     """Print one line for each installed workload."""
     known = installed_workloads()
     if not known:
-        raise PlanError("this installation has no workloads: install the package again")
+        raise PlanError("this installation has no workloads: reinstall the package")
     width = max(map(len, known))
     texts = {name: first_sentence(path) for name, path in known.items()}
     wide = max(map(len, texts.values()))

@@ -35,24 +35,24 @@ STATE = {"project", "run", "folder", "started_utc", "environment"}
 
 def add_up_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen up``."""
-    parser.description = "Start a replicated cluster that stays, by docker compose, and print its DSN."
-    parser.add_argument("engine", choices=ENGINES, help="which engine")
-    parser.add_argument("--port", type=int, default=0, help="first of its ports on 127.0.0.1 (the engine's own)")
+    parser.description = "Start a replicated cluster with docker compose, leave it running, and print its DSN."
+    parser.add_argument("engine", choices=ENGINES, help="the engine")
+    parser.add_argument("--port", type=int, default=0, help="its first port on 127.0.0.1 (default: the engine's own)")
     parser.set_defaults(command=run_up)
 
 
 def add_down_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen down``."""
-    parser.description = "Remove standing clusters with their data."
+    parser.description = "Remove the clusters that 'loadgen up' started, with their data."
     # No choices here: with nargs="*" Python 3.11 holds the empty list against them.
-    parser.add_argument("engine", nargs="*", help=f"of {', '.join(ENGINES)}; all if none is named")
+    parser.add_argument("engine", nargs="*", help=f"one or more of {', '.join(ENGINES)} (default: all)")
     parser.set_defaults(command=run_down)
 
 
 def add_status_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``loadgen status``."""
-    parser.description = "Show the standing clusters, and the state of their replication as their servers tell it."
-    parser.add_argument("--json", action="store_true", help="as JSON, passwords included")
+    parser.description = "Show the clusters that 'loadgen up' started, and what their servers report about replication."
+    parser.add_argument("--json", action="store_true", help="print JSON, including passwords")
     parser.set_defaults(command=run_status)
 
 
@@ -98,7 +98,7 @@ def run_status(options: Namespace) -> int:
 def up(engine: str, *, say: Say, port: int = 0) -> str:
     """Start the standing cluster of ``engine``, or find it running; its DSN. Raises ClusterError, leaving nothing.
 
-    One that stands but does not answer is never removed: its data may be wanted.
+    A cluster that runs but does not answer is never removed, because its data may be needed.
     """
     if port and not 1 <= port <= 65535 - PORTS_MOST:
         raise ClusterError(f"--port {port} is not from 1 to {65535 - PORTS_MOST}")
@@ -212,8 +212,8 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as error:
         problem = str(error)
     raise ClusterError(
-        f"{file} does not say what is standing ({problem}): remove the file, and by hand what it stood for "
-        f"(`docker ps --filter label={RUN_LABEL}`)"
+        f"{file} does not say what is standing ({problem}): remove the file, and remove its containers "
+        f"yourself (`docker ps --filter label={RUN_LABEL}`)"
     )
 
 

@@ -1,7 +1,7 @@
-"""What is made of a run once its load is over: final reads stored, judged, summed up, told.
+"""The steps after the load: store the final reads, judge, summarise, report.
 
-Each step is tried, whatever became of the one before: a full disk, a dead server or a bug of ours may cost a file or
-the final reads, never the verdict on what there is, nor the exit code.
+Each step is tried even if the one before failed. A full disk, a dead server or a bug in loadgen may cost a file or the
+final reads, but not the verdict on the remaining data, and not the exit code.
 """
 
 import os
@@ -17,8 +17,8 @@ from loadgen.errors import LoadgenError, StoreError
 from loadgen.history.column_types import column_type
 from loadgen.history.history import write_final, write_json
 from loadgen.history.run_directory import RunDirectory, read_json
-from loadgen.judge.judge import exit_code, judge
-from loadgen.judge.stored_run import open_run, plan_checksum
+from loadgen.judge.judge import exit_code, judge_run
+from loadgen.judge.stored_run import StoredRun, open_run, plan_checksum
 from loadgen.judge.stored_series import keep_series, series_of_run
 from loadgen.measures.figures import facts_of
 from loadgen.report.page import columns
@@ -28,11 +28,11 @@ from loadgen.workload import Table, Workload
 
 EXIT_OWN_ERROR = 1
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
 class Conclusion:
-    """The end of one run, step by step. No step raises an Exception; what failed stands among the warnings."""
+    """The end of one run, step by step. No step raises an Exception; failures become warnings."""
 
     def __init__(
         self, run: RunDirectory, load: dict[str, Any], log: Callable[[str], None], workload: Workload | None = None
@@ -43,6 +43,7 @@ class Conclusion:
         self._log = log
         self._problems: list[str] = []
         self._summary: dict[str, Any] = {}
+        self._stored: StoredRun | None = None
         run.reserve.unlink(missing_ok=True)
         self._run_id = ""
         self._try("plan.json was not read", self._read_plan)
@@ -63,14 +64,14 @@ class Conclusion:
         self._store(self._run.load, self._load)
 
     def interfered(self, reason: str) -> None:
-        """Say that somebody else worked on the run's tables meanwhile, if ``reason`` tells why: it proves nothing."""
+        """Record that something else used the run's tables, if ``reason`` is given: the run then proves nothing."""
         if reason:
             self._load["interference"] = [reason]
             self._store(self._run.load, self._load)
 
     def judge(self) -> str:
         """The verdict on what is stored: ``valid``, ``invalid`` or ``unknown``."""
-        summary = self._try("the run was not judged", lambda: judge(self._run.path, self._workload))
+        summary = self._try("the run was not judged", lambda: judge_run(self._open()))
         self._summary = summary or {"verdict": "unknown", "unknown": self._problems[-1], "exit_code": EXIT_OWN_ERROR}
         return str(self._summary["verdict"])
 
@@ -83,7 +84,7 @@ class Conclusion:
             self._summary["kept"] = kept
 
     def done(self) -> dict[str, Any]:
-        """Store the summary; what the load side is told at last."""
+        """Store the summary, and return the last message to the load side."""
         summary, known = self._summary, list(self._summary.get("warnings", ()))
         self._try("seconds.csv was not written", self._write_seconds)
         summary["warnings"] = known + self._problems
@@ -131,11 +132,16 @@ class Conclusion:
         plan_facts = read_json(self._run.plan) if self._run.plan.exists() else {}
         return render(self._summary, plan_facts, run_dir=os.path.relpath(self._run.path), width=columns())
 
+    def _open(self) -> StoredRun:
+        """The run as it is stored: read once."""
+        self._stored = self._stored or open_run(self._run.path, self._workload)
+        return self._stored
+
     def _write_seconds(self) -> None:
         """Keep the series of the run, and make the table of seconds from it."""
         from loadgen.report.seconds import write_seconds  # imports pandas, which no start of a run should wait for
 
-        stored = open_run(self._run.path)
+        stored = self._open()
         series = series_of_run(stored)
         self._try(f"{self._run.series.name} was not written", lambda: keep_series(series, self._run.path))
         facts = facts_of(stored)
@@ -151,7 +157,7 @@ class Conclusion:
     def _store(self, path: Path, value: dict[str, Any]) -> None:
         self._try(f"{path.name} was not written", lambda: write_json(path, value))
 
-    def _try(self, failure: str, step: Callable[[], Answer]) -> Answer | None:
+    def _try(self, failure: str, step: Callable[[], Value]) -> Value | None:
         try:
             return step()
         except (LoadgenError, OSError) as error:

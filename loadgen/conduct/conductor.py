@@ -47,17 +47,17 @@ RECONNECT_S = 5.0
 FAILOVER_S = 30.0
 """The same where another member may take over: MySQL's group needs 21 s to elect a primary, by default."""
 QUIESCE_CUT_SHORT_S, RECONNECT_CUT_SHORT_S = 6.0, 2.0
-"""The same where somebody cut the run short, and waits for the verdict."""
+"""The same if a person cut the run short and waits for the verdict."""
 SILENT_S, SILENT_CUT_SHORT_S = 90.0, 5.0
-"""How long the server may give no answer to the lock's beats, of which there is one each two seconds."""
+"""How long the server may leave the lock's heartbeats unanswered. There is one every two seconds."""
 GOODBYE_S = 1.0
 """How long closing the control connection may take."""
 REPLICATED_S = 30.0
 """How long a replica may take to have the tables as they were prepared."""
 END_AFTER_S, END_CUT_SHORT_AFTER_S = 5.0, 1.0
-"""When sessions of the load that are still in a transaction are ended by the server: nobody is there any more."""
+"""When the server ends sessions of the load that are still in a transaction, because their clients are gone."""
 TELL_AFTER_S = 1.5
-"""How long it may take to get the lock before somebody who looks on is told why nothing happens."""
+"""How long the lock may take before a message explains the wait."""
 POLL_S = 0.1
 
 
@@ -89,7 +89,7 @@ class Conductor:
         file = Path(str(message["workload"]["file"]))
         self._workload = workload = load_workload(file)
         if workload.name != plan.workload:
-            raise PlanError(f"{file} holds the workload {workload.name}, and the plan is of {plan.workload}")
+            raise PlanError(f"{file} holds the workload {workload.name}, and the plan is for {plan.workload}")
         self._tables = workload.tables(plan)
         started_s = time.time()
         self._run = make_run_directory(plan, started_s)
@@ -97,7 +97,7 @@ class Conductor:
         self._log = (self._run.logs / "conductor.log").open("a", buffering=1, errors="replace")
         try:
             copied = {"file": str(file), "sha256": self._keep_workload(file)}
-            ready = self._prepare({**workload.facts(plan), **copied}, started_s)
+            ready = self._prepare({**workload.facts(plan, self._tables), **copied}, started_s)
             self._unused = True
             return {"ready": ready}
         except BaseException as error:
@@ -138,10 +138,10 @@ class Conductor:
         return {"done": done}
 
     def close(self) -> None:
-        """Stop whatever is up. Idempotent. A server that will not stop dies with this process.
+        """Stop everything that runs. Idempotent. A server that does not stop ends with this process.
 
-        Of a run whose load never began nothing is left. One that was abandoned in mid-run keeps its lock until that is
-        stale: a load process may still be driving.
+        A run whose load never began leaves nothing. A run that was abandoned during the load keeps its lock until the
+        lock is stale, because a load process may still be running.
         """
         unused, self._unused = self._unused, False
         try:
@@ -156,7 +156,7 @@ class Conductor:
             discard(self._run, keep_itself=bool(self._plan.run_dir), but_logs=False)
 
     def say(self, text: str) -> None:
-        """Tell the person in front of the run how far it is."""
+        """Print a progress message."""
         self.log(text)
         self._tell(text)
 
@@ -219,7 +219,7 @@ class Conductor:
         return checksum
 
     def _lock(self, control: Control) -> None:
-        """Take the run's lock; whoever waits for it is told."""
+        """Take the run's lock, and print a message if that takes long."""
         waiting = threading.Timer(TELL_AFTER_S, self.say, ["waiting for what an earlier run left open on this server"])
         waiting.daemon = True
         waiting.start()

@@ -1,10 +1,9 @@
 """The conductor, ``python -m loadgen.run``: everything of a run that is not the load itself, in a plain process.
 
-The load side starts it in a session of its own and speaks with it in JSON lines: ``start`` brings the cluster up and
+The load side starts it in its own process session and exchanges JSON lines with it: ``start`` brings the cluster up and
 prepares it (answered by ``ready`` or ``error``), ``begun`` says that the load begins, ``finish`` waits for quiet,
-reads, judges, reports and stops (answered by ``done``). ``say`` lines tell how far it is. On ``abandon``, on SIGTERM,
-and when its standard input ends, by whatever death of the load side, it stops every server at once, whatever it is
-doing.
+reads, judges, reports and stops (answered by ``done``). ``say`` lines report progress. On ``abandon``, on SIGTERM, and
+when its standard input ends because the load side died, it stops every server at once.
 """
 
 import contextlib
@@ -37,7 +36,7 @@ class Abandoned(BaseException):
 
 
 def main() -> int:
-    """Conduct one run over standard input and output; whatever else is printed goes to standard error."""
+    """Conduct one run over standard input and output. All other output goes to standard error."""
     lines_in, lines_out = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -93,7 +92,7 @@ class Line:
         self.conductor: Conductor | None = None
 
     def listen(self) -> None:
-        """Let SIGTERM, or the end of the input, interrupt the main thread whatever it does. Call it there."""
+        """Let SIGTERM, or the end of the input, interrupt the main thread at any time. Call it in the main thread."""
         # Handlers, not SIG_IGN: that would be passed on to the servers.
         for ignored in (signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, _ignore)
@@ -108,7 +107,7 @@ class Line:
                 return self._inbox.get(timeout=LOOK_EVERY_S)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send one message. Raises Abandoned if nobody is there to read it."""
+        """Send one message. Raises Abandoned if the load side is gone."""
         try:
             self._out.write(json.dumps(message, default=str) + "\n")
             self._out.flush()

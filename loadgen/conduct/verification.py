@@ -26,8 +26,8 @@ def check_server(facts: Mapping[str, Any], plan: Plan, title: str) -> None:
     free, needed = facts.get("connections_free"), plan.sessions + SPARE_CONNECTIONS
     if free is not None and free < needed:
         raise ClusterError(
-            f"the server has {free} connections free, and this run needs {needed} ({plan.sessions} sessions and "
-            f"{SPARE_CONNECTIONS} to spare): use a smaller -u, or let it take more"
+            f"the server has {free} connections free, and this run needs {needed} ({plan.sessions} sessions "
+            f"and {SPARE_CONNECTIONS} to spare): use a smaller -u, or raise the server's connection limit"
         )
 
 

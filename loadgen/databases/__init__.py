@@ -16,8 +16,10 @@ NAMES = (
 DATABASES: Mapping[str, Database] = {name: import_module(f"loadgen.databases.{name}").DATABASE for name in NAMES}
 """By name, in the order of lists and menus."""
 WIRES: Mapping[str, Wire] = {database.wire.name: database.wire for database in DATABASES.values()}
-SCHEMES: Mapping[str, Database] = {scheme: database for database in DATABASES.values() for scheme in database.schemes}
-"""The schemes of DSNs, and which database each means where no engine is named."""
+SCHEMES: Mapping[str, Database] = {
+    scheme: database for name in reversed(NAMES) for database in (DATABASES[name],) for scheme in database.schemes
+}
+"""The schemes of DSNs, and which database each means where no engine is named: the first that has it."""
 
 SERVER_BINARIES: Mapping[str, ServerBinary] = {
     database.embedded.binary.name: database.embedded.binary

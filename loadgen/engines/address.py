@@ -93,9 +93,11 @@ def _postgres(dsn: Dsn, environ: Mapping[str, str]) -> Address:
     )
     if hostaddr:
         if host and settings["sslmode"] == "verify-full" and host != hostaddr:
-            raise PlanError("hostaddr beside host: sslmode=verify-full can't verify a name that is not connected to")
+            raise PlanError(
+                "hostaddr and host: sslmode=verify-full can't verify a name that loadgen does not connect to"
+            )
         if host and host.count(",") != hostaddr.count(","):
-            raise malformed("postgres", "it has not as many hostaddr as host")
+            raise malformed("postgres", "it does not have as many hostaddr values as hosts")
     found = _places("postgres", hostaddr or host, port)
     user = user or _login_name(environ)
     first, number = found[0]

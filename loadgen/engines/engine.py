@@ -6,7 +6,7 @@ synchronous, used by the conductor's process before and after the load.
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loadgen.databases.database import Database
 from loadgen.databases.database import Level as Level
@@ -66,6 +66,19 @@ class Address:
         """All of it but secrets, for files and messages."""
         parameters = masked_parameters(self.parameters)
         return {**self.to_json(), "password": MASK if self.password else "", "parameters": parameters}
+
+
+class ErrorRule(NamedTuple):
+    """What one code, or a class of codes, of a server means.
+
+    ``retry``: worth another try where the outcome is ``fail``. ``refusal``: as the answer to COMMIT it says clearly
+    that the transaction was rolled back. ``drop``: the server closes the connection, or another one is wanted.
+    """
+
+    error_class: str
+    retry: bool = False
+    refusal: bool = False
+    drop: bool = False
 
 
 @dataclass(frozen=True, slots=True)

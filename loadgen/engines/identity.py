@@ -185,8 +185,8 @@ def refuse_unknown(facts: Mapping[str, Any], title: str, *, allowed: bool) -> No
     if fork and not allowed:
         raise ClusterError(
             f"the server says that it is {fork} {facts.get('version', '')}".rstrip()
-            + f", which was never tried here, not {title}: {ALLOW} runs it as if it were {title}, and says so beside "
-            "every figure"
+            + f"; it was never tried and is not {title}: {ALLOW} runs it as if it were {title}, and says so "
+            "beside every figure"
         )
 
 

@@ -4,9 +4,8 @@ Synchronous and thorough rather than fast: it looks at the server, takes the loc
 the end. Nothing outside the database ``loadgen`` is ever touched, and nothing inside it that we did not make.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import pymysql
@@ -15,13 +14,12 @@ import uvloop
 from loadgen.engines.address import in_turn
 from loadgen.engines.engine import LOCK_TABLE, META_TABLE, PROOF_LIMIT_S, SCHEMA, Address, FinalReads
 from loadgen.engines.identity import on_mysql_wire
-from loadgen.engines.mysql_accounts import Query, connections_free
+from loadgen.engines.mysql_dialect import READ_AT_ONCE, READ_ONLY, Dialect, connections_free, takes_writes
 from loadgen.engines.mysql_literals import literal
 from loadgen.engines.mysql_lock import LOCK_COLUMNS, beat, give_back, take
 from loadgen.engines.mysql_refusals import LOST, NO_LOGIN, errno_of, refusal
-from loadgen.engines.mysql_settings import Profile, Steps
+from loadgen.engines.mysql_settings import Steps
 from loadgen.engines.mysql_tls import tls_context
-from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
 from loadgen.engines.network import explained
 from loadgen.engines.progress import Progress, Say
 from loadgen.errors import ClusterError, SessionRefused
@@ -39,37 +37,6 @@ FILL_ROWS = 1000
 PACKET_LEAST = 1 << 18
 """What ``max_allowed_packet`` must allow: our largest statements, and a row of any workload, several times over."""
 _META = f"{SCHEMA}.{META_TABLE}"
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """What a server says that it is."""
-
-    version: str
-    edition: str
-    durability: Mapping[str, Any]
-    warnings: tuple[str, ...] = ()
-    fork: str = ""
-    """Its name where it is not the engine itself (see identity)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """What differs between the engines of the MySQL wire in the control plane."""
-
-    name: str
-    """The engine's."""
-    title: str
-    look: Callable[[Query], Server]
-    """Looks at the server. Raises ClusterError if it is another engine's."""
-    profile: Profile
-    """Settings of the control connection: nothing that it does may run into a limit meant for the load."""
-    snapshot: tuple[str, ...]
-    """The statements that begin a transaction whose reads all see one snapshot."""
-    ask_writable: str
-    """What tells which of several hosts takes writes (see mysql_writable)."""
-    open_sessions: Callable[[Query, Sequence[str]], list[int]]
-    """The sessions that hold a transaction open on the tables named, other than the one that asks."""
 
 
 class MysqlControl:
@@ -159,7 +126,7 @@ class MysqlControl:
                 self.query(f"KILL {session}")
 
     def read_only(self) -> bool:
-        """Whether it refuses writes, by its answer or by its refusal to answer (see mysql_writable)."""
+        """Whether it refuses writes, by its answer or by its refusal to answer (see mysql_dialect)."""
         try:
             return not takes_writes(self._once(self._dialect.ask_writable))
         except pymysql.MySQLError as error:
@@ -181,7 +148,7 @@ class MysqlControl:
         dialect = self._dialect
         try:
             return uvloop.run(
-                read_tables(self._member, PROGRAM, dialect.profile, dialect.snapshot, tables, run_id=self._run_id)
+                read_tables(self._member, PROGRAM, dialect.profile, READ_AT_ONCE, tables, run_id=self._run_id)
             )
         except ERRORS as error:
             raise self._refusal(error) from error
@@ -306,8 +273,8 @@ class MysqlControl:
         if foreign:
             names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
             raise ClusterError(
-                f"the database {SCHEMA!r} of {self._where} holds tables that {META_TABLE} does not mark ({names}): "
-                "they stay untouched; move them, or use another server"
+                f"the database {SCHEMA!r} of {self._where} holds tables that {META_TABLE} does not list "
+                f"({names}). Nothing was changed: move them, or use another server"
             )
         mark = "name VARCHAR(64) NOT NULL PRIMARY KEY, run VARCHAR(128)"
         self.query(f"CREATE TABLE IF NOT EXISTS {_META} ({mark})")
@@ -339,7 +306,7 @@ class MysqlControl:
         most_bytes = int(self.query("SELECT @@max_allowed_packet")[0][0])
         if most_bytes < PACKET_LEAST:
             raise ClusterError(
-                f"{self._where} allows packets of {most_bytes} bytes only: SET GLOBAL max_allowed_packet = "
+                f"{self._where} accepts packets of {most_bytes} bytes only: SET GLOBAL max_allowed_packet = "
                 f"{PACKET_LEAST} or more"
             )
         return most_bytes
@@ -351,8 +318,9 @@ class MysqlControl:
         for table in tables:
             if engines.get(table.name, "").lower() != "innodb":
                 raise ClusterError(
-                    f"{self._where} made the table {table.name} in the storage engine {engines.get(table.name)}, not "
-                    "in InnoDB: a run needs transactions; see its setting disabled_storage_engines"
+                    f"{self._where} created the table {table.name} in the storage engine "
+                    f"{engines.get(table.name)}, not in InnoDB: a run needs transactions; see its setting "
+                    "disabled_storage_engines"
                 )
 
     def _literal(self, value: Any) -> str:

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from loadgen.databases.database import resolved
 from loadgen.engines.engine import Address, Control, Described, Failure, Level
-from loadgen.engines.mysql_outcomes import Rules
+from loadgen.engines.mysql_dialect import Dialect
+from loadgen.engines.mysql_outcomes import ErrorRules
 from loadgen.engines.mysql_settings import Profile
 from loadgen.engines.mysql_wire import MysqlConnection, classify, connect
 from loadgen.op import Stage
@@ -13,15 +13,13 @@ from loadgen.op import Stage
 class MysqlEngine(Described):
     """A database on the MySQL wire."""
 
-    identity: ClassVar[str]
-    """What its server must say that it is (see identity.on_mysql_wire)."""
-    rules: ClassVar[Rules]
-    profile: ClassVar[Profile]
-    """A load session's settings."""
-    ask_writable: ClassVar[str]
-    """The question of which several hosts takes writes (see mysql_writable)."""
-    control_dialect: ClassVar[str]
-    """``module:attribute`` of what the control connection needs, which has another driver."""
+    rules: ClassVar[ErrorRules]
+    dialect: ClassVar[Dialect]
+
+    @property
+    def profile(self) -> Profile:
+        """A load session's settings."""
+        raise NotImplementedError
 
     def classify(self, error: BaseException, stage: Stage) -> Failure:
         """The outcome of ``error`` at ``stage``."""
@@ -36,10 +34,10 @@ class MysqlEngine(Described):
         reader: bool = False,  # noqa: ARG002 - a replica's session is set and asked in the same way
     ) -> MysqlConnection:
         """Open one load connection in our database, at ``level``, with explicit timeouts, and verify it."""
-        return await connect(address, self.profile, self.identity, level, run_id, self.ask_writable)
+        return await connect(address, self.profile, self.dialect.name, level, run_id, self.dialect.ask_writable)
 
     def control(self, address: Address, run_id: str) -> Control:
         """Open the control connection."""
         from loadgen.engines.mysql_control import MysqlControl
 
-        return MysqlControl(address, run_id, resolved(self.control_dialect))
+        return MysqlControl(address, run_id, self.dialect)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from loadgen.engines.engine import FRESH_S, LOCK_TABLE, SCHEMA
-from loadgen.engines.mysql_accounts import Query
+from loadgen.engines.mysql_dialect import Query
 from loadgen.engines.mysql_refusals import NOT_THERE, errno_of
 from loadgen.errors import ClusterError, LockLost
 
@@ -28,15 +28,16 @@ def take(query: Query, run_id: str, where: str, open_sessions: Callable[[], int]
         first = first or holder
         if holder != first or time.monotonic() > deadline:
             raise ClusterError(
-                f"another run is using {where} at this time ({holder[0]} holds its lock): wait for its end, or end it"
+                f"another run is using {where} at this time ({holder[0]} holds its lock): wait until it ends, "
+                "or stop it"
             )
         time.sleep(POLL_S)
     while left := open_sessions():
         if time.monotonic() > deadline:
             give_back(query, run_id)
             raise ClusterError(
-                f"{left} transactions are open on the tables of an earlier run in the database {SCHEMA!r} of {where}: "
-                "end them, or wait for their end; nothing was touched"
+                f"{left} transactions are open on the tables of an earlier run in the database {SCHEMA!r} of "
+                f"{where}: end them, or wait until they end; nothing was changed"
             )
         beat(query, run_id)
         time.sleep(POLL_S)
@@ -49,7 +50,9 @@ def beat(query: Query, run_id: str) -> None:
         holders = [str(run) for (run,) in query(f"SELECT run FROM {_LOCK}")]
     except ClusterError as error:
         if errno_of(error.__cause__) in NOT_THERE:
-            raise LockLost("the run's lock was removed from the server in mid-run, with its table") from None
+            raise LockLost(
+                "the run's lock was removed from the server during the run, together with its table"
+            ) from None
         raise
     if run_id not in holders:
         taken = f"was taken by another run, {holders[0]}" if holders else "was removed from the server in mid-run"

@@ -7,40 +7,28 @@ COMMON in a table keyed by errno, or by (errno, SQLSTATE) where one errno stands
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from loadgen.engines.engine import Failure
+from loadgen.engines.engine import ErrorRule, Failure
 from loadgen.op import Outcome, Stage
 
+ErrorRules = Mapping[int | tuple[int, str], ErrorRule]
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What one code means. ``refusal``: as an answer to COMMIT it says clearly that nothing was committed."""
-
-    error_class: str
-    retry: bool = False
-    refusal: bool = False
-    drop: bool = False
-
-
-Rules = Mapping[int | tuple[int, str], Rule]
-
-CONFLICT = Rule("conflict", retry=True)
-REFUSED_CONFLICT = Rule("conflict", retry=True, refusal=True)
-DEADLOCK = Rule("deadlock", retry=True, refusal=True)
-TIMEOUT = Rule("timeout", retry=True)
-LOST = Rule("connection", retry=True, drop=True)
-UNAVAILABLE = Rule("unavailable", retry=True)
-ELSEWHERE = Rule("unavailable", retry=True, drop=True)
+CONFLICT = ErrorRule("conflict", retry=True)
+REFUSED_CONFLICT = ErrorRule("conflict", retry=True, refusal=True)
+DEADLOCK = ErrorRule("deadlock", retry=True, refusal=True)
+TIMEOUT = ErrorRule("timeout", retry=True)
+LOST = ErrorRule("connection", retry=True, drop=True)
+UNAVAILABLE = ErrorRule("unavailable", retry=True)
+ELSEWHERE = ErrorRule("unavailable", retry=True, drop=True)
 """This node does not take it: only a new connection may reach one that does."""
-RESOURCE = Rule("resource", retry=True)
-FULL = Rule("resource", retry=True, drop=True)
-CONSTRAINT = Rule("constraint", refusal=True)
-OTHER = Rule("other")
-BROKEN = Rule("other", drop=True)
+RESOURCE = ErrorRule("resource", retry=True)
+FULL = ErrorRule("resource", retry=True, drop=True)
+CONSTRAINT = ErrorRule("constraint", refusal=True)
+OTHER = ErrorRule("other")
+BROKEN = ErrorRule("other", drop=True)
 """The connection can't be trusted: the driver lost its place in the stream."""
 
-COMMON: Rules = {
+COMMON: ErrorRules = {
     # MySQL and TiDB roll back only the statement after 1205, and OceanBase too: the transaction is still open.
     1205: TIMEOUT,
     1213: DEADLOCK,
@@ -75,7 +63,7 @@ COMMON: Rules = {
 }
 
 
-def outcome_of(rules: Rules, errno: int, sqlstate: str, text: str, stage: Stage) -> Failure:
+def outcome_of(rules: ErrorRules, errno: int, sqlstate: str, text: str, stage: Stage) -> Failure:
     """What the server's error ``errno`` at ``stage`` means for the op."""
     rule = rules.get((errno, sqlstate)) or rules.get(errno, OTHER)
     if stage is Stage.COMMIT and not rule.refusal:

@@ -60,36 +60,6 @@ _LASTING: Values = {
     "timestamp": 0,
 }
 """What is set too, and need not be so: a session that ends early is an error, and nothing worse."""
-OF_MYSQL: Values = {"default_storage_engine": "InnoDB", "use_secondary_engine": "ON"}
-OF_TIDB: Values = {
-    # A server that retried a transaction by itself would run it on values that the client has not seen, so that its
-    # version witness would be of another transaction.
-    "tidb_disable_txn_auto_retry": 1,
-    "tidb_snapshot": "",
-    "tx_read_ts": "",
-    "tidb_read_staleness": 0,
-    "tidb_enable_external_ts_read": 0,
-    "tidb_low_resolution_tso": 0,
-    "tidb_read_consistency": "strict",
-    "tidb_replica_read": "leader",
-    "tidb_guarantee_linearizability": 1,
-    "tidb_rc_read_check_ts": 0,
-    "txn_scope": "global",
-    "tidb_constraint_check_in_place": 0,
-    "tidb_constraint_check_in_place_pessimistic": 1,
-    "tidb_skip_isolation_level_check": 0,
-    # These let one transaction become several.
-    "tidb_batch_insert": 0,
-    "tidb_batch_delete": 0,
-    "tidb_batch_commit": 0,
-    "tidb_dml_type": "standard",
-    "tidb_idle_transaction_timeout": 0,
-    "tidb_mem_quota_query": 1 << 30,
-    "tidb_isolation_read_engines": "tikv,tiflash,tidb",
-    "tidb_enforce_mpp": 0,
-    "tikv_client_read_timeout": 0,
-}
-OF_OCEANBASE: Values = {"ob_read_consistency": "STRONG", "ob_max_read_stale_time": -1, "recyclebin": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +91,7 @@ class Profile:
                     yield level.set_sql
                 rows = yield self._ask_sql(version, in_schema=in_schema)
                 if [len(row) for row in rows] != [_ABOUT + len(_CHARACTERS) + len(self._names(version))]:
-                    raise SessionRefused("this server does not answer a query of its variables as MySQL does")
+                    raise SessionRefused("this server does not answer a query for its variables as MySQL does")
                 (row,) = rows
                 return self._verified(version, row, engine, level, run_id, in_schema=in_schema)
             except SessionRefused:
@@ -162,7 +132,7 @@ class Profile:
 
     def _learn(self, version: str, found: set[str]) -> None:
         if missing := [name for name in _NEEDED if name not in found]:
-            raise SessionRefused(f"this server has no variable {missing[0]}: it is no database that loadgen knows")
+            raise SessionRefused(f"this server has no variable {missing[0]}: loadgen does not support this database")
         every = {*_COMMON, *_LASTING, *self.values, *self.asked, *_LEVELS}
         # One of the two names of the level is enough.
         twice = _LEVELS[1:] if _LEVELS[0] in found else ()
@@ -176,13 +146,15 @@ class Profile:
         answers = {name: plain(value) for name, value in zip(names, row[_ABOUT:], strict=True)}
         identity = on_mysql_wire(says, comment)
         if engine and identity.engine != engine:
-            raise SessionRefused(f"a session is on a server that says it is {identity.fork or identity.engine}")
+            raise SessionRefused(
+                f"a session is connected to a server that reports itself as {identity.fork or identity.engine}"
+            )
         if in_schema and database.lower() != SCHEMA:
-            raise SessionRefused(f"a session is in the database {database!r} where it asked for {SCHEMA!r}")
+            raise SessionRefused(f"a session is in the database {database!r} and not in {SCHEMA!r}")
         if in_schema and run_id and runs != run_id:
             raise SessionRefused(
-                f"the tables in the database {SCHEMA!r} are {f'of the run {runs}' if runs else 'gone'}: another run "
-                "has taken the server, or somebody dropped them"
+                f"the tables in the database {SCHEMA!r} are {f'of the run {runs}' if runs else 'gone'}: "
+                "another run uses the server, or the tables were dropped"
             )
         for name, wanted in {**_CHARACTERS, **_COMMON, **self.values}.items():
             if name in answers and answers[name] != plain(wanted):

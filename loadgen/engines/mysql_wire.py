@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from loadgen.engines.address import in_turn
 from loadgen.engines.columns import as_column
 from loadgen.engines.engine import CONNECT_TIMEOUT_S, META_TABLE, SCHEMA, Address, Failure, FinalReads, Level
+from loadgen.engines.mysql_dialect import READ_ONLY, takes_writes
 from loadgen.engines.mysql_literals import literal
-from loadgen.engines.mysql_outcomes import Rules, broken, outcome_of
+from loadgen.engines.mysql_outcomes import ErrorRules, broken, outcome_of
 from loadgen.engines.mysql_settings import Profile, Steps
 from loadgen.engines.mysql_tls import tls_context
-from loadgen.engines.mysql_writable import READ_ONLY, takes_writes
 from loadgen.engines.network import explained
 from loadgen.engines.watchdog import watchdog
 from loadgen.errors import ClusterError
@@ -204,7 +204,7 @@ async def connect(
 ) -> MysqlConnection:
     """Open a load connection in our database, set and verified by ``profile``, all within the connect limit.
 
-    Of several hosts it is the first that takes writes, by its answer to ``ask_writable`` (see mysql_writable). Raises
+    Of several hosts it is the first that takes writes, by its answer to ``ask_writable`` (see mysql_dialect). Raises
     SessionRefused, the driver's errors and TimeoutError: those of the last host.
     """
 
@@ -248,8 +248,8 @@ async def read_tables(
             run = runs.get(table.name, "")
             if run != run_id:
                 raise ClusterError(
-                    f"the table {table.name} is {f'of another run, {run}' if run else 'of no run'}: somebody else used "
-                    "the server in mid-run"
+                    f"the table {table.name} is {f'of another run, {run}' if run else 'of no run'}: something "
+                    "else used the server during the run"
                 )
             await _final_read(driver, table, found)
     finally:
@@ -285,7 +285,7 @@ async def _asked(driver: Driver, sql: str) -> Sequence[Sequence[Any]]:
     return driver._result.rows or ()
 
 
-def classify(rules: Rules, error: BaseException, stage: Stage) -> Failure:
+def classify(rules: ErrorRules, error: BaseException, stage: Stage) -> Failure:
     """The outcome of ``error`` at ``stage`` by an engine's ``rules``."""
     if isinstance(error, MySQLError) and error.args and isinstance(error.args[0], int) and error.args[0] > 0:
         text = str(error.args[1]) if len(error.args) > 1 else ""

@@ -2,61 +2,46 @@
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from loadgen.databases.database import Database
 from loadgen.databases.postgres import DATABASE
-from loadgen.engines.engine import Address, Connection, Control, Described, Engine, Failure, Level
+from loadgen.engines.engine import Address, Connection, Control, Described, Engine, ErrorRule, Failure, Level
 from loadgen.engines.postgres_control import PostgresControl
 from loadgen.engines.postgres_driver import ErrorFacts, error_facts, open_load
 from loadgen.op import Outcome, Stage
 
-
-class Rule(NamedTuple):
-    """What one SQLSTATE, or a class of them, means.
-
-    ``retry``: worth another try where the outcome is ``fail``. ``refusal``: as the answer to COMMIT it says clearly
-    that the transaction was rolled back. ``drop``: the server closes the connection, or another one is wanted.
-    """
-
-    error_class: str
-    retry: bool = False
-    refusal: bool = False
-    drop: bool = False
-
-
-OTHER = Rule("other")
-LOST = Rule("connection", retry=True, drop=True)
-UNAVAILABLE = Rule("unavailable", retry=True, drop=True)
+OTHER = ErrorRule("other")
+LOST = ErrorRule("connection", retry=True, drop=True)
+UNAVAILABLE = ErrorRule("unavailable", retry=True, drop=True)
 
 # Longest prefix first: a SQLSTATE, then its class (the first two characters). Source: PostgreSQL's appendix A, and
 # "Serialization Failure Handling" for what is worth a retry.
-RULES: Mapping[str, Rule] = {
-    "40001": Rule("conflict", retry=True, refusal=True),
-    "40P01": Rule("deadlock", retry=True, refusal=True),
-    "40002": Rule("constraint", refusal=True),  # a deferred constraint, found at COMMIT
-    "40003": Rule("connection", drop=True),  # the statement's completion is unknown
-    "23": Rule("constraint", refusal=True),
-    "44": Rule("constraint", refusal=True),
-    "55P03": Rule("timeout", retry=True, refusal=True),  # lock_timeout
-    "57014": Rule("timeout", retry=True),  # statement_timeout; at COMMIT it may have come too late to stop it
-    "25P02": Rule("other", refusal=True),  # COMMIT of a transaction that had failed
-    "25P03": Rule("timeout", retry=True, refusal=True, drop=True),  # idle in transaction: COMMIT was never read
-    "25P04": Rule("timeout", retry=True, drop=True),  # transaction_timeout
-    "25006": Rule("unavailable", retry=True, drop=True),  # read-only: this node is not, or no longer, the primary
-    "01": Rule("unavailable"),  # COMMIT with a warning
+RULES: Mapping[str, ErrorRule] = {
+    "40001": ErrorRule("conflict", retry=True, refusal=True),
+    "40P01": ErrorRule("deadlock", retry=True, refusal=True),
+    "40002": ErrorRule("constraint", refusal=True),  # a deferred constraint, found at COMMIT
+    "40003": ErrorRule("connection", drop=True),  # the statement's completion is unknown
+    "23": ErrorRule("constraint", refusal=True),
+    "44": ErrorRule("constraint", refusal=True),
+    "55P03": ErrorRule("timeout", retry=True, refusal=True),  # lock_timeout
+    "57014": ErrorRule("timeout", retry=True),  # statement_timeout; at COMMIT it may have come too late to stop it
+    "25P02": ErrorRule("other", refusal=True),  # COMMIT of a transaction that had failed
+    "25P03": ErrorRule("timeout", retry=True, refusal=True, drop=True),  # idle in transaction: COMMIT was never read
+    "25P04": ErrorRule("timeout", retry=True, drop=True),  # transaction_timeout
+    "25006": ErrorRule("unavailable", retry=True, drop=True),  # read-only: this node is not, or no longer, the primary
+    "01": ErrorRule("unavailable"),  # COMMIT with a warning
     "08": LOST,
-    "28": Rule("connection", drop=True),  # the login was refused
-    "3D": Rule("connection", drop=True),  # no such database
-    "53": Rule("resource", drop=False),
-    "53300": Rule("resource", retry=True, drop=True),  # too many connections
-    "53400": Rule("resource", drop=True),
+    "28": ErrorRule("connection", drop=True),  # the login was refused
+    "3D": ErrorRule("connection", drop=True),  # no such database
+    "53": ErrorRule("resource", drop=False),
+    "53300": ErrorRule("resource", retry=True, drop=True),  # too many connections
+    "53400": ErrorRule("resource", drop=True),
     "57P01": UNAVAILABLE,
     "57P02": UNAVAILABLE,
     "57P03": UNAVAILABLE,
     "57P04": UNAVAILABLE,
     "57P05": UNAVAILABLE,
-    "58": Rule("unavailable"),
+    "58": ErrorRule("unavailable"),
 }
 
 
@@ -98,7 +83,7 @@ ENGINE: Engine = Postgres()
 """The engine, without a connection to anywhere."""
 
 
-def rule_of(facts: ErrorFacts) -> Rule:
+def rule_of(facts: ErrorFacts) -> ErrorRule:
     """The rule for an error: by its SQLSTATE, by its class, or, where no server spoke, by the connection's state."""
     if not facts.sqlstate:
         return LOST if facts.lost else OTHER

@@ -126,7 +126,7 @@ class PostgresControl:
                 self.unlock()
                 raise ClusterError(
                     f"{left} transactions are open on the tables of an earlier run in schema {SCHEMA} "
-                    f"({_place(self._address)}): end them, or wait for their end; nothing was touched"
+                    f"({_place(self._address)}): end them, or wait until they end; nothing was changed"
                 )
             self.beat()
             time.sleep(POLL_S)
@@ -139,8 +139,8 @@ class PostgresControl:
             first = first or holder
             if holder[:2] != first[:2] or time.monotonic() > deadline:
                 raise ClusterError(
-                    f"another run is using this database ({_place(self._address)}): {holder.run_id} holds its lock; "
-                    "let it end, or use another database"
+                    f"another run is using this database ({_place(self._address)}): {holder.run_id} holds its "
+                    "lock. Wait until it ends, or use another database"
                 )
             time.sleep(POLL_S)
 
@@ -210,8 +210,8 @@ class PostgresControl:
             raise ClusterError(f"PostgreSQL at {_place(self._address)}: {' '.join(what.split())}") from error
         if self._connection is not None and self._connection.is_in_transaction():
             raise ClusterError(
-                f"PostgreSQL at {_place(self._address)}: a transaction was left open that nobody here began: what was "
-                "answered is not committed"
+                f"PostgreSQL at {_place(self._address)}: a transaction is open that loadgen did not begin, so "
+                "the last answers are not committed"
             )
         return answer
 
@@ -327,11 +327,11 @@ async def _pgpool(connection: Any, place: str) -> dict[str, str]:
 def _warnings(durability: dict[str, str]) -> list[str]:
     warnings = []
     if durability.get("fsync") == "off":
-        warnings.append("fsync is off: a crash can lose or corrupt acknowledged orders, and commits cost less")
+        warnings.append("fsync is off: a crash can lose or corrupt acknowledged transactions, and commits cost less")
     if durability.get("full_page_writes") == "off":
         warnings.append("full_page_writes is off: a crash of the host can corrupt the data")
     if durability.get("synchronous_commit") == "off":
-        warnings.append("synchronous_commit is off: a crash loses the orders acknowledged in the last moments")
+        warnings.append("synchronous_commit is off: a crash loses the transactions acknowledged in the last moments")
     return warnings
 
 

@@ -149,8 +149,8 @@ async def open_load(
             )
         except TimeoutError:
             raise TimeoutError(
-                "the server took the login and answers nothing since; a pooler whose pool is full lets wait so (its "
-                "pool must be larger than the run's sessions)"
+                "the server accepted the login and has not answered since. A pooler with a full pool behaves "
+                "like this: its pool must be larger than the number of sessions"
             ) from None
         # Under another role a user may not see since when its own session is there.
         backend = (verified["pid"], verified.get("began", ""))

@@ -147,7 +147,7 @@ def _service(service: Given, file: str, environ: Mapping[str, str]) -> dict[str,
         if found is not None:
             return found
     looked = " and ".join(map(str, files))
-    raise PlanError(f"{service.source} names a service that is not in {looked}: no server is known by it")
+    raise PlanError(f"{service.source} names a service that is not in {looked}")
 
 
 def _section(path: Path, service: str) -> dict[str, Given] | None:

@@ -82,7 +82,7 @@ async def beat(connection: Any, run_id: str) -> None:
             raise
         rows = []
     taken = f"was taken by another run, {rows[0][0]}" if rows else "was removed from the server in mid-run"
-    raise LockLost(f"the run's lock {taken}: whose the tables are is not known from then on")
+    raise LockLost(f"the run's lock {taken}: from then on, nobody knows which run owns the tables")
 
 
 async def unlock(connection: Any, run_id: str) -> None:
@@ -125,7 +125,7 @@ async def final_reads(connection: Any, run_id: str, tables: Sequence[Table]) -> 
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         level = await connection.fetchval("SELECT current_setting('transaction_isolation')")
         if level != "repeatable read":
-            raise ClusterError(f"the final reads were to see one snapshot, and run at {level!r}")
+            raise ClusterError(f"the final reads need one snapshot, and they run at {level!r}")
         marks = await _marks(connection)
         for table in tables:
             if marks.get(table.name) != run_id:
@@ -184,16 +184,16 @@ async def _ours(connection: Any, address: Address) -> list[str]:
     )
     if not found.get(META_TABLE) or await connection.fetchval(columns, _META, ["name", "run_id"]) != 2:
         raise ClusterError(
-            f"{where} holds {_some(list(found))}, and no {META_TABLE} marks it as ours: nothing was touched; "
-            "use another database, or rename that schema"
+            f"{where} holds {_some(list(found))}, and no {META_TABLE} marks it as loadgen's. Nothing was "
+            "changed: use another database, or rename that schema"
         )
     marked = await connection.fetch(f"SELECT name FROM {_META}")
     ours = {str(row[0]) for row in marked} | {META_TABLE}
     foreign = [name for name, is_table in found.items() if name not in ours or not is_table]
     if foreign:
         raise ClusterError(
-            f"{where} holds {_some(foreign)}, which {META_TABLE} does not list as ours: nothing was touched; "
-            "move it out of that schema"
+            f"{where} holds {_some(foreign)}, which {META_TABLE} does not list as loadgen's. Nothing was "
+            "changed: move it out of that schema"
         )
     return list(found)
 
@@ -201,11 +201,11 @@ async def _ours(connection: Any, address: Address) -> list[str]:
 async def _refuse_additions(connection: Any, names: list[str]) -> None:
     made = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 "
     if await connection.fetchval(made + "AND c.relname = ANY($2)", SCHEMA, names) != len(names):
-        raise ClusterError(f"the tables that were made are not in schema {SCHEMA}: nothing was kept")
+        raise ClusterError(f"the created tables are not in schema {SCHEMA}: nothing was kept")
     for table, what in await connection.fetch(_ADDED, SCHEMA, names):
         raise ClusterError(
-            f"{what} came with table {table} when it was made, from an event trigger for example, and may change what "
-            f"our statements do: nothing was kept; leave schema {SCHEMA} out of it"
+            f"{what} was added to table {table} when it was created, for example by an event trigger, and may "
+            f"change what loadgen's statements do. Nothing was kept: exclude schema {SCHEMA} from it"
         )
 
 

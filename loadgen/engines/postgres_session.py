@@ -102,14 +102,13 @@ async def set_up(
     differs, other_run, recovering = said.pop("differs", ""), said.pop("run", ""), said["standby"] == "True"
     if differs:
         raise SessionRefused(
-            f"a setting of this session was set and is not in force ({differs}): something between here and PostgreSQL "
-            "changes it, such as a pooler in transaction or statement mode; use session mode, or connect directly"
+            f"a setting of this session did not take effect ({differs}): something between here and PostgreSQL "
+            "changes it, such as a pooler in transaction or statement mode; use session mode, or connect "
+            "directly"
         )
     level = settings["default_transaction_isolation"]
     if said["isolation"] != level:
-        raise SessionRefused(
-            f"a transaction runs at {said['isolation']!r}, and not at {level!r} as was set and asked for"
-        )
+        raise SessionRefused(f"a transaction runs at {said['isolation']!r}, not at {level!r} as was set")
     if run_id and said.get("schema") != SCHEMA:
         raise SessionRefused(f"names are looked up in schema {said.get('schema')!r}, and not in {SCHEMA!r} as was set")
     if said["read_only"] == "on" and not reader:

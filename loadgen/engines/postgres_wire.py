@@ -59,7 +59,7 @@ class UnconfirmedCommitError(Exception):
     """The server answered COMMIT with a warning: a wait for a synchronous standby that was cut short ends in one."""
 
 
-class Answer(NamedTuple):
+class ServerAnswer(NamedTuple):
     """All that came up to one ReadyForQuery. ``rows`` are the payloads of the last command's."""
 
     tags: tuple[bytes, ...]
@@ -84,7 +84,7 @@ class Answer(NamedTuple):
 
 
 Known = tuple[int, bool, Result]
-"""An answer that is as it should be: ``commands`` and ``idle`` of Answer, and the statement's result but for rows."""
+"""An answer as it should be: ``commands`` and ``idle`` of ServerAnswer, and the statement's result but for rows."""
 
 
 class WireConnection(asyncio.Protocol):
@@ -215,7 +215,7 @@ class WireConnection(asyncio.Protocol):
     # Details
 
     def _ask(self, message: bytes, expected: int, plan: Plan | None) -> "asyncio.Future[Any]":
-        """Send ``message``; the answer must be of ``expected`` commands (see Answer.commands)."""
+        """Send ``message``; the answer must be of ``expected`` commands (see ServerAnswer.commands)."""
         waiter: asyncio.Future[Any] = self._create_future()
         if self._waiter is not None or self._lost is not None:
             waiter.set_exception(self._lost or UnreadableAnswerError("the connection still waits for an answer"))
@@ -314,7 +314,7 @@ def statement_names() -> Iterator[str]:
     return (f"loadgen_{mark}_{number}" for number in itertools.count(1))
 
 
-def read_answer(data: bytes) -> Answer | None:
+def read_answer(data: bytes) -> ServerAnswer | None:
     """The answer in ``data``, or None while its end has not come. Raises UnreadableAnswerError."""
     tags: list[bytes] = []
     rows: list[bytes] = []
@@ -335,7 +335,7 @@ def read_answer(data: bytes) -> Answer | None:
         elif kind == _READY:
             if after != end and data[after] not in _UNASKED:
                 raise UnreadableAnswerError("more came than was asked for")
-            return Answer(tuple(tags), tuple(last_rows), error, warned, data[after - 1] == _IDLE, data[after:])
+            return ServerAnswer(tuple(tags), tuple(last_rows), error, warned, data[after - 1] == _IDLE, data[after:])
         elif kind == _ERROR:
             error = _fields(data[position + 5 : after])
         elif kind == _NOTICE:
@@ -347,7 +347,7 @@ def read_answer(data: bytes) -> Answer | None:
     return None
 
 
-def remember(data: bytes, answer: Answer) -> None:
+def remember(data: bytes, answer: ServerAnswer) -> None:
     """Keep an answer that will come again, and again: one without errors and warnings."""
     if answer.error is not None or answer.warned or answer.rest:
         return

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loadgen.formats.edn import freeze
-from loadgen.isolation.transactions import INITIAL, READ, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import INITIAL, READ, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 
 
@@ -51,7 +51,7 @@ class Names:
 class Builder:
     """Collects transactions in session order."""
 
-    kind: Kind
+    kind: HistoryKind
     unfit: str = ""
     timed: bool = True
     unclocked: str = ""
@@ -84,7 +84,7 @@ class Builder:
         self._start.append(len(self._act))
 
     def _answer(self, mop: Mop, outcome: Outcome, label: int) -> tuple[int, int]:
-        lists = self.kind == Kind.LIST_APPEND
+        lists = self.kind == HistoryKind.LIST_APPEND
         if mop.act == WRITE:
             if mop.append != lists:
                 self._wrong(label, f"{'append' if mop.append else 'w'} in a history of kind {self.kind}")

@@ -224,7 +224,7 @@ class _Reader:
             return _ESCAPE.sub(lambda found: self._escape(found.group(1), start), token[1:-1])
         if first == "#":
             if len(token) == 1:
-                raise self.error("'#' begins nothing that EDN has", start)
+                raise self.error("'#' does not begin anything in EDN", start)
             return float(token[2:].lower())
         if first != "\\":
             return self._atom(token, start)

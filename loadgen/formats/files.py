@@ -75,7 +75,9 @@ def _in_store(path: Path) -> Path:
             if (folder / name).is_file():
                 return folder / name
     if any((path / name).exists() for name in ("test.jepsen", "test.fressian", "jepsen.log")):
-        raise StoreError(f"{path} is a store folder of Jepsen without its history.edn: nothing else of it is read")
+        raise StoreError(
+            f"{path} is a store folder of Jepsen without its history.edn, the only file that loadgen reads there"
+        )
     raise StoreError(f"{path} holds no history: neither streams of loadgen (*{SUFFIX}) nor {', '.join(_STORE)}")
 
 

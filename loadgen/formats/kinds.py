@@ -11,7 +11,7 @@ from typing import Any
 from loadgen.formats.build import Builder, Mop
 from loadgen.formats.maps import Op, Ops, brief
 from loadgen.formats.reading import Watch
-from loadgen.isolation.transactions import READ, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import READ, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 
 TXN_KINDS = ("list-append", "rw-register", "long-fork")
@@ -125,7 +125,7 @@ def _kind_of_transactions(ops: Ops) -> str:
 
 def transactions(ops: Ops, kind: str, watch: Watch | None = None) -> Transactions:
     """The transactions of ``ops``, read as list-append, rw-register or long-fork."""
-    builder = Builder(Kind.LIST_APPEND if kind == "list-append" else Kind.REGISTER, unfit=ops.unfit)
+    builder = Builder(HistoryKind.LIST_APPEND if kind == "list-append" else HistoryKind.REGISTER, unfit=ops.unfit)
     builder.session_name = ops.processes.text
     builder.unclocked = ops.unclocked
     alone = sum(op.process < 0 and op.outcome != Outcome.FAIL for op in ops.ops)

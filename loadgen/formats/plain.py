@@ -11,7 +11,7 @@ from collections.abc import Callable
 from loadgen.errors import StoreError
 from loadgen.formats.build import Builder, Mop, Names
 from loadgen.formats.edn import unwatched
-from loadgen.isolation.transactions import ALWAYS, NEVER, READ, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import ALWAYS, NEVER, READ, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 
 _NAME = r"\s*([^,()\s]{1,200})\s*"
@@ -61,7 +61,7 @@ def _build(
     mops: dict[tuple[str, str], list[Mop]], aborted: list[Mop], written: set[tuple[object, object]]
 ) -> Transactions:
     sessions = Names()
-    builder = Builder(Kind.REGISTER, timed=False, unclocked=UNTIMED, session_name=sessions.text)
+    builder = Builder(HistoryKind.REGISTER, timed=False, unclocked=UNTIMED, session_name=sessions.text)
     labels = [_scalar(txn) for _, txn in mops]
     numbered = len(set(labels)) == len(labels) and all(isinstance(label, int) for label in labels)
     for place, ((session, _), told) in enumerate(mops.items()):
@@ -79,7 +79,7 @@ def _build(
             builder.add(-1, ALWAYS, NEVER, Outcome.FAIL, -1 - place, [mop])
     if not numbered:
         builder.warnings.append(
-            "transactions are numbered by their place, for their own numbers are none or not unique"
+            "transactions are numbered by their place, because their own numbers are missing or not unique"
         )
     return builder.build()
 

@@ -135,7 +135,7 @@ def read_text(path: Path, raw: bytes) -> str:
         sort = "binary, of a format that is not known" if b"\x00" in raw[:4096] else "not text in UTF-8"
         raise StoreError(f"{path} is {sort}: byte {error.start} is {raw[error.start]:#04x}") from error
     if "\x00" in text[:4096]:
-        raise StoreError(f"{path} is binary, of a format that is not known: it holds zero bytes")
+        raise StoreError(f"{path} is binary, in an unknown format: it holds zero bytes")
     if not text.strip():
         raise StoreError(f"{path} is empty")
     return text

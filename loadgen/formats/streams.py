@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from loadgen.errors import StoreError
 from loadgen.history.history import END_OF_STREAM, StreamWriter
-from loadgen.isolation.transactions import INITIAL, READ, UNKNOWN, WRITE, Ints, Kind, Transactions
+from loadgen.isolation.transactions import INITIAL, READ, UNKNOWN, WRITE, HistoryKind, Ints, Transactions
 
 FORMAT = "loadgen-transactions-1"
 SUFFIX = ".txns.arrows"
@@ -86,8 +86,8 @@ class TxnRow(NamedTuple):
 class TransactionWriter:
     """Writes one stream. Rows of one session must come in the order in which they were sent."""
 
-    def __init__(self, path: Path, kind: Kind, facts: dict[str, str] | None = None) -> None:
-        self._lists = kind == Kind.LIST_APPEND
+    def __init__(self, path: Path, kind: HistoryKind, facts: dict[str, str] | None = None) -> None:
+        self._lists = kind == HistoryKind.LIST_APPEND
         self._log = ListLog()
         self._stream = StreamWriter(path, SCHEMA, {**(facts or {}), "format": FORMAT, "kind": kind.value})
 
@@ -169,9 +169,9 @@ def read_transactions(paths: Sequence[Path]) -> Transactions:
         raise StoreError("there is no stream of transactions (no *.txns.arrows file)")
     streams = [_read(path) for path in paths]
     kinds = {stream.facts.get("kind") for stream in streams}
-    if len(kinds) > 1 or not kinds <= {kind.value for kind in Kind}:
+    if len(kinds) > 1 or not kinds <= {kind.value for kind in HistoryKind}:
         raise StoreError(f"{paths[0]}: unknown or mixed kinds of history: {sorted(map(str, kinds))}")
-    txns = _joined(Kind(str(kinds.pop())), streams)
+    txns = _joined(HistoryKind(str(kinds.pop())), streams)
     txns.timed = len({stream.facts.get("boot_id") for stream in streams}) == 1
     if not txns.timed:
         txns.warnings.append("the streams were timed on different hosts or boots: real-time order is not judged")
@@ -208,7 +208,7 @@ def _read(path: Path) -> _Stream:
 
 def _columns(path: Path, facts: dict[str, str], batches: Sequence[Any], complete: bool) -> _Stream:
     if any(column.null_count for batch in batches for column in batch.columns):
-        raise StoreError(f"{path} has nulls where there can be none")
+        raise StoreError(f"{path} has nulls where none are allowed")
     rows = {
         name: _joined_columns([_numpy(batch.column(name), kind) for batch in batches], kind)
         for name, kind in _ROW_TYPES.items()
@@ -247,7 +247,7 @@ def _joined_columns(parts: Sequence[NDArray[Any]], kind: Any) -> NDArray[Any]:
     return np.concatenate(parts).astype(kind, copy=False) if parts else np.empty(0, kind)
 
 
-def _joined(kind: Kind, streams: Sequence[_Stream]) -> Transactions:
+def _joined(kind: HistoryKind, streams: Sequence[_Stream]) -> Transactions:
     """One table of all streams, rows in the order in which they were sent."""
     rows: dict[str, Any] = {name: np.concatenate([stream.rows[name] for stream in streams]) for name in _ROW_TYPES}
     counts = np.concatenate([stream.counts for stream in streams])
@@ -336,7 +336,7 @@ def _orders(
     first = (np.cumsum(size) - size.ravel()).reshape(keys, streams)
     reads = np.flatnonzero((mops["act"] == READ) & (mops["value"] != UNKNOWN) & (mops["length"] > 0))
     if (mops["length"][reads] > size[key[reads], stream_of[reads]]).any():
-        raise StoreError("a list read is longer than the list that its stream tells")
+        raise StoreError("a read of a list is longer than the list in its stream")
     best = size.argmax(axis=1)
     longest = size[np.arange(keys), best]
     begin = first[np.arange(keys), best]

@@ -1,4 +1,4 @@
-"""What each isolation level really prevents: Martin Kleppmann's Hermitage cases, played by a program.
+"""Which anomalies each isolation level prevents: Martin Kleppmann's Hermitage cases, played by a program.
 
 ``loadgen hermitage`` plays each case of ``cases.py``, a script of two or three interleaved transactions on a table of
 two rows, at each level of each engine, and says for each of Hermitage's anomalies whether the level prevented it. One

@@ -28,12 +28,16 @@ Rows = Mapping[int, int]
 """What a SELECT answered, or what the table holds: id to value."""
 
 
-class Kind(Enum):
+class ReadKind(Enum):
     """How a case reads: by plain reads, by the predicate of a write, or by locking reads (FOR UPDATE)."""
 
     READ = "read"
     WRITE = "write"
     LOCKING = "for update"
+
+
+Kind = ReadKind
+"""Its name in earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Case:
 
     name: str
     anomaly: str
-    kind: Kind
+    kind: ReadKind
     title: str
     steps: tuple[Step, ...]
     shows: Callable[[Seen], bool]
@@ -86,8 +90,8 @@ class Case:
         return frozenset(step.session for step in self.steps if step.sql == COMMIT)
 
 
-def case(name: str, kind: Kind, title: str, script: str, shows: Callable[[Seen], bool]) -> Case:
-    """The case that ``script`` tells: on each line a session's number, a statement, and ``-> label`` where it reads.
+def case(name: str, kind: ReadKind, title: str, script: str, shows: Callable[[Seen], bool]) -> Case:
+    """The case in ``script``: each line has a session's number, a statement, and ``-> label`` if it reads.
 
     ``name`` is the anomaly's, and for a variant what is special about it: ``G2 two edges``.
     """

@@ -1,12 +1,12 @@
 """The Hermitage cases (github.com/ept/hermitage), and their variants with FOR UPDATE.
 
-Each case begins with the rows 1 => 10 and 2 => 20. The two writers of one row write different values, so that what is
-left tells who wrote it; the reads of Hermitage that decide nothing are left out.
+Each case begins with the rows 1 => 10 and 2 => 20. The two writers of one row write different values, so the value that
+is left shows its writer. Hermitage's reads that decide nothing are left out.
 """
 
 from collections.abc import Mapping
 
-from loadgen.hermitage.case import INITIAL, Case, Kind, Rows, Seen, case
+from loadgen.hermitage.case import INITIAL, Case, ReadKind, Rows, Seen, case
 
 _FIRST_WRITTEN, _SECOND_WRITTEN = {1: 11, 2: 21}, {1: 12, 2: 22}
 _ALL = "SELECT id, value FROM test"
@@ -41,7 +41,7 @@ def _old(rows: Rows) -> bool:
 CASES: tuple[Case, ...] = (
     case(
         "G0",
-        Kind.READ,
+        ReadKind.READ,
         "write cycle: two transactions write two rows, and each is left with the last word on one",
         """
         1 UPDATE test SET value = 11 WHERE id = 1
@@ -55,7 +55,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G1a",
-        Kind.READ,
+        ReadKind.READ,
         "aborted read: a value is read whose writer rolls back",
         f"""
         1 UPDATE test SET value = 101 WHERE id = 1
@@ -68,7 +68,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G1b",
-        Kind.READ,
+        ReadKind.READ,
         "intermediate read: a value is read that its writer replaces before it commits",
         f"""
         1 UPDATE test SET value = 101 WHERE id = 1
@@ -82,7 +82,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G1c",
-        Kind.READ,
+        ReadKind.READ,
         "circular information flow: each of two transactions reads what the other wrote",
         """
         1 UPDATE test SET value = 11 WHERE id = 1
@@ -96,7 +96,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "OTV",
-        Kind.READ,
+        ReadKind.READ,
         "observed transaction vanishes: a reader sees a transaction on one row and not, or no longer, on the other",
         f"""
         1 UPDATE test SET value = 11 WHERE id = 1
@@ -114,7 +114,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "PMP",
-        Kind.READ,
+        ReadKind.READ,
         "predicate-many-preceders: a row that matches appears between two reads of a predicate",
         """
         1 SELECT id, value FROM test WHERE value = 30 -> a
@@ -127,7 +127,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "PMP write predicate",
-        Kind.WRITE,
+        ReadKind.WRITE,
         "predicate-many-preceders: the rows that a DELETE finds are not those that its transaction read",
         """
         1 UPDATE test SET value = value + 10
@@ -141,7 +141,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "P4",
-        Kind.READ,
+        ReadKind.READ,
         "lost update: two transactions read a row and write it, and both commit",
         """
         1 SELECT id, value FROM test WHERE id = 1 -> a
@@ -155,7 +155,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G-single",
-        Kind.READ,
+        ReadKind.READ,
         "read skew: one row is read from before a transaction, another from after it",
         """
         1 SELECT id, value FROM test WHERE id = 1 -> a
@@ -171,7 +171,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G-single read predicate",
-        Kind.READ,
+        ReadKind.READ,
         "read skew by predicates: one is read before a transaction, another, which it made true, after it",
         """
         1 SELECT id, value FROM test WHERE value % 5 = 0 -> a
@@ -184,7 +184,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G-single write predicate",
-        Kind.WRITE,
+        ReadKind.WRITE,
         "read skew by a write's predicate: a DELETE misses a row that its transaction's snapshot still holds",
         f"""
         1 SELECT id, value FROM test WHERE id = 1 -> a
@@ -200,7 +200,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G2-item",
-        Kind.READ,
+        ReadKind.READ,
         "write skew: two transactions read two rows, and each writes another one of them",
         """
         1 SELECT id, value FROM test WHERE id IN (1, 2) -> a
@@ -214,7 +214,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G2",
-        Kind.READ,
+        ReadKind.READ,
         "anti-dependency cycle: two transactions find no row of a predicate, and each inserts one",
         """
         1 SELECT id, value FROM test WHERE value % 3 = 0 -> a
@@ -228,7 +228,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G2 two edges",
-        Kind.READ,
+        ReadKind.READ,
         "anti-dependency cycle of Fekete et al.: a read-only transaction sees the second of three, not the first",
         f"""
         1 {_ALL} -> a
@@ -245,7 +245,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "PMP for update",
-        Kind.LOCKING,
+        ReadKind.LOCKING,
         "predicate-many-preceders, both reads with FOR UPDATE",
         """
         1 SELECT id, value FROM test WHERE value = 30 FOR UPDATE -> a
@@ -258,7 +258,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "P4 for update",
-        Kind.LOCKING,
+        ReadKind.LOCKING,
         "lost update, the row read with FOR UPDATE",
         """
         1 SELECT id, value FROM test WHERE id = 1 FOR UPDATE -> a
@@ -272,7 +272,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G-single for update",
-        Kind.LOCKING,
+        ReadKind.LOCKING,
         "read skew between a plain read and a later read with FOR UPDATE",
         """
         1 SELECT id, value FROM test WHERE id = 1 -> a
@@ -286,7 +286,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G2-item for update",
-        Kind.LOCKING,
+        ReadKind.LOCKING,
         "write skew, the rows read with FOR UPDATE",
         """
         1 SELECT id, value FROM test WHERE id IN (1, 2) FOR UPDATE -> a
@@ -300,7 +300,7 @@ CASES: tuple[Case, ...] = (
     ),
     case(
         "G2 for update",
-        Kind.LOCKING,
+        ReadKind.LOCKING,
         "anti-dependency cycle, the predicate read with FOR UPDATE",
         """
         1 SELECT id, value FROM test WHERE value % 3 = 0 FOR UPDATE -> a

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 EXIT_BROKEN, EXIT_UNKNOWN = 4, 5
 DESCRIPTION = "Play the Hermitage cases on each engine: what each isolation level really prevents."
 EPILOG = """\
-Each case is a script of two or three interleaved transactions on the table test of the schema, or database, loadgen.
-The matrix stands beside Hermitage's published one; a cell that differs is marked. It is stored as JSON, with every
-transcript, and as Markdown.
+Each case is a script of two or three interleaved transactions on the table "test" in the schema or database "loadgen".
+The matrix is printed beside the one that Hermitage published, and cells that differ are marked. It is stored as JSON,
+with every transcript, and as Markdown.
 
 exit codes:
-  0  played              4  an anomaly happened that the engine documents as impossible at that level
-  2  cannot be played    5  a cell could not be told
-4 beats 5.
+  0  all cases played    4  an anomaly happened that the engine documents as impossible at that level
+  2  cannot be played    5  a cell could not be decided
+If both apply, 4 is returned.
 
 examples:
   loadgen hermitage                                                     every engine that can be started here
@@ -42,15 +42,22 @@ def add_hermitage_arguments(sub: argparse.ArgumentParser) -> None:
     """Fill the parser of the command."""
     sub.description, sub.epilog = DESCRIPTION, EPILOG
     sub.formatter_class = argparse.RawDescriptionHelpFormatter
-    sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (all)")
-    sub.add_argument("--dsn", default="", help="a server that is there already, or LOADGEN_DSN (one is started)")
-    sub.add_argument("--isolation", default="", metavar="LEVEL", help="only this level (all that the engine has)")
-    sub.add_argument(ALLOW, action="store_true", help="play on a fork of the engine that was never tried, and say so")
+    sub.add_argument("--engine", action="append", choices=ENGINES, help="an engine; may be repeated (default: all)")
+    sub.add_argument("--dsn", default="", help="an existing server (default: LOADGEN_DSN; without it, one is started)")
     sub.add_argument(
-        "--case", action="append", metavar="CASE", help="only this anomaly or case, and its transcript; may be repeated"
+        "--isolation", default="", metavar="LEVEL", help="only this level (default: all levels of the engine)"
     )
-    sub.add_argument("--json", type=Path, metavar="FILE", help="where to store it (runs/<utc>-hermitage.json)")
-    sub.add_argument("--transcript", action="store_true", help="show how each anomaly came about, by statement")
+    sub.add_argument(ALLOW, action="store_true", help="also play on an untried fork of the engine, and mark the result")
+    sub.add_argument(
+        "--case",
+        action="append",
+        metavar="CASE",
+        help="only this anomaly or case, with its transcript; may be repeated",
+    )
+    sub.add_argument(
+        "--json", type=Path, metavar="FILE", help="where to store the result (default: runs/<utc>-hermitage.json)"
+    )
+    sub.add_argument("--transcript", action="store_true", help="show the statements that led to each anomaly")
     sub.set_defaults(command=hermitage)
 
 
@@ -72,7 +79,7 @@ def hermitage(options: argparse.Namespace) -> int:
                 raise
             _say(f"{name} is left out: {error}")
     if not matrices:
-        raise ClusterError("no engine could be started here: name a server by --engine and --dsn")
+        raise ClusterError("no engine can be started here: name a server with --engine and --dsn")
     one_case = bool(options.case)
     sys.stdout.write(render(matrices, transcripts=options.transcript or one_case, every=one_case))
     path = options.json or RUNS / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(wall_s))}-hermitage.json"
@@ -99,7 +106,7 @@ def chosen_cases(names: Sequence[str]) -> "tuple[Case, ...]":
 
 
 def exit_code(matrices: "Sequence[Matrix]") -> int:
-    """4 if a documented promise was broken, 5 if a cell could not be told, else 0."""
+    """4 if a documented promise was broken, 5 if a cell could not be decided, else 0."""
     from loadgen.hermitage.published import UNKNOWN
 
     cells = [cell for matrix in matrices for row in matrix.rows for cell in row.all_cells]

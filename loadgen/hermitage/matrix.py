@@ -9,7 +9,7 @@ from loadgen.engines.engine import Address, Engine, Level
 from loadgen.engines.heartbeat import Heartbeat
 from loadgen.engines.identity import refuse_unknown
 from loadgen.errors import ClusterError
-from loadgen.hermitage.case import ANOMALIES, TABLES, Case, Kind
+from loadgen.hermitage.case import ANOMALIES, TABLES, Case, ReadKind
 from loadgen.hermitage.cases import CASES
 from loadgen.hermitage.play import Play, Verdict
 from loadgen.hermitage.players import Players
@@ -26,7 +26,7 @@ from loadgen.hermitage.published import (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One anomaly at one level. ``published`` is NOT_TESTED where nobody has published a mark."""
+    """One anomaly at one level. ``published`` is NOT_TESTED if no mark is published."""
 
     anomaly: str
     mark: str
@@ -47,7 +47,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LevelRow:
     """One level: the cells of Hermitage's table, and those of the variants with FOR UPDATE, by anomaly."""
 
     level: Level
@@ -60,6 +60,10 @@ class Row:
         return (*self.cells.values(), *self.for_update.values())
 
 
+Row = LevelRow
+"""Its name in earlier versions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """One engine's rows, and which server they are of."""
@@ -69,7 +73,7 @@ class Matrix:
     version: str
     edition: str
     default_level: str
-    rows: tuple[Row, ...]
+    rows: tuple[LevelRow, ...]
 
 
 def measure(
@@ -111,14 +115,16 @@ def measure(
     return Matrix(engine.name, title, version, edition, engine.default_level, tuple(rows))
 
 
-def row_of(engine: str, level: Level, plays: Sequence[Play]) -> Row:
+def row_of(engine: str, level: Level, plays: Sequence[Play]) -> LevelRow:
     """The row of a level from its plays."""
     published = PUBLISHED.get((engine, level.name), {})
     tables: tuple[dict[str, Cell], dict[str, Cell]] = ({}, {})
     for table, locking in zip(tables, (False, True), strict=True):
         for anomaly in ANOMALIES:
             found = tuple(
-                play for play in plays if play.case.anomaly == anomaly and (play.case.kind is Kind.LOCKING) == locking
+                play
+                for play in plays
+                if play.case.anomaly == anomaly and (play.case.kind is ReadKind.LOCKING) == locking
             )
             if found:
                 # A part of a cell's cases is not the published cell.
@@ -126,24 +132,24 @@ def row_of(engine: str, level: Level, plays: Sequence[Play]) -> Row:
                 known = published.get(anomaly, NOT_TESTED) if whole else NOT_TESTED
                 forbidden = anomaly in FORBIDDEN.get(level.means, frozenset())
                 table[anomaly] = Cell(anomaly, mark_of(found), known, forbidden, found)
-    return Row(level, *tables)
+    return LevelRow(level, *tables)
 
 
 def mark_of(plays: Sequence[Play]) -> str:
     """The mark of a cell: possible if any case of plain reads showed it, R/O if only a write's predicate did."""
     happened = {play.case.kind for play in plays if play.verdict is Verdict.HAPPENED}
-    if happened & {Kind.READ, Kind.LOCKING}:
+    if happened & {ReadKind.READ, ReadKind.LOCKING}:
         return POSSIBLE
     if any(play.verdict is Verdict.UNKNOWN for play in plays):
         return UNKNOWN
     if happened:
-        only_write = all(play.case.kind is Kind.WRITE for play in plays)
+        only_write = all(play.case.kind is ReadKind.WRITE for play in plays)
         return POSSIBLE if only_write else READ_ONLY
     return PREVENTED
 
 
 def _cases_of(anomaly: str) -> set[Case]:
-    return {case for case in CASES if case.anomaly == anomaly and case.kind is not Kind.LOCKING}
+    return {case for case in CASES if case.anomaly == anomaly and case.kind is not ReadKind.LOCKING}
 
 
 async def _played(engine: Engine, address: Address, level: Level, cases: Sequence[Case], run_id: str) -> list[Play]:

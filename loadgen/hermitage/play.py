@@ -17,7 +17,7 @@ class Verdict(Enum):
 
 
 class What(Enum):
-    """What became of a step at one moment."""
+    """The state of a step at one moment."""
 
     ANSWERED = "answered"
     WAITS = "waits"

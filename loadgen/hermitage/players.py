@@ -1,8 +1,8 @@
-"""Plays one case: each statement when its turn has come, and each wait as the server itself tells of it.
+"""Plays one case: each statement in its turn, and each wait as the server itself reports it.
 
-The rule that makes a play the same each time: before the next statement of the script is sent, every session that has
-something under way has either been answered, or the server says that it waits for another session of the script whose
-transaction is open and can go on. Statements of a session that waits are kept until it has been answered.
+The rule that makes a play the same each time: before the next statement of the script is sent, every session with a
+statement in flight has been answered, or the server reports that it waits for another session of the script whose
+transaction is open and can continue. Statements of a session that waits are kept until it has been answered.
 """
 
 import asyncio
@@ -105,7 +105,7 @@ class Players:
         return _Seat(number, *self._connections[number])
 
     async def _left(self, seat: _Seat) -> None:
-        """Leave no transaction open, whatever happened."""
+        """Leave no transaction open."""
         if seat.task is not None and not seat.task.done():
             seat.task.cancel()
             await asyncio.wait([seat.task])
@@ -128,7 +128,8 @@ class Players:
             except ClusterError as error:
                 if len(self._waits) == 1:
                     raise ClusterError(
-                        f"{self._engine.title} can't be asked which session waits: let this user read it ({error})"
+                        f"{self._engine.title} can't be asked which session waits: give this user the right to "
+                        f"read it ({error})"
                     ) from error
                 del self._waits[0]
         waits: dict[int, set[int]] = {}
@@ -176,7 +177,7 @@ class _CasePlay:
                 self._tell(seat, step, What.KEPT)
         if self._pending():
             raise ClusterError(
-                f"{self._engine.title}: {self._case.name} ended while a session waits for one that is over"
+                f"{self._engine.title}: {self._case.name} ended while a session waited for a session that had ended"
             )
 
     def result(self, final: Rows) -> Play:
@@ -225,7 +226,7 @@ class _CasePlay:
                 self._send(current, current.kept.popleft())
 
     async def _come_to_rest(self) -> None:
-        """Until each session that has something under way is answered, or waits for one that can go on.
+        """Until each session with a statement in flight is answered, or waits for one that can continue.
 
         Sessions that wait for each other are not at rest: the server breaks a deadlock, or its lock timeout does.
         """
@@ -242,8 +243,9 @@ class _CasePlay:
             if loop.time() > deadline:
                 assert unanswered[0].step is not None
                 raise ClusterError(
-                    f"{self._engine.title}: {unanswered[0].step.sql!r} was not answered within {SETTLE_LIMIT_S} s, "
-                    "and the server does not say that it waits for a session that can go on"
+                    f"{self._engine.title}: {unanswered[0].step.sql!r} was not answered within "
+                    f"{SETTLE_LIMIT_S} s, and the server does not report that it waits for a session that can "
+                    "continue"
                 )
 
     def _pending(self) -> list[_Seat]:

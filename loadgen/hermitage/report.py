@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadgen.hermitage.case import ANOMALIES, BEGIN, COMMIT, ROLLBACK, Rows
-from loadgen.hermitage.matrix import Cell, Matrix, Row
+from loadgen.hermitage.matrix import Cell, LevelRow, Matrix
 from loadgen.hermitage.play import Event, Play, Verdict, What
 from loadgen.hermitage.published import NOT_TESTED, NOTES, PUBLISHED_VERSIONS, UNKNOWN
+from loadgen.report.markdown import markdown_table
 
 LEGEND = """\
 ✓ prevented   — possible   R/O prevented for those who only read   ? could not be told   · not published   ★ default
@@ -64,24 +65,17 @@ def _engine_part(matrix: Matrix) -> list[str]:
             lines.append([f"  {matrix.title} {published}", "published", *(row.cells[n].published for n in columns)])
     parts = [heading]
     if columns:
-        parts.append(_table(["level", "documented as", *columns], lines))
+        parts.append(markdown_table(["level", "documented as", *columns], lines, aligned=True))
     locking = [name for name in ANOMALIES if any(name in row.for_update for row in matrix.rows)]
     if locking:
         lines = [[row.level.name, *(_mark(row.for_update[name]) for name in locking)] for row in matrix.rows]
-        parts.append(_table(["with FOR UPDATE", *locking], lines))
+        parts.append(markdown_table(["with FOR UPDATE", *locking], lines, aligned=True))
     parts.append("\n".join(f"- {note}" for note in NOTES.get(matrix.engine, ())))
     return parts
 
 
 def _mark(cell: Cell) -> str:
     return cell.mark + (" ≠" if cell.differs else "") + (" !" if cell.broken else "")
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
-    rule = ["-" * width for width in widths]
-    padded = ([text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in (head, rule, *lines))
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def _differences(matrices: Sequence[Matrix]) -> str:
@@ -99,7 +93,7 @@ def _differences(matrices: Sequence[Matrix]) -> str:
                 if cell.broken:
                     lines.append(f"- {where}: happened, although {row.level.means} forbids it; {_why(cell)}")
                 if cell.mark == UNKNOWN:
-                    lines.append(f"- {where}: could not be told; {_why(cell)}")
+                    lines.append(f"- {where}: could not be decided; {_why(cell)}")
     told = f"{sum(compared.values())} published cells were compared: {compared[False]} agree, {compared[True]} differ."
     return "\n".join((told, *lines))
 
@@ -147,7 +141,7 @@ def _rows_text(rows: Rows) -> str:
     return ", ".join(f"{key} => {value}" for key, value in sorted(rows.items())) or "no row"
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: LevelRow) -> dict[str, Any]:
     return {
         "level": row.level.name,
         "means": row.level.means,

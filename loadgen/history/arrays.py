@@ -97,7 +97,7 @@ def _sixteen_bytes(value: Decimal | None, kind: ColumnType) -> bytes:
     with localcontext(prec=2 * 38):
         scaled = Decimal(0) if value is None else value.scaleb(kind.scale)
         if scaled != (whole := int(scaled)) or abs(whole) >= 10**kind.precision:
-            raise ValueError(f"{value} is no decimal({kind.precision},{kind.scale})")
+            raise ValueError(f"{value} is not a decimal({kind.precision},{kind.scale})")
     return whole.to_bytes(16, "little", signed=True)
 
 
@@ -150,7 +150,7 @@ def _signed(value: Any) -> int:
 
 
 def to_touched(arrays: Sequence[Any]) -> dict[str, NDArray[Any]]:
-    """Arrays of TOUCHED as flat columns: list ``i`` lies from ``touched_start[i]`` to ``touched_start[i + 1]``."""
+    """Arrays of TOUCHED as flat columns: list ``i`` is from ``touched_start[i]`` to ``touched_start[i + 1]``."""
     offsets = [to_offsets(array) for array in arrays]
     lengths = [np.diff(offset) for offset in offsets]
     # Not flatten(): that imports pyarrow.compute, which costs a command a tenth of a second.

@@ -1,9 +1,10 @@
-"""The history: what a run did, as Arrow IPC streams, append only. Driving writes it, judging reads it: the only seam.
+"""The history: what a run did, as Arrow IPC streams, append only. The load writes it and the judge reads it. It is the
+only link between them.
 
 A run directory holds, under ``history/``:
 
-- ``P.invoked.arrows``: every op number that load process P was handed, written *before* it may start any of them,
-  with all that identifies it. A number without a completion is ``info``: it may have happened.
+- ``P.invoked.arrows``: every op number that load process P received, with everything that identifies its op. They are
+  written *before* P may start any of them. A number without a completion is ``info``: it may have happened.
 - ``P.ops.arrows``: one row for each completion, and one for each failed try before it.
 - ``faults.arrows``: what was done to the cluster, and when.
 - ``final.TABLE.arrows``: what the tables held when all was quiet.
@@ -120,7 +121,7 @@ class HistoryWriter:
         self.written += batch.num_rows
 
     def closed(self, next_number: int) -> None:
-        """Say that this process has ended in order, and never started ``next_number`` or a later one it was handed."""
+        """Record that this process has ended in order, and never started ``next_number`` or a later number."""
         row = Completion(next_number, 0, -1, 0, 0, 0, int(Outcome.OK), 0, 0, 0, "", ())
         self._ops.write(ops_batch([row], [ROW_CLOSED]))
 
@@ -150,6 +151,26 @@ class LoadProcess:
     tries: Columns
     closed_at: int | None
     """The first number that it never started; None if it died, or if its streams are not whole."""
+
+    def ended(self, kinds: Sequence[int] | None = None) -> NDArray[np.int64]:
+        """The numbers that it was handed and that have a row of ``kinds`` (None: of any), each once, in their order.
+
+        Its numbers ascend; where a damaged history's do not, some are not found.
+        """
+        numbers = self.invoked.get("number", np.zeros(0, np.int64))
+        found = np.zeros(len(numbers), dtype=bool)
+        if len(numbers):
+            told = self.ops["number"] if kinds is None else self.ops["number"][np.isin(self.ops["kind"], kinds)]
+            at = np.minimum(np.searchsorted(numbers, told), len(numbers) - 1)
+            found[at[numbers[at] == told]] = True
+        return np.asarray(numbers[found])
+
+    def told_all(self, kinds: Sequence[int] | None = None) -> bool:
+        """Whether it ended in order, and every number that it started has a row of ``kinds`` (None: of any)."""
+        if self.closed_at is None:
+            return False
+        numbers = self.invoked.get("number", np.zeros(0, np.int64))
+        return int((self.ended(kinds) < self.closed_at).sum()) == int((numbers < self.closed_at).sum())
 
 
 @dataclass(slots=True)
@@ -227,7 +248,7 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
                 history.torn[stream.problem] = _process_of(name)
     if unlisted:
         told = ", ".join(unlisted[:3]) + (" and others" if len(unlisted) > 3 else "")
-        history.warnings.append(f"streams that the run does not say it wrote, judged where they are sound: {told}")
+        history.warnings.append(f"streams that the run does not list, judged where they are intact: {told}")
     _sort(history, directory, streams)
     return history
 
@@ -246,7 +267,7 @@ def _sort(history: History, directory: Path, streams: Mapping[str, Stream]) -> N
             _add_process(history, directory, _process_of(name), stream, streams.get(_process_of(name) + ".ops"))
         elif _process_of(name) + ".invoked" not in streams:
             history.problems.append(
-                f"{directory / name}{SUFFIX} has no invoked stream beside it: its ops are not judged"
+                f"{directory / name}{SUFFIX} has no invoked stream beside it, so its ops are not judged"
             )
 
 

@@ -20,7 +20,7 @@ from loadgen.plan import Plan
 from loadgen.untrusted import read_json as read_json
 
 RUN_FORMAT = 1
-"""The version of the run directory, which plan.json tells as its ``format``. Runs of older versions tell none."""
+"""The version of the run directory, which plan.json has as its ``format``. Runs of older versions have none."""
 RUNS = Path("runs")
 LATEST = "latest"
 NAME_TRIES = 1000
@@ -103,9 +103,9 @@ def make_run_directory(plan: Plan, wall_s: float) -> RunDirectory:
 
 
 def point_latest(run: RunDirectory) -> str:
-    """Let ``runs/latest`` point at ``run``, wherever that lies; what stood in the way, or an empty string.
+    """Let ``runs/latest`` point at ``run``, in any directory. The reason if that fails, or an empty string.
 
-    Beside a run that lies elsewhere it is made only where one may write: nobody asked for anything in this folder.
+    For a run in another directory, the link is created only if this directory is writable.
     """
     runs = RUNS.absolute()
     inside = run.path.parent == runs
@@ -124,7 +124,7 @@ def point_latest(run: RunDirectory) -> str:
 
 
 def discard(run: RunDirectory, *, keep_itself: bool, but_logs: bool) -> None:
-    """Remove a run that never started; ``but_logs``: not if a server left logs in it that may tell why."""
+    """Remove a run that never started; ``but_logs``: keep it if a server left logs in it that may say why."""
     told = [path for path in run.logs.glob("*") if path.name != "conductor.log"] if run.logs.is_dir() else []
     run.reserve.unlink(missing_ok=True)
     if but_logs and any(path.stat().st_size for path in told if path.is_file()):
@@ -223,5 +223,5 @@ def _numbered(runs: Path, plan: Plan, wall_s: float) -> Path:
 
 
 def new_run_id(name: str) -> str:
-    """An id that no other run has, on whatever host it is: run directories may have the same name."""
+    """An id that no other run has, on any host. Run directories may have the same name."""
     return f"{re.sub(r'[^A-Za-z0-9.-]', '-', name)[:60]}-{secrets.token_hex(4)}"

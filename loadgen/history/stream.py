@@ -1,9 +1,9 @@
 """One stream of a history: an Arrow IPC stream, append only, in which each batch is sealed.
 
-A seal stands in the padding behind each batch's metadata, where every reader of Arrow passes over it: how many rows
-the stream has so far, and a CRC-32 over everything up to there, the stream's header included. So a batch that is
-missing, altered, doubled or moved is seen, and a stream that was cut is trusted up to its last whole batch. The last
-batch of a stream that was ended in order is empty, and its seal says so; Arrow's end-of-stream marker follows.
+A seal is in the padding after each batch's metadata, which every reader of Arrow ignores. It holds the number of rows
+so far, and a CRC-32 over everything before it, including the stream's header. A missing, altered, duplicated or moved
+batch is therefore found, and a truncated stream is used up to its last whole batch. The last batch of a stream that was
+ended in order is empty, and its seal says so; Arrow's end-of-stream marker follows.
 
 A seal protects from damage, not from a person: who alters a stream can compute its seals anew.
 """
@@ -214,7 +214,7 @@ class _Verified(NamedTuple):
 
 
 def read_stream(path: Path) -> Stream:
-    """Read one stream as far as it is whole. Never raises on what the file holds: that is told in ``problem``."""
+    """Read one stream as far as it is intact. Damage never raises; ``problem`` describes it."""
     stream = Stream()
     try:
         if plain_file_size(path, MOST_BYTES) < 2 * _WORD:
@@ -243,7 +243,7 @@ def _read(stream: Stream, path: Path, whole: Any) -> None:
             stream.problem = f"{path} {verified.fault}"
         batches = list(pa.ipc.open_stream(whole.slice(0, verified.end)))
         if sum(batch.num_rows for batch in batches) != verified.sealed.rows:
-            raise _DamageError("its seals tell of other rows than it holds")
+            raise _DamageError("its checksums belong to other rows than it holds")
     else:
         batches, fault = _unsealed(whole)
         if fault:

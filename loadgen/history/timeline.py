@@ -11,8 +11,8 @@ from loadgen.history.history import LoadProcess
 class Timeline:
     """The shift of each load process's monotonic clock to the common axis, and where the axis begins.
 
-    Processes of one boot share one shift, so that the wall clock of a host cannot reorder what its monotonic clock
-    ordered. Between hosts the wall clocks decide: good enough to tell a story, never to prove an order.
+    Processes of one boot share one shift, so that the wall clock of a host cannot change the order of its monotonic
+    clock. Between hosts the wall clocks decide. That is good enough for a display, and never proves an order.
     """
 
     start_wall_ns: int

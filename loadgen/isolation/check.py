@@ -20,13 +20,13 @@ from loadgen.isolation.cycles import (
 )
 from loadgen.isolation.dependencies import data_graph, read_graph, realtime_graph, session_graph
 from loadgen.isolation.graph import Deadline, Graph, TimeLimitError, cyclic_part
-from loadgen.isolation.judgement import Answer, Judgement
+from loadgen.isolation.judgement import Judgement, ModelAnswer
 from loadgen.isolation.models import MODELS, Model, Order, Rule, weaker
 from loadgen.isolation.observed import UNSEEN, Observed, from_outside, observe, pack, unfit
 from loadgen.isolation.orderings import guessed_order, ranks_by
 from loadgen.isolation.phenomena import phenomena
 from loadgen.isolation.search import OrderSearch
-from loadgen.isolation.transactions import WRITE, Edge, Ints, Kind, Transactions
+from loadgen.isolation.transactions import WRITE, Edge, HistoryKind, Ints, Transactions
 from loadgen.isolation.visibility import Hidden, Sight, forced_graph, hidden_atomic, later_hidden
 from loadgen.isolation.words import edge_words, key_name, name, read_value, txn_words, value_name
 from loadgen.verdict import Verdict
@@ -47,7 +47,7 @@ def judge(txns: Transactions, models: Iterable[str] = MODELS, time_limit_s: floa
     names = sorted(set(models), key=list(MODELS).index, reverse=True)
     problem = unfit(txns)
     if problem:
-        return Judgement({model: Answer(Verdict.UNKNOWN, (), problem) for model in names}, warnings=txns.warnings)
+        return Judgement({model: ModelAnswer(Verdict.UNKNOWN, (), problem) for model in names}, warnings=txns.warnings)
     judgement = _Judge(txns, Deadline.after(time_limit_s)).judge(names)
     judgement.orderless = not txns.timed or bool(txns.unsessioned)
     _unordered(judgement, txns.unsessioned and f"session order was not judged: {txns.unsessioned}", Order.SESSION)
@@ -61,7 +61,7 @@ def _unordered(judgement: Judgement, why: str, order: Order) -> None:
         return
     for model, answer in judgement.answers.items():
         if MODELS[model].order in (order, Order.REALTIME) and answer.verdict == Verdict.VALID:
-            judgement.answers[model] = Answer(Verdict.UNKNOWN, (), why)
+            judgement.answers[model] = ModelAnswer(Verdict.UNKNOWN, (), why)
     judgement.warnings = [*judgement.warnings, why]
 
 
@@ -74,7 +74,7 @@ class _Judge:
         self.direct = phenomena(self.seen)
         self.found = Anomalies()
         self.found.merge(self.direct)
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, ModelAnswer] = {}
         self._graphs: dict[Order, Graph] = {}
         self._cycles: dict[tuple[Rule, Order], tuple[Verdict, tuple[str, ...], str]] = {}
 
@@ -98,15 +98,15 @@ class _Judge:
             implied = any(
                 answer.verdict == Verdict.VALID and model in weaker(other) for other, answer in self.answers.items()
             )
-            self.answers[model] = Answer(Verdict.VALID) if implied else self._one(MODELS[model])
+            self.answers[model] = ModelAnswer(Verdict.VALID) if implied else self._one(MODELS[model])
 
-    def _by_lattice(self, model: Model) -> Answer:
+    def _by_lattice(self, model: Model) -> ModelAnswer:
         """What rules out a weaker model rules this one out too, and what a stronger one proves holds."""
         answer = self.answers[model.name]
         if answer.verdict == Verdict.UNKNOWN and any(
             other.verdict == Verdict.VALID and model.name in weaker(name) for name, other in self.answers.items()
         ):
-            return Answer(Verdict.VALID)
+            return ModelAnswer(Verdict.VALID)
         broken = [
             other
             for weak in weaker(model.name)
@@ -115,9 +115,9 @@ class _Judge:
         if not broken:
             return answer
         names = {each for other in [answer, *broken] for each in other.anomalies}
-        return Answer(Verdict.INVALID, tuple(sorted(names)))
+        return ModelAnswer(Verdict.INVALID, tuple(sorted(names)))
 
-    def _one(self, model: Model) -> Answer:
+    def _one(self, model: Model) -> ModelAnswer:
         direct = tuple(each for each in self.direct.names() if each in model.forbids)
         rules: dict[Rule, Callable[[], tuple[Verdict, tuple[str, ...], str]]] = {
             Rule.READ_ATOMIC: self._read_atomic,
@@ -129,8 +129,8 @@ class _Judge:
         except TimeLimitError:
             verdict, names, why = Verdict.UNKNOWN, (), "the time limit was reached"
         if direct or verdict == Verdict.INVALID:
-            return Answer(Verdict.INVALID, tuple(sorted({*direct, *names})))
-        return Answer(verdict, names, why)
+            return ModelAnswer(Verdict.INVALID, tuple(sorted({*direct, *names})))
+        return ModelAnswer(verdict, names, why)
 
     # Cycles.
 
@@ -149,7 +149,7 @@ class _Judge:
 
     def _flow(self, order: Order) -> Graph:
         """What G0 and G1 are about; for plain registers only reads, without the costly edges from initial states."""
-        if self.seen.txns.kind != Kind.REGISTER:
+        if self.seen.txns.kind != HistoryKind.REGISTER:
             return self._graph(order)
         return self._reads.plus(self._extra(order, self.seen))
 
@@ -198,9 +198,9 @@ class _Judge:
         """
         if rule not in (Rule.SI, Rule.G2):
             return False
-        if self.seen.txns.kind == Kind.REGISTER:
+        if self.seen.txns.kind == HistoryKind.REGISTER:
             return True
-        if self.seen.txns.kind == Kind.VERSIONED or rule == Rule.G2:
+        if self.seen.txns.kind == HistoryKind.VERSIONED or rule == Rule.G2:
             return False
         writes = self.seen.live(WRITE)
         writes = writes[self.seen.rank[writes] == UNSEEN]
@@ -285,7 +285,7 @@ class _Judge:
 
     def _by_hidden(self, hidden: Hidden) -> tuple[Verdict, tuple[str, ...], str, Graph]:
         """Whether the orders that hidden writes force can all be; with them, as a graph."""
-        if self.seen.txns.kind != Kind.REGISTER:
+        if self.seen.txns.kind != HistoryKind.REGISTER:
             late = later_hidden(self._outside, hidden)
             return *self._told(late), Graph.of(self.seen.txns.count, [])
         forced, stale = forced_graph(self._outside, hidden)
@@ -355,7 +355,7 @@ class _Judge:
         if verdict != Verdict.VALID:
             return verdict, names, why
         visible = self._visible
-        if self.seen.txns.kind != Kind.REGISTER:
+        if self.seen.txns.kind != HistoryKind.REGISTER:
             ordered = self._graph(Order.SESSION).without(Edge.RW)
             place = guessed_order(self.seen, ordered)
             shown = Sight(self._outside, visible, place, self.deadline)

@@ -11,7 +11,7 @@ import numpy as np
 
 from loadgen.isolation.graph import Graph
 from loadgen.isolation.observed import NOTHING, UNJUDGED, UNSEEN, Observed, pack, sorting
-from loadgen.isolation.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Edge, Flags, Ints, Kind
+from loadgen.isolation.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Edge, Flags, HistoryKind, Ints
 from loadgen.op import Outcome
 
 _Part = tuple[Ints, Ints, Edge]
@@ -22,17 +22,17 @@ def data_graph(seen: Observed, rank: Ints | None = None) -> Graph:
 
     For plain registers without a given rank: wr edges, and rw edges from those who saw the initial state.
     """
-    if seen.txns.kind == Kind.REGISTER and rank is None:
+    if seen.txns.kind == HistoryKind.REGISTER and rank is None:
         return _register_graph(seen)
     ranks = seen.rank if rank is None else rank
     writes = seen.live(WRITE)
-    if seen.txns.kind == Kind.VERSIONED:
+    if seen.txns.kind == HistoryKind.VERSIONED:
         writes = _one_per_version(seen, writes[seen.txns.value[writes] != UNKNOWN])
-    elif seen.txns.kind == Kind.REGISTER:
+    elif seen.txns.kind == HistoryKind.REGISTER:
         writes = final_writes(seen)
     reads = seen.live(READ)
     reads = reads[seen.source[reads] != UNJUDGED]
-    if seen.txns.kind == Kind.LIST_APPEND and rank is None:
+    if seen.txns.kind == HistoryKind.LIST_APPEND and rank is None:
         chain = _shown(seen)
         unseen = writes[seen.rank[writes] == UNSEEN]
         unseen = unseen[sorting(seen.txns.key[unseen])]
@@ -98,7 +98,7 @@ def _places(seen: Observed, rank: Ints, chain: Ints, reads: Ints) -> tuple[Ints,
     if not len(chain) or not len(reads):
         return np.zeros(len(reads), np.int64), np.zeros(len(reads), np.bool_)
     key = seen.txns.key
-    if seen.txns.kind != Kind.REGISTER:
+    if seen.txns.kind != HistoryKind.REGISTER:
         # Where ranks go up by one from 1 the place is known without a search.
         size = np.bincount(key[chain], minlength=seen.txns.keys)
         first = np.cumsum(size) - size

@@ -9,7 +9,7 @@ from loadgen.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """What is known of one model: ``anomalies`` are the names that rule it out."""
 
     verdict: Verdict
@@ -22,7 +22,7 @@ class Answer:
 class Judgement:
     """The answers for one history, and all the anomalies found on the way."""
 
-    answers: dict[str, Answer]
+    answers: dict[str, ModelAnswer]
     anomalies: Anomalies = field(default_factory=Anomalies)
     warnings: Sequence[str] = ()
     orderless: bool = False

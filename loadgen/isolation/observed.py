@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from loadgen.isolation.transactions import INITIAL, READ, UNKNOWN, WRITE, Flags, Ints, Kind, Transactions
+from loadgen.isolation.transactions import INITIAL, READ, UNKNOWN, WRITE, Flags, HistoryKind, Ints, Transactions
 from loadgen.op import Outcome
 
 UNSEEN = int(np.iinfo(np.int64).max)
@@ -141,7 +141,7 @@ def unfit(txns: Transactions) -> str:
     """Why ``txns`` cannot be judged, with an example, or an empty text: writes of a key must differ."""
     if txns.unfit:
         return txns.unfit
-    if txns.kind == Kind.VERSIONED:
+    if txns.kind == HistoryKind.VERSIONED:
         return ""
     writes = np.flatnonzero(txns.act == WRITE)
     pair = repeated(txns.key[writes], txns.value[writes])
@@ -149,7 +149,7 @@ def unfit(txns: Transactions) -> str:
         return ""
     txn = txns.txn_of()
     first, second = (int(writes[place]) for place in pair)
-    verb = "appended to" if txns.kind == Kind.LIST_APPEND else "written to"
+    verb = "appended to" if txns.kind == HistoryKind.LIST_APPEND else "written to"
     return (
         f"writes are not unique: {txns.value_name(int(txns.value[first]))} was {verb} key "
         f"{txns.key_name(int(txns.key[first]))} by T{txns.label[txn[first]]} and by T{txns.label[txn[second]]}"
@@ -159,9 +159,9 @@ def unfit(txns: Transactions) -> str:
 def observe(txns: Transactions) -> Observed:
     """Resolve the reads of ``txns``, whose writes must be unique (see ``unfit``)."""
     txn = txns.txn_of()
-    if txns.kind == Kind.LIST_APPEND:
+    if txns.kind == HistoryKind.LIST_APPEND:
         return _observe_lists(txns, txn)
-    if txns.kind == Kind.VERSIONED:
+    if txns.kind == HistoryKind.VERSIONED:
         return _observe_versions(txns, txn)
     return _observe_registers(txns, txn)
 
@@ -281,7 +281,7 @@ def from_outside(seen: Observed) -> Observed:
     A transaction that appends 2 and then reads [1, 2] has read [1]; one that reads [2] has read that there was nothing.
     """
     txns = seen.txns
-    if txns.kind != Kind.LIST_APPEND:
+    if txns.kind != HistoryKind.LIST_APPEND:
         return seen
     order, again = seen.grouped
     writing = (txns.act[order] == WRITE).astype(np.int64)

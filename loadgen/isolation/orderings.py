@@ -9,7 +9,7 @@ import numpy as np
 from loadgen.isolation.dependencies import data_graph, final_writes
 from loadgen.isolation.graph import Graph, cyclic
 from loadgen.isolation.observed import UNSEEN, Observed, pack, sorting
-from loadgen.isolation.transactions import NEVER, READ, WRITE, Edge, Ints, Kind
+from loadgen.isolation.transactions import NEVER, READ, WRITE, Edge, HistoryKind, Ints
 
 _GAP = 1 << 20
 """Room between two guessed places, into which others can be pushed."""
@@ -112,7 +112,7 @@ def _moments(seen: Observed) -> Ints:
     before it was first seen is the likeliest.
     """
     txns = seen.txns
-    if seen.txns.kind != Kind.REGISTER:
+    if seen.txns.kind != HistoryKind.REGISTER:
         return np.where(txns.completed == NEVER, txns.invoked, txns.completed)
     moment = txns.completed.copy()
     reads = seen.live(READ)
@@ -142,7 +142,7 @@ def ranks_by(seen: Observed, place: Ints) -> Ints:
     For lists only the appends that no list shows are so ordered, behind all others.
     """
     place = distinct(place)
-    if seen.txns.kind == Kind.LIST_APPEND:
+    if seen.txns.kind == HistoryKind.LIST_APPEND:
         return np.where(seen.rank == UNSEEN, (UNSEEN >> 1) + place[seen.txn], seen.rank)
     rank = np.zeros(len(seen.txn), np.int64)
     writes = seen.txns.act == WRITE

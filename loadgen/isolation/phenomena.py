@@ -10,7 +10,7 @@ import numpy as np
 
 from loadgen.isolation.anomaly import Anomalies
 from loadgen.isolation.observed import MISSING, UNJUDGED, UNSEEN, Observed, find, pack, sorting
-from loadgen.isolation.transactions import READ, UNKNOWN, WRITE, Ints, Kind
+from loadgen.isolation.transactions import READ, UNKNOWN, WRITE, HistoryKind, Ints
 from loadgen.isolation.words import key_name, list_name, name, read_value, txn_words, value_name
 from loadgen.op import Outcome
 
@@ -18,7 +18,7 @@ from loadgen.op import Outcome
 def phenomena(seen: Observed) -> Anomalies:
     """Every anomaly of ``seen`` that is no cycle."""
     found = Anomalies()
-    if seen.txns.kind == Kind.LIST_APPEND:
+    if seen.txns.kind == HistoryKind.LIST_APPEND:
         _odd_reads(seen, found)
         _elements(seen, found)
     else:
@@ -151,7 +151,7 @@ def _sources(seen: Observed, found: Anomalies) -> None:
     missing = reads[seen.source[reads] == MISSING]
     if txns.gaps:
         return
-    if txns.kind == Kind.VERSIONED and len(missing):
+    if txns.kind == HistoryKind.VERSIONED and len(missing):
         # An unsure write that learned no version may have written this one.
         unsure = np.unique(txns.key[(txns.act == WRITE) & (txns.value == UNKNOWN)])
         missing = missing[~np.isin(txns.key[missing], unsure)]
@@ -160,7 +160,7 @@ def _sources(seen: Observed, found: Anomalies) -> None:
     )
     wrote = reads[seen.source[reads] >= 0]
     failed = wrote[txns.outcome[seen.txn[seen.source[wrote]]] == Outcome.FAIL]
-    if txns.kind == Kind.VERSIONED and len(failed):
+    if txns.kind == HistoryKind.VERSIONED and len(failed):
         unsure = np.unique(txns.key[(txns.act == WRITE) & (txns.outcome == Outcome.INFO)[seen.txn]])
         failed = failed[~np.isin(txns.key[failed], unsure)]
     found.add_all("G1a", (_aborted(seen, int(mop), int(seen.source[mop])) for mop in failed), len(failed))
@@ -209,12 +209,12 @@ def _internal(seen: Observed, found: Anomalies) -> None:
     before, after = order[pairs], order[pairs + 1]
     known = (txns.outcome == Outcome.OK)[seen.txn[before]]
     before, after = before[known], after[known]
-    state = seen.rank if txns.kind == Kind.LIST_APPEND else txns.value
+    state = seen.rank if txns.kind == HistoryKind.LIST_APPEND else txns.value
     reading = txns.act[after] == READ
     same = state[before] == state[after]
     # An append fits behind a read of all before it, and behind another append if the lists show them as neighbours.
-    fits = np.where(reading, same, txns.kind != Kind.LIST_APPEND)
-    if txns.kind == Kind.LIST_APPEND:
+    fits = np.where(reading, same, txns.kind != HistoryKind.LIST_APPEND)
+    if txns.kind == HistoryKind.LIST_APPEND:
         fits |= ~reading & ((state[after] == state[before] + 1) | (state[after] == UNSEEN))
     else:
         fits &= reading | (txns.act[before] == WRITE) | ~_reads_own(seen, before)
@@ -234,7 +234,7 @@ def _reads_own(seen: Observed, reads: Ints) -> np.ndarray:
 
 def _internal_cases(seen: Observed, txn: int, found: Anomalies) -> None:
     """Walk through one transaction; at most one anomaly of each sort."""
-    walk = _internal_list if seen.txns.kind == Kind.LIST_APPEND else _internal_register
+    walk = _internal_list if seen.txns.kind == HistoryKind.LIST_APPEND else _internal_register
     for anomaly, why in walk(seen, range(int(seen.txns.start[txn]), int(seen.txns.start[txn + 1]))).items():
         found.add(anomaly, f"{txn_words(seen, txn)}: {why}")
 
@@ -286,7 +286,7 @@ def _internal_register(seen: Observed, mops: range) -> dict[str, str]:
 def _lost_updates(seen: Observed, found: Anomalies) -> None:
     """Two ``ok`` transactions that read one version of a key from outside and both wrote the key."""
     txns = seen.txns
-    state = txns.length if txns.kind == Kind.LIST_APPEND else txns.value
+    state = txns.length if txns.kind == HistoryKind.LIST_APPEND else txns.value
     order, again = seen.grouped
     first = np.flatnonzero(np.concatenate(([True], ~again[:-1]))) if len(order) else order
     writes = np.add.reduceat(txns.act[order], first, dtype=np.int64) if len(first) else first
@@ -307,7 +307,7 @@ def _lost_updates(seen: Observed, found: Anomalies) -> None:
         return f"{a} and {b} both read {read} and both wrote it: one update is lost"
 
     found.add_all("lost-update", (words(int(place)) for place in same), len(same))
-    if txns.kind == Kind.VERSIONED:
+    if txns.kind == HistoryKind.VERSIONED:
         _twice_written(seen, found)
 
 

@@ -12,7 +12,7 @@ from loadgen.isolation.models import Order, Rule
 from loadgen.isolation.observed import UNJUDGED, Observed
 from loadgen.isolation.orderings import guessed_order, hinted_order, ordered_by
 from loadgen.isolation.solving import Solver
-from loadgen.isolation.transactions import READ, Edge, Flags, Ints, Kind
+from loadgen.isolation.transactions import READ, Edge, Flags, HistoryKind, Ints
 
 _WHOLE = 12_000
 """Up to so many transactions it is deduced of all of them together what holds in any order."""
@@ -104,7 +104,7 @@ class OrderSearch:
         return graph if self.rule == Rule.G2 else graph.without(Edge.RW)
 
     def _guess(self, binding: Graph) -> Ints:
-        return (hinted_order if self.seen.txns.kind == Kind.REGISTER else guessed_order)(self.seen, binding)
+        return (hinted_order if self.seen.txns.kind == HistoryKind.REGISTER else guessed_order)(self.seen, binding)
 
     def _forbidden(self, place: Ints, extra: Graph) -> Graph:
         return forbidden_part(ordered_by(self.seen, place).plus(extra), self.rule)

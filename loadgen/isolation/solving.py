@@ -17,7 +17,7 @@ from loadgen.isolation.graph import Deadline, Graph, cyclic, split
 from loadgen.isolation.models import Rule
 from loadgen.isolation.observed import UNSEEN, Observed, pack, sorting
 from loadgen.isolation.orderings import distinct, guessed_order, hinted_order, ordered_by
-from loadgen.isolation.transactions import READ, Edge, Flags, Ints, Kind
+from loadgen.isolation.transactions import READ, Edge, Flags, HistoryKind, Ints
 from loadgen.isolation.writers import Key, Pairs
 
 _Bits = NDArray[np.uint64]
@@ -132,7 +132,7 @@ class Solver:
     def _asked(self) -> list[Key]:
         seen, key, txn = self.seen, self.seen.txns.key, self.seen.txn
         writes = final_writes(seen)
-        if seen.txns.kind == Kind.LIST_APPEND:
+        if seen.txns.kind == HistoryKind.LIST_APPEND:
             writes = writes[seen.rank[writes] == UNSEEN]
         writes = writes[sorting(pack(key[writes], txn[writes]))]
         reads = seen.live(READ)
@@ -140,7 +140,7 @@ class Solver:
         source = txn[seen.source[reads]]
         good = seen.committed[source] & (source != txn[reads])
         reads, source = reads[good], source[good]
-        if seen.txns.kind == Kind.LIST_APPEND:
+        if seen.txns.kind == HistoryKind.LIST_APPEND:
             reads, source = reads[:0], source[:0]
         order = sorting(pack(key[reads], source))
         reads, source = reads[order], source[order]
@@ -275,7 +275,7 @@ class Solver:
     def _guess(self) -> tuple[Ints, Graph]:
         """The likeliest order, and its forbidden cycles."""
         graph = self._graph if self.rule == Rule.G2 else self._graph.without(Edge.RW)
-        guess = hinted_order if self.seen.txns.kind == Kind.REGISTER else guessed_order
+        guess = hinted_order if self.seen.txns.kind == HistoryKind.REGISTER else guessed_order
         place = distinct(guess(self.seen, graph))
         return place, forbidden_part(ordered_by(self.seen, place).plus(self.extra), self.rule)
 

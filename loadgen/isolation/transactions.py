@@ -30,7 +30,7 @@ ALWAYS = int(np.iinfo(np.int64).min)
 """``invoked`` of a transaction whose start was not recorded."""
 
 
-class Kind(StrEnum):
+class HistoryKind(StrEnum):
     """What the values of a history say about the order of versions."""
 
     LIST_APPEND = "list-append"
@@ -39,6 +39,10 @@ class Kind(StrEnum):
     """Values are unique and say nothing about order."""
     VERSIONED = "versioned-register"
     """The value *is* the version, a number that the database raises with every write of the key."""
+
+
+Kind = HistoryKind
+"""Its name in earlier versions."""
 
 
 @dataclass(slots=True)
@@ -51,7 +55,7 @@ class Transactions:
     unless it is in ``odd``, which then holds all that it saw.
     """
 
-    kind: Kind
+    kind: HistoryKind
     session: Ints
     """The session (Elle: process) of each transaction, or -1: no order is known to its session."""
     invoked: Ints

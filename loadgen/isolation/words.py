@@ -1,7 +1,7 @@
 """Witnesses in words: a transaction, a read, and why one transaction comes before another."""
 
 from loadgen.isolation.observed import UNSEEN, Observed
-from loadgen.isolation.transactions import INITIAL, READ, UNKNOWN, WRITE, Edge, Kind
+from loadgen.isolation.transactions import INITIAL, READ, UNKNOWN, WRITE, Edge, HistoryKind
 
 _SHOWN = 3
 """How many elements of a list are written out: the last ones."""
@@ -27,7 +27,7 @@ def value_name(seen: Observed, value: int) -> str:
 def read_value(seen: Observed, mop: int) -> str:
     """What a read saw: of a long list only the end."""
     txns = seen.txns
-    if txns.kind != Kind.LIST_APPEND or txns.value[mop] == UNKNOWN:
+    if txns.kind != HistoryKind.LIST_APPEND or txns.value[mop] == UNKNOWN:
         return value_name(seen, int(txns.value[mop]))
     return list_name(seen, txns.list_read(mop))
 
@@ -41,7 +41,7 @@ def list_name(seen: Observed, elements: list[int]) -> str:
 def mop_words(seen: Observed, mop: int) -> str:
     """One micro-operation, for example ``append x 3`` or ``r x [1, 2]``."""
     if seen.txns.act[mop] == WRITE:
-        verb = "append" if seen.txns.kind == Kind.LIST_APPEND else "w"
+        verb = "append" if seen.txns.kind == HistoryKind.LIST_APPEND else "w"
         return f"{verb} {key_name(seen, mop)} {value_name(seen, int(seen.txns.value[mop]))}"
     return f"r {key_name(seen, mop)} {read_value(seen, mop)}"
 
@@ -93,7 +93,7 @@ def _pairs(seen: Observed, first: int, act: int, second: int) -> list[tuple[int,
         for b in _mops(seen, second, WRITE)
         if seen.txns.key[a] == seen.txns.key[b]
     ]
-    if seen.txns.kind == Kind.REGISTER:
+    if seen.txns.kind == HistoryKind.REGISTER:
         return pairs
     ordered = [(a, b) for a, b in pairs if seen.rank[a] < seen.rank[b]]
     return sorted(ordered, key=lambda pair: int(seen.rank[pair[1]]) - int(seen.rank[pair[0]]))

@@ -1,7 +1,7 @@
 """Whether a run kept the isolation that its engine documents for the level it ran at.
 
-What breaks the documented model is a violation. What goes beyond it, such as write skew under snapshot isolation, the
-engine never promised to prevent: it is told, with its witness, and violates nothing.
+An anomaly that the documented model forbids is a violation. An anomaly that the model allows, such as write skew under
+snapshot isolation, is reported with its witness and is not a violation.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 from loadgen.errors import StoreError
 from loadgen.history.history import History
 from loadgen.isolation.check import TIME_LIMIT_S
-from loadgen.isolation.judgement import Answer, Judgement
+from loadgen.isolation.judgement import Judgement, ModelAnswer
 from loadgen.isolation.models import MODELS, known_model, strongest, weakest
 from loadgen.plan import Plan
 from loadgen.verdict import Finding, Verdict
@@ -24,10 +24,11 @@ ISOLATION = "isolation"
 
 
 def real_time_reads(cluster: Mapping[str, Any], address: Mapping[str, Any]) -> bool:
-    """Whether a cluster (plan.json's ``cluster`` and ``address``) documents that all acknowledged is seen from then on.
+    """Whether a cluster (plan.json's ``cluster`` and ``address``) documents that every acknowledged write is visible
+    from then on.
 
-    One node does. So do several that agree before they acknowledge, whichever of them goes on after a failure. A group
-    or a standby that applies later does not, nor several hosts of which nobody said how they replicate.
+    One node does. Several nodes do if they agree before they acknowledge, whichever of them continues after a failure.
+    A group or a standby that applies later does not, and neither do several hosts whose replication is unknown.
     """
     replication = cluster.get("replication")
     kind = str(replication.get("kind", "")) if isinstance(replication, dict) else ""
@@ -49,7 +50,8 @@ class Promise:
 
     @property
     def findings(self) -> list[Finding]:
-        """One finding for each anomaly that the model forbids, or one that says there is none, or why nobody knows."""
+        """One finding for each anomaly that the model forbids, or one that says that there is none, or why that is
+        unknown."""
         answer = self.judgement.answers[self.model]
         found = self.judgement.anomalies
         if answer.verdict == Verdict.INVALID:
@@ -84,7 +86,7 @@ def promised(
     models: Iterable[str] = MODELS,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> Promise:
-    """Judge the transactions of a run of an installed workload; ``kept`` tells how."""
+    """Judge the transactions of a run of an installed workload; ``kept`` says how."""
     path = installed_workloads().get(workload)
     isolation = load_workload(path).isolation if path else None
     return kept(isolation, Evidence(plan, history, {}, {}), documented, doubt, models, time_limit_s)
@@ -109,18 +111,18 @@ def kept(
     try:
         judgement = isolation.judge(evidence, tuple(asked), time_limit_s)
     except StoreError as error:
-        judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or str(error)
+        judgement, doubt = Judgement({name: ModelAnswer(Verdict.VALID) for name in asked}), doubt or str(error)
     except Exception as error:  # noqa: BLE001 - what a damaged history holds is undecided, and no traceback
         why = f"its transactions could not be judged: {type(error).__name__}: {error}"
-        judgement, doubt = Judgement({name: Answer(Verdict.VALID) for name in asked}), doubt or why
+        judgement, doubt = Judgement({name: ModelAnswer(Verdict.VALID) for name in asked}), doubt or why
     if doubt:
         for name, answer in judgement.answers.items():
             if answer.verdict == Verdict.VALID:
-                judgement.answers[name] = Answer(Verdict.UNKNOWN, (), doubt)
+                judgement.answers[name] = ModelAnswer(Verdict.UNKNOWN, (), doubt)
     return Promise(model, judgement)
 
 
 def undecided(documented: str, doubt: str) -> Promise:
     """The promise of a run that cannot be judged at all."""
-    answers = {name: Answer(Verdict.UNKNOWN, (), doubt) for name in (*MODELS, known_model(documented))}
+    answers = {name: ModelAnswer(Verdict.UNKNOWN, (), doubt) for name in (*MODELS, known_model(documented))}
     return Promise(known_model(documented), Judgement(answers))

@@ -11,6 +11,7 @@ workload has a person read: ``[label, text, ...]`` for each section of the repor
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from loadgen.isolation.models import MODELS, known_model, weaker
@@ -20,7 +21,7 @@ from loadgen.measures.figures import figures_of
 from loadgen.untrusted import mapping, texts
 from loadgen.verdict import Finding, Verdict, overall
 from loadgen.workload.evidence import Contradiction, Evidence
-from loadgen.workload.versions import version_checks
+from loadgen.workload.versions import stored_words, version_checks
 from loadgen.workload.workload import Check, Workload
 
 EXIT_VALID, EXIT_ERROR, EXIT_SLO_MISSED, EXIT_INVALID, EXIT_UNKNOWN = 0, 1, 3, 4, 5
@@ -31,7 +32,11 @@ def judge(run_dir: Path, workload: Workload | None = None, *, trust: bool = Fals
 
     ``workload`` judges it, else the installed one of its name, else with ``trust`` the copy in its directory.
     """
-    run = open_run(run_dir, workload, trust=trust)
+    return judge_run(open_run(run_dir, workload, trust=trust))
+
+
+def judge_run(run: StoredRun) -> dict[str, Any]:
+    """Judge an opened run: its summary. What is found is added to the run's doubts and warnings."""
     evidence = _evidence(run)
     examined = _examine(run, evidence)
     promise = _promise(run, evidence)
@@ -65,7 +70,7 @@ def _evidence(run: StoredRun) -> Evidence:
         doubts=run.doubts,
         warnings=run.warnings,
         lost_numbers=run.lost_numbers,
-        workload=run.file,
+        workload=run.file or stored_words(mapping(run.facts.get("workload"))),
     )
 
 
@@ -73,11 +78,10 @@ def _examine(run: StoredRun, evidence: Evidence) -> bool:
     """Whether the run's checks can be held against its evidence."""
     if run.file is None:
         run.doubts.insert(0, run.unjudged)
-        return False
     if run.refusal:
         return False
     try:
-        if run.file.examine is not None:
+        if run.file is not None and run.file.examine is not None:
             run.file.examine(evidence)
     except Contradiction as contradiction:
         run.doubts.insert(0, f"the history contradicts itself or the plan: {contradiction}")
@@ -90,32 +94,50 @@ def _examine(run: StoredRun, evidence: Evidence) -> bool:
 
 
 def _check_all(run: StoredRun, evidence: Evidence | None) -> list[Finding]:
-    """The findings of every check of the workload, and of those that its tables' versions give it."""
+    """The findings of every check of the workload, and of those that its tables' versions give it.
+
+    Without the workload's file its own checks are unknown. Those of versions need no code of it.
+    """
     told = texts(mapping(run.facts.get("workload")).get("checks"))
-    if run.file is None:
-        return [Finding(name, unknown=run.doubt) for name in told] or [Finding("workload", unknown=run.doubt)]
-    own = {check.name: check for check in run.file.checks}
-    checks = {check.name: check for check in version_checks(run.file, run.plan)} | own
+    checks = _checks_of(run, evidence)
     # A run of an older version names fewer checks than hold for it; one of a probe named what no function finds.
-    decides = run.file.isolation is not None and run.file.isolation.decides
-    names = dict.fromkeys([*(() if decides else told), *checks])
+    decides = run.file is not None and run.file.isolation is not None and run.file.isolation.decides
+    names = list(dict.fromkeys([*(() if decides else told), *checks])) or ["workload"]
     if evidence is None:
         return [Finding(name, unknown=run.doubt) for name in names]
     findings = []
     for name in names:
         check = checks.get(name)
-        found = Finding(name, unknown="no such check is known") if check is None else _check(check, evidence)
+        found = (
+            Finding(name, unknown=run.doubt or "no such check is known") if check is None else _check(check, evidence)
+        )
         if run.doubt and not found.anomalies:
             found = Finding(found.name, 0, found.witnesses, unknown=found.unknown or run.doubt)
         findings.append(_provable(run, found, alone=check is not None and check.from_rows_alone))
     return findings
 
 
+def _checks_of(run: StoredRun, evidence: Evidence | None) -> dict[str, Check]:
+    if run.file is not None:
+        own = {check.name: check for check in run.file.checks}
+        return {check.name: check for check in version_checks(run.file, run.plan)} | own
+    if evidence is None or evidence.workload is None:
+        return {}
+    # What followed by a rule of the file is not known to be whole: only what the rows prove by themselves counts.
+    return {check.name: check for check in version_checks(evidence.workload, run.plan) if check.from_rows_alone}
+
+
 def _check(check: Check, evidence: Evidence) -> Finding:
     try:
         return check.find(evidence)
     except Exception as error:  # noqa: BLE001 - a check that breaks down has decided nothing
-        return Finding(check.name, unknown=f"the check itself failed: {type(error).__name__}: {error}")
+        return Finding(check.name, unknown=f"the check itself failed{_where(error)}: {type(error).__name__}: {error}")
+
+
+def _where(error: Exception) -> str:
+    """The last line outside the packages that raised: its author looks for it there."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    return f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
 
 
 def _extras(run: StoredRun, evidence: Evidence | None) -> Mapping[str, Any]:
@@ -129,13 +151,13 @@ def _lines(run: StoredRun, summary: Mapping[str, Any]) -> list[list[str]]:
     try:
         return [[str(text) for text in section] for section in run.file.lines(summary)]
     except Exception as error:  # noqa: BLE001 - a report that lacks a line is better than none
-        run.warnings.append(f"what the workload says of its run is missing: {type(error).__name__}: {error}")
+        run.warnings.append(f"the workload's own figures are missing: {type(error).__name__}: {error}")
         return []
 
 
 def _set_aside(run: StoredRun, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings; where somebody else worked on the run's tables they prove nothing of the database, whatever is
-    found: a warning tells of it."""
+    """The findings. If something else worked on the run's tables, the findings prove nothing about the database, and a
+    warning says so."""
     if not (interference := texts(run.load.get("interference"))):
         return list(findings)
     run.warnings += [
@@ -168,7 +190,8 @@ def _documented(run: StoredRun) -> str:
 
 def exit_code(summary: Mapping[str, Any]) -> int:
     """4 consistency violated, 5 verdict unknown, 1 nothing of the main kind acknowledged, cut short by a signal, a load
-    process lost or our own error, 3 an objective missed, 0 otherwise: in this order, whatever else is true."""
+    process lost or an error in loadgen, 3 an objective missed, 0 otherwise. The first that applies is returned, in this
+    order."""
     if summary["verdict"] == Verdict.INVALID:
         return EXIT_INVALID
     if summary["verdict"] != Verdict.VALID:
@@ -193,14 +216,15 @@ def error_of(summary: Mapping[str, Any]) -> str:
 
 
 def _vouched(run: StoredRun) -> bool:
-    """Whether the history tells of every number that was handed out: whole streams, sealed, all that the run wrote."""
+    """Whether the history has every number that a load process received: all streams of the run, complete and with
+    valid checksums."""
     streams = (f"{process.name}.invoked" for process in run.history.processes)
     sealed = isinstance(run.load.get("streams"), dict) and all(run.history.sealed.get(name) for name in streams)
     return sealed and not run.doubts and all(process.closed_at is not None for process in run.history.processes)
 
 
 def _provable(run: StoredRun, finding: Finding, *, alone: bool) -> Finding:
-    """The finding, if it stands although a part of what was asked is missing."""
+    """The finding, if it holds although a part of what was asked is missing."""
     stands = not run.refusal and (not run.lost_numbers or alone)
     if stands or not finding.anomalies:
         return finding

@@ -41,7 +41,7 @@ class StoredRun:
     """Why nothing here may be called valid."""
     warnings: list[str] = field(default_factory=list)
     lost_numbers: bool = False
-    """Whether a part of what was handed out is missing: then what nobody asked for proves nothing."""
+    """Whether numbers that load processes received are missing. Data that no op asked for then proves nothing."""
     file: Workload | None = None
     """What judges it; None if there is nothing that may."""
     unjudged: str = ""
@@ -132,7 +132,7 @@ def choose(
     """
     if given is not None:
         if given.name != name:
-            raise PlanError(f"the run is of the workload {name}, and the file holds {given.name}")
+            raise PlanError(f"the run is of the workload {name}, but the file holds {given.name}")
         return given, ""
     path = installed_workloads().get(name)
     hash_told = facts.get("sha256")
@@ -140,7 +140,7 @@ def choose(
         installed = load_workload(path)
         if installed.evidence_version == facts.get("evidence_version", 1):
             if isinstance(hash_told, str) and hash_told != sha256_of(path):
-                warnings.append(f"the installed {name} that judges is not the file that the run loaded")
+                warnings.append(f"the installed {name} judges this run, and it is not the file that the run loaded")
             return installed, ""
     copy = run_dir / "history" / "workload.py"
     if trust and copy.is_file():
@@ -154,7 +154,7 @@ def choose(
 
 
 def _offered(run: StoredRun) -> Offered:
-    """What was offered, for the figures; where the files say what no run says, what the history tells by itself."""
+    """What was offered, for the figures. If the files are implausible, it comes from the history alone."""
     try:
         return offered(run.history.processes, run.plan, mapping(run.facts.get("workload")), run.load)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
@@ -183,7 +183,7 @@ def _compare_streams(run: StoredRun, listed: Any) -> None:
     if listed is None:
         return
     if not isinstance(listed, dict):
-        run.doubts.append("load.json does not list the streams of the run as it should")
+        run.doubts.append("load.json does not list the streams of the run correctly")
         return
     for name, told in listed.items():
         sealed = run.history.sealed.get(name)
@@ -207,7 +207,7 @@ def _compare_streams(run: StoredRun, listed: Any) -> None:
 
 
 def _distrust(run: StoredRun, stream: str) -> None:
-    """Rows of this stream are missing: its process has not told of everything that it sent."""
+    """Rows of this stream are missing, so its process may have sent more ops."""
     process, _, what = stream.rpartition(".")
     run.lost_numbers |= what == "invoked"
     for known in run.history.processes:
@@ -216,7 +216,8 @@ def _distrust(run: StoredRun, stream: str) -> None:
 
 
 def _weigh_problems(run: StoredRun) -> None:
-    """What is broken in the history casts doubt on everything, but for the torn end of a process known to be dead."""
+    """Damage in the history casts doubt on everything, except for the truncated end of a process that is known to be
+    dead."""
     for problem in run.history.problems:
         process = run.history.torn.get(problem)
         (run.warnings if process is not None and run.died(process) else run.doubts).append(problem)
@@ -231,7 +232,7 @@ def _weigh_problems(run: StoredRun) -> None:
 
 def _weigh_processes(run: StoredRun) -> None:
     if not run.history.processes:
-        run.doubts.append("the history tells of no load process")
+        run.doubts.append("the history has no load process")
     for process in run.history.processes:
         if process.closed_at is None:
             _weigh_open(run, process)
@@ -244,7 +245,7 @@ def _weigh_processes(run: StoredRun) -> None:
 
 
 def _untold(run: StoredRun, process: LoadProcess) -> str:
-    """What a load process that ended in order should have told and does not; empty if nothing is missing."""
+    """The rows that a load process that ended in order should have and lacks; empty if nothing is missing."""
     if run.file is None:
         return ""
     if run.file.untold is not None and (words := run.file.untold(process, run.plan)):
@@ -257,17 +258,17 @@ def _untold(run: StoredRun, process: LoadProcess) -> str:
 
 def _weigh_open(run: StoredRun, process: LoadProcess) -> None:
     if run.died(process.name) or not run.load:
-        run.warnings.append(f"load process {process.name} did not end in order: what it left open counts as info")
+        run.warnings.append(f"load process {process.name} did not end in order, so its open ops count as info")
     elif not run.doubts:
         run.doubts.append(f"load process {process.name} left no last word, and nobody saw it die")
 
 
 def _weigh_final_reads(run: StoredRun) -> None:
-    """Without the final reads of every table nobody knows whether what was acknowledged is there."""
+    """Without the final reads of every table, it is unknown whether acknowledged data is there."""
     history = run.history
     lacking = [name for name in run.tables if not history.final.get(name)]
     gone = [name for name in run.tables if history.final_facts.get(name, {}).get("gone")]
     if gone and (run.file is None or run.file.examine is None):
-        run.doubts.append(f"there was no table {', '.join(gone)} any more when the tables were read")
+        run.doubts.append(f"the table {', '.join(gone)} did not exist any more when the tables were read")
     if lacking or not history.final:
         run.doubts.append(f"there is no whole final read of {', '.join(lacking) or 'any table'}")

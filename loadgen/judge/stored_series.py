@@ -14,9 +14,8 @@ from loadgen.untrusted import MOST_JSON_BYTES, read_plain
 
 
 def read_series(run_dir: Path) -> Series:
-    """The series of the run in ``run_dir``. Where none is kept, or it is not of this run as it stands, it is counted
-    from the history: seconds for each ten million ops. Raises StoreError where there is no run.
-    """
+    """The series of the run in ``run_dir``. If none is kept, or it does not belong to this run, it is counted from the
+    history, which takes seconds for each ten million ops. Raises StoreError where there is no run."""
     try:
         return load_series(RunDirectory(run_dir).series, _made_from(run_dir))
     except StoreError:

@@ -1,7 +1,7 @@
 """The load path: Locust's users, the loop thread that runs their transactions, and the recorder.
 
-Importing this room wires loadgen to Locust's events: that is what makes a workload file a locustfile. A process without
-Locust (the judge, the conductor) gets stand-ins: there a workload file only says what its workload is.
+Importing this room connects loadgen to Locust's events, so that a workload file is a locustfile. In a process without
+Locust (the judge, the conductor) it exports stand-ins, and a workload file only defines its workload.
 """
 
 import sys

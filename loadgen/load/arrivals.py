@@ -22,7 +22,7 @@ def plan_arrivals(plan: Plan, workload: Workload, index: int, count: int) -> Ite
 
 
 class Timer:
-    """Calls ``wake`` on a loop at an instant of the monotonic clock, set anew each time.
+    """Calls ``wake`` on a loop at a time of the monotonic clock, which is set for each call.
 
     uvloop's own timers have steps of one millisecond and fire early, which turns "wait for the next arrival" into a
     busy loop; the kernel's timerfd fires within 0.1 ms. Where it is missing the loop's timers do, rounded up.

@@ -1,9 +1,9 @@
-"""Who is a worker: whoever proves the run's token. It wraps what Locust sends and receives, Locust's own messages too.
+"""Workers prove the run's token. This wraps everything that Locust sends and receives, including its own messages.
 
-A worker says hello with a nonce, the master answers with one of its own, and from then on each message carries an HMAC
-under a key made of the token, both nonces and the worker's identity, over its direction, a counter and its content. So
-nothing can be read as a message by whoever lacks the token, sent in another's name, replayed or turned around; and the
-master sends nothing else but its nonce to a worker that has proved nothing. Nothing is encrypted.
+A worker sends a nonce, and the master answers with its own. From then on, each message carries an HMAC over its
+direction, a counter and its content. The key is derived from the token, both nonces and the worker's identity. Without
+the token, nobody can send a message, replay it, send it back or use another worker's name. The master sends only its
+nonce to a worker that has proved nothing. Messages are not encrypted.
 """
 
 import contextlib

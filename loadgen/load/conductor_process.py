@@ -1,7 +1,7 @@
-"""The load side's end of the conductor process: start it, tell it what to do, hear what it says.
+"""The conductor process as the load side uses it: start it, send commands, receive answers.
 
-The conductor owns the servers and the control connection. It is a child of this process and stops everything as soon
-as the pipe between them closes, so that no crash of Locust leaves a server behind.
+The conductor owns the servers and the control connection. It is a child of this process and stops everything as soon as
+the pipe between them closes, so a crash of Locust leaves no server running.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ class ConductorProcess:
         Raises ClusterError in the conductor's own words.
         """
         if file is None:
-            raise ClusterError(f"the workload {workload.name} is in no file that the judge could import")
+            raise ClusterError(f"the workload {workload.name} is not in a file that the judge can import")
         values = {**plan.to_json(), "dsn": plan.dsn}
         self._send({"start": {"plan": values, "workload": {"name": workload.name, "file": str(file)}}})
         return self._wait("ready", START_LIMIT_S)
@@ -91,7 +91,7 @@ class ConductorProcess:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except (OSError, ValueError) as error:
-            raise ClusterError("the conductor process is gone; its last words are above, if it had any") from error
+            raise ClusterError("the conductor process ended; its last output, if any, is above") from error
 
     def _wait(self, wanted: str, silence_s: float) -> dict[str, Any]:
         message: dict[str, Any] | None = None
@@ -102,7 +102,7 @@ class ConductorProcess:
             except Empty:
                 # Whoever fills a large table says so, and takes as long as it takes.
                 if heard == self._heard:
-                    raise ClusterError(f"the conductor process said nothing for {silence_s:g} s") from None
+                    raise ClusterError(f"the conductor process sent nothing for {silence_s:g} s") from None
         if wanted in message:
             return dict(message[wanted])
         raise ClusterError(str(message.get("error", "the conductor process ended without an answer")))

@@ -30,7 +30,8 @@ class DueQueue:
 
     An arrival gets its number when it becomes due. One that no session can take within ``late_ns`` is given to
     ``skip``: so the queue holds at most what becomes due in that time. In a closed run nothing arrives: a session
-    that asks gets a due follow-up, or else the next number, due at that instant.
+    that asks gets a due follow-up, or else the next number, due at that instant. Where it ``thinks`` before it asks,
+    follow-ups that become due meanwhile are given to it.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class DueQueue:
         schedule: Iterator[Sequence[int]],
         *,
         closed: bool,
+        thinks: bool,
         duration_ns: int,
         late_ns: int,
         skip: Callable[[Item], None],
@@ -47,11 +49,15 @@ class DueQueue:
         self.ready: deque[Item] = deque()
         # Whoever has waited longest is next: else, at a low rate, one session would do all and read from one replica.
         self.idle: deque[asyncio.Future[Item | None]] = deque()
+        self.thinking: deque[asyncio.Future[Item | None]] = deque()
+        """Sessions that wait before they ask for a number."""
         self.timer: Wakes | None = None
         self.unnumbered = 0
         """Arrivals that were due but for which no number had been supplied when the schedule was stopped."""
         self.released = 0
         """Ops that became due, with a number: each of them leaves one row."""
+        self.unreached = 0
+        """Follow-ups that would have been due after the end: none of them was due."""
         self._numbers: deque[Invoked] = deque()
         self._after_last = 0
         self._follow_ups: list[Item] = []
@@ -62,6 +68,7 @@ class DueQueue:
         """When the schedule begins."""
         self._end = NEVER
         self._closed = closed
+        self._untimed = closed and not thinks
         self._duration_ns = duration_ns
         self._late_ns = late_ns
         self._skip = skip
@@ -101,6 +108,7 @@ class DueQueue:
             self._arrival = next(self._dues, NEVER)
         self._arrival, self._dues = NEVER, iter(())
         self.release()  # what waited behind arrivals without a number
+        self.unreached += len(self._follow_ups)
         self._follow_ups.clear()
         self._end = min(self._end, now)
         self._set_timer(NEVER)
@@ -133,13 +141,15 @@ class DueQueue:
                 meter.released_late += 1
             if idle:
                 idle.popleft().set_result(item)
+            elif self.thinking:
+                self.thinking.popleft().set_result(item)
             else:
                 ready.append(item)
         self._arrival = arrival
         if ready and now - ready[0][0] > self._late_ns:
             self.expire(now)
         if self._closed:
-            self._set_timer(NEVER)
+            self._set_timer(NEVER if self._untimed or not follow_ups else follow_ups[0][0])
             self._wake_idle()
         elif arrival <= now:  # Out of numbers: it waits for supply, and a timer would only spin.
             self._set_timer(NEVER)
@@ -149,9 +159,13 @@ class DueQueue:
     def follow(self, follow_ups: Sequence[tuple[int, int]], op: Invoked, bodies: Sequence[Any]) -> None:
         """Let ``(due, kind)`` of what follows ``op`` become due; nothing at or after the schedule's end."""
         for due, kind in follow_ups:
-            if due < self._end and bodies[kind] is not None:
+            if bodies[kind] is None:
+                continue
+            if due >= self._end:
+                self.unreached += 1
+            else:
                 heappush(self._follow_ups, (due, op.number, kind, op))
-                if due < self._timer_at and not self._closed and self._arrival > due:
+                if due < self._timer_at and not self._untimed and self._arrival > due:
                     self._set_timer(due)
 
     def expire(self, now: int) -> None:

@@ -17,7 +17,7 @@ MOST_WITNESSES = 5
 
 
 def show_ending(runner: Any, ending: Ending) -> bool:
-    """Show how a run ended; whether that is news to somebody who sees Locust's figures only: it is not plainly valid.
+    """Show how a run ended. True if the run is not simply valid, which Locust's own figures do not show.
 
     One entry for the verdict, with the reason, and one for each check that found something.
     """

@@ -1,4 +1,4 @@
-"""The exit code of a run, which no hook of somebody else's may hide."""
+"""The exit code of a run. No other code's hook may hide it."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ def ours() -> int | None:
 
 
 def leave_with_ours() -> None:
-    """The last thing that the interpreter does, if the latest run did not end with 0: another's code may stand then."""
+    """Runs last in the interpreter if the latest run did not end with 0; another hook's exit code is kept then."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -1,7 +1,7 @@
 """A sample of the ops for listeners to Locust's ``events.request``, such as exporters of metrics.
 
-An event costs more than an op may, and a listener may wait for a network. So at most some hundred ops a second are
-told, evenly picked, from a greenlet of its own; the context of each says of how many ops it is one.
+An event costs more CPU than an op may, and a listener may wait for a network. So at most some hundred ops per second
+are reported, evenly picked, from a separate greenlet. The context of each says how many ops it represents.
 """
 
 import logging
@@ -19,7 +19,7 @@ from loadgen.op import Completion, Outcome, Stage
 logger = logging.getLogger("loadgen")
 
 MOST_EACH_BATCH = 50
-"""Ops told of a batch: there are about ten batches a second."""
+"""Ops reported per batch. There are about ten batches per second."""
 MOST_WAITING = 2_000
 """Ops that wait for a slow listener: the oldest are dropped."""
 
@@ -29,7 +29,7 @@ class OpError(Exception):
 
 
 class RequestEvents:
-    """Tells whoever listens, and costs nothing while nobody does."""
+    """Reports ops to the listeners. Costs nothing without listeners."""
 
     def __init__(self, method: str, name_of: Callable[[int, int, int], str]) -> None:
         self._method = method
@@ -39,7 +39,7 @@ class RequestEvents:
         self._complained = False
 
     def tell(self, rows: Sequence[Completion]) -> None:
-        """Tell of some of these finished ops, soon."""
+        """Report some of these finished ops, soon."""
         if not _listeners():
             return
         step = -(-len(rows) // MOST_EACH_BATCH)
@@ -48,7 +48,7 @@ class RequestEvents:
             self._teller = gevent.spawn(self._run)
 
     def settle(self, within_s: float) -> None:
-        """Wait until all are told, at most so long."""
+        """Wait until all are reported, at most this long."""
         if self._teller is not None:
             self._teller.join(within_s)
 
@@ -83,7 +83,7 @@ class RequestEvents:
 
 
 def _listeners() -> list[Callable[..., object]]:
-    """Whoever listens but Locust, which gets the figures of all ops another way."""
+    """All listeners except Locust, which receives the figures of all ops another way."""
     return [each for each in events.request._handlers if not _is_locusts(each)]
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
@@ -182,12 +182,14 @@ class Progress:
     response_p50_ms: float
     response_p99_ms: float
     lag_p99_ms: float
+    good: str = field(default="good", compare=False)
+    """What the workload calls the answer that is counted in ``placed_per_second``, a name from its first workload."""
 
     def __str__(self) -> str:
         """One line, in the order of an op's life. 120 columns hold it up to 99 of each count an interval."""
         refused = "".join(f" {name.replace('_', '-')} {short(count)}" for name, count in self.refused.items())
         return (
-            f"{self.second:4.0f}s due {self.due_per_second:.0f} placed {self.placed_per_second:.0f}/s{refused}"
+            f"{self.second:4.0f}s due {self.due_per_second:.0f} {self.good} {self.placed_per_second:.0f}/s{refused}"
             f" fail {short(self.fail)} info {short(self.info)} skip {short(self.skipped)}"
             f" | busy {short(self.in_flight)}+{short(self.queued)}"
             f" | p50 {short(self.response_p50_ms)} p99 {short(self.response_p99_ms)} lag {short(self.lag_p99_ms)} ms"
@@ -200,7 +202,7 @@ class LiveView:
     def __init__(self, plan: Plan, workload: Workload) -> None:
         self._plan = plan
         self._workload = workload
-        # As in the report: of the sale its main kind; where every kind arrives by itself, all of them are transactions.
+        # As in the report: the main kind; where every kind arrives by itself, all of them.
         all_arrive = set(workload.arrivals) == set(workload.kinds)
         main = workload.arrivals if all_arrive else (main_kind(plan, workload.arrivals),)
         self._main = [workload.kinds.index(kind) for kind in main]
@@ -248,6 +250,7 @@ class LiveView:
             response_p50_ms=percentile_ms(self._response, 0.5),
             response_p99_ms=percentile_ms(self._response, 0.99),
             lag_p99_ms=percentile_ms(self._lag, 0.99),
+            good=workload.good.replace("_", "-") or "ok",
         )
         self._last_ns, self._shown = now, Counter(self.totals)
         self._response[:] = 0

@@ -1,4 +1,4 @@
-"""A hand of a run: what one load process does. It drives the load, and tells the head through a link."""
+"""One load process of a run. It generates load and reports to the run controller through a link."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -27,16 +27,17 @@ BATCH_ROWS = 2_000
 BLOCK = 256
 """Op numbers asked for at a time: making their meaning takes 1-2 ms."""
 AHEAD_S = 2.0
-"""For how long the numbers at hand should last at the peak."""
+"""How long the numbers in stock should last at the peak."""
 CLOSED_AHEAD = 4_096
 """The same for sessions that order as fast as they can, at the least."""
 MOST_AHEAD = 120_000
-"""Numbers at hand at the most: about 40 MB."""
+"""The most numbers in stock: about 40 MB."""
 MOST_TRIES = 5
-"""How often a batch is given to the head: one that it never takes is lost, and this process not orderly."""
+"""How often a batch is offered to the controller. If it never accepts a batch, the batch is lost, and this process does
+not end in order."""
 CONNECT_LIMIT_S = 30.0
 LATEST_END_S = 2.0
-"""How much later than the head's a hand's schedule may end: it began when the word to begin had come."""
+"""How much later a worker's schedule may end than the controller's: it begins when the message to begin arrives."""
 EVENTS_WITHIN_S = 0.5
 """How long listeners to events may take for what is left at the end."""
 CUT_LIMIT_S = 3.0
@@ -44,10 +45,10 @@ CUT_LIMIT_S = 3.0
 
 
 class Link(Protocol):
-    """How a hand reaches the head."""
+    """How a load worker reaches the run controller."""
 
     def want(self, count: int) -> None:
-        """Ask for ``count`` numbers; they come by Hand.supply, in this call or later."""
+        """Ask for ``count`` numbers; LoadWorker.supply delivers them, in this call or later."""
 
     def rows(self, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
         """Give a batch of rows; ``first`` is how many were given before it."""
@@ -60,7 +61,7 @@ class Link(Protocol):
 
 
 class LoadWorker:
-    """One load process's part of one run. Its numbers should last for ``ahead_s``, if its head falls silent."""
+    """The part of one load process in one run. Its numbers last for ``ahead_s`` if the controller does not answer."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class LoadWorker:
         self._ahead = CLOSED_AHEAD if self._closed_loop else _numbers_ahead(plan, workload, share[1], ahead_s)
         self._wanted = 0
         self._kept: deque[tuple[list[Completion], list[int]]] = deque()
-        """Rows that were taken from the drive and not yet given to the head."""
+        """Rows that were taken from the scheduler and that the controller does not have yet."""
         self._given = self._tries = 0
         self._problems: list[str] = []
         self._sessions = -1
@@ -125,7 +126,7 @@ class LoadWorker:
         return f"{self.scheduler.connected} of {wanted} sessions connected, then {reason}"
 
     def supply(self, columns: Mapping[str, Any]) -> None:
-        """Take numbers that the head has handed out, with what the workload makes of them."""
+        """Accept numbers from the controller, with the columns that the workload computed for them."""
         self._wanted -= len(columns["number"])
         self.scheduler.supply(self.workload.ops(self.plan, columns))
 
@@ -135,9 +136,9 @@ class LoadWorker:
         self.scheduler.begin(start_ns)
 
     def finish(self, drain_s: float, *, serve_queued: bool, reason: str = "") -> None:
-        """Stop arrivals, let ops in flight end for at most ``drain_s``, and give everything to the head. Idempotent.
+        """Stop arrivals, wait at most ``drain_s`` for ops in flight, and give all rows to the controller. Idempotent.
 
-        What is due and waits for a session is still served, or else skipped. ``reason`` says why this process ends
+        Ops that are due and wait for a session are still served, or are skipped. ``reason`` says why this process ends
         before its run does.
         """
         if self._closed is not None:
@@ -168,6 +169,7 @@ class LoadWorker:
             "next_number": self.scheduler.next_number,
             "made": self.scheduler.made,
             "start_ns": self.scheduler.start_ns,
+            "unreached": self.scheduler.unreached,
             "unnumbered": self.scheduler.unnumbered,
             "reason": reason,
             "client": self.scheduler.client_facts(),
@@ -185,7 +187,7 @@ class LoadWorker:
             gevent.sleep(FLUSH_S)
 
     def _try(self, step: Callable[[], None]) -> None:
-        """Do ``step``; what it raises is told, and loses nothing: it is done again."""
+        """Run ``step``. An error is reported and loses nothing, because the step runs again."""
         try:
             step()
         except Exception as error:  # noqa: BLE001 - without the pump every op from here on would be lost
@@ -226,7 +228,7 @@ class LoadWorker:
             self._locust.record(part, kinds)
 
     def _give(self, part: list[Completion], kinds: list[int]) -> None:
-        """Give one batch to the head. It stays with the kept ones until that took it, or never will."""
+        """Give one batch to the controller. It is kept until the controller has accepted it, or never will."""
         self._tries += 1
         if self._tries > MOST_TRIES:
             return

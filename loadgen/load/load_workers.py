@@ -1,4 +1,4 @@
-"""The hands of a run as its head sees them: one in the same process, or one in each Locust worker."""
+"""The load workers of a run as its controller sees them: one in the same process, or one in each Locust worker."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ LEAD_S = 0.1
 MISSING_LIMIT_S = 8.0
 """How long a worker may say nothing, beyond Locust's own patience, before the run is refused without it."""
 WAIT_S = 1.0
-"""After which time a worker that came late is told to wait."""
+"""After this time, a worker that came late gets the message to wait."""
 ANSWER_LIMIT_S = 4.0
 """How much longer than its own drain a worker may take to say that it has closed."""
 
@@ -47,11 +47,11 @@ class LoadWorkers(Protocol):
         """Begin the load; the instant at which the schedule starts."""
 
     def stop(self, drain_s: float, *, serve_queued: bool) -> None:
-        """Stop the load and wait, bounded, until every hand has given back what it has."""
+        """Stop the load and wait, bounded, until every load worker has delivered its rows."""
 
 
 class LocalWorkers:
-    """One hand, in the head's own process."""
+    """One load worker, in the controller's own process."""
 
     def __init__(self, environment: Any) -> None:
         self._environment = environment
@@ -59,7 +59,7 @@ class LocalWorkers:
         self._load_worker: LoadWorker | None = None
 
     def start_all(self, controller: RunController) -> None:
-        """Make the hand."""
+        """Create the load worker."""
         controller.open("0", clock_origin(), (0, 1))
         self._controller = controller
         servers = messages.servers(controller.ready)
@@ -89,7 +89,7 @@ class LocalWorkers:
         return start_ns
 
     def stop(self, drain_s: float, *, serve_queued: bool) -> None:
-        """Stop the hand."""
+        """Stop the load worker."""
         if self._load_worker is not None:
             self._load_worker.finish(drain_s, serve_queued=serve_queued)
         self._environment.load_worker = None
@@ -97,7 +97,7 @@ class LocalWorkers:
     # As the hand's link: head and hand talk by plain calls.
 
     def want(self, count: int) -> None:
-        """Ask the head, and supply at once."""
+        """Ask the controller, and supply the numbers at once."""
         assert self._controller is not None
         columns = self._controller.hand_out("0", count)
         if columns is not None and self._load_worker is not None:
@@ -120,7 +120,7 @@ class LocalWorkers:
 
 
 class RemoteWorkers:
-    """One hand in each Locust worker, reached by messages through the master."""
+    """One load worker in each Locust worker, reached by messages through the master."""
 
     def __init__(self, environment: Any) -> None:
         self._runner = runner = environment.runner
@@ -141,7 +141,7 @@ class RemoteWorkers:
             runner.register_message(name, listener)
 
     def start_all(self, controller: RunController) -> None:
-        """Tell every worker the plan and its share. Workers that come later have no part in this run."""
+        """Send every worker the plan and its share. Workers that come later take no part in this run."""
         self._controller = controller
         self._connected = {}
         clients = [client.id for client in self._runner.clients.ready]
@@ -214,7 +214,7 @@ class RemoteWorkers:
         self._controller = None
 
     def _dispatcher(self, worker_nodes: list[Any], user_classes: list[Any]) -> UsersDispatcher:
-        """Locust's own, but for workers that come while a run is on: they get no users, for they have no part in it."""
+        """Locust's own. Workers that come during a run get no users, because they take no part in it."""
         return _SteadyDispatcher(self._has_part, worker_nodes, user_classes)
 
     def _has_part(self, client: str) -> bool:

@@ -93,7 +93,7 @@ def _wire_hosting(environment: Any, web_ui: Any) -> None:
 
 
 def _serve_metrics(environment: Any, head: LocustHost | None) -> None:
-    """Serve this process's metrics where that is asked for. What hinders it was refused before: but for a race."""
+    """Serve this process's metrics if asked to. Other than in a race, an obstacle was refused before."""
     environment.load_metrics = None
     options = environment.parsed_options
     try:
@@ -155,7 +155,7 @@ def _refuse_with_workers(message: str) -> NoReturn:
 
 
 def _watch_forked_workers(locust_host: LocustHost) -> None:
-    """Give up if one of them ends before the load has begun: Locust would wait for it, or go on without it."""
+    """Give up if one of them ends before the load has begun. Locust would wait for it, or continue without it."""
     while locust_host.awaits_begin:
         if len(_forked_workers()) < locust_host.forked_workers:
             locust_host.give_up(
@@ -173,7 +173,7 @@ def _forked_workers() -> list[psutil.Process]:
 
 
 def _kill_forked_workers() -> None:
-    """They are already there, and would go on trying to reach a master that is gone."""
+    """They are already running, and would keep trying to reach a master that is gone."""
     for child in _forked_workers():
         with contextlib.suppress(psutil.Error):
             child.kill()
@@ -213,12 +213,13 @@ def _wire_worker(environment: Any) -> None:
 
 
 def _hear_interrupts() -> None:
-    """Let SIGINT interrupt Locust's main greenlet, and no other: also where a shell's background job ignores it.
+    """Let SIGINT interrupt only Locust's main greenlet, also in a background job, where shells ignore SIGINT.
 
-    A terminal that is closed ends the run as SIGTERM does: it is judged.
+    A closed terminal ends the run as SIGTERM does, and the run is judged.
 
-    Python raises KeyboardInterrupt in whatever runs at that instant. If that is a greenlet of ours which has taken
-    finished ops and not yet written them, they are lost, and what they did would look as if nobody had asked for it.
+    Python raises KeyboardInterrupt in the code that runs at that time. If that is a greenlet of loadgen that has taken
+    finished ops and not yet written them, these ops are lost, and their effects would look like effects that no op
+    asked for.
     """
 
     hub = gevent.get_hub()

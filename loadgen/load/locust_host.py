@@ -35,7 +35,7 @@ DRAIN_S = 8.0
 CUT_DRAIN_S = 3.0
 """The same for a run that was cut short: it must be judged within 10 s."""
 NEWS_S = 8.0
-"""For how long the page is told that a run which is not plainly valid still goes on: it asks for logs each 5 s."""
+"""For how long the page shows a run that is not simply valid as still running: it asks for logs every 5 s."""
 
 
 class LocustHost:
@@ -125,10 +125,11 @@ class LocustHost:
             and not is_loopback(self._runner.master_bind_host)
         ):
             raise LoadgenError(
-                f"workers on other hosts cannot reach --cluster {plan.cluster}, which is of this host only: leave "
-                "--master-bind-host out, or name a server by --dsn"
+                f"workers on other hosts cannot reach --cluster {plan.cluster}, which accepts connections from "
+                "this host only: leave --master-bind-host out, or name a server by --dsn"
             )
-        if problem := unmeasurable(plan, workload.arrivals, min(plan.duration_s, self._cut_s), workload.words):
+        duration_s = min(plan.duration_s, self._cut_s)
+        if problem := unmeasurable(plan, workload.arrivals, duration_s, workload.words, workload.followed):
             raise LoadgenError(problem)
         # Of workers that are started by hand, as many as are awaited, or are there already.
         own = self._environment.parsed_options
@@ -197,7 +198,7 @@ class LocustHost:
             self._leave()
 
     def end(self, reason: str, how: Cause = Cause.STOPPED) -> None:
-        """End the run, if there is one, and have it judged: once, whoever calls, and everyone waits for it."""
+        """End the run, if there is one, and have it judged once. Every caller waits for that."""
         controller = self.controller
         if controller is None:
             return
@@ -328,7 +329,7 @@ def _check_mix(plan: Plan, workload: Workload) -> None:
     """Refuse a mix in which nothing arrives. Raises LoadgenError."""
     kinds = dict(plan.kind_weights)
     if not kinds:
-        raise LoadgenError("no task is left: --tags or --exclude-tags have taken all")
+        raise LoadgenError("no task is left: --tags or --exclude-tags exclude all of them")
     if not any(kind in kinds for kind in workload.arrivals):
         raise LoadgenError(
             f"nothing would arrive: --tags or --exclude-tags leave {', '.join(kinds)}, which only follow "

@@ -1,4 +1,4 @@
-"""A Locust worker's side of a run: it makes a hand when the master says so, and links it to the master."""
+"""A run in a Locust worker: it creates a load worker when the master asks for it, and links it to the master."""
 
 import logging
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from loadgen.workload import Workload
 logger = logging.getLogger("loadgen")
 
 MASTER_LOST_S = 10.0
-"""A worker that has not heard of its master for so long starts nothing any more: nobody would record it."""
+"""A worker that has not heard from its master for this long starts no more ops, because nobody would record them."""
 WATCH_S = 0.2
 """How often it looks, and by how much it stops too early rather than too late."""
 AHEAD_S = MASTER_LOST_S + 2.0
@@ -52,7 +52,7 @@ class LocustWorker:
         return self._environment.load_worker is not None
 
     def finish(self, drain_s: float = LAST_DRAIN_S, *, serve_queued: bool = False, reason: str = "") -> None:
-        """End this worker's part of the run, and tell the master: with a ``reason`` where it did not ask for that."""
+        """End this worker's part of the run and inform the master, with a ``reason`` if it did not ask."""
         load_worker: LoadWorker | None = self._environment.load_worker
         if load_worker is not None:
             load_worker.finish(drain_s, serve_queued=serve_queued, reason=reason)
@@ -70,13 +70,14 @@ class LocustWorker:
         self._runner.send_message(messages.ROWS, {"run_id": self._run_id, "rows": messages.packed(batch), **counts})
 
     def sessions(self, count: int) -> None:
-        """Tell the master how many sessions there are."""
+        """Send the master the number of sessions."""
         self._runner.send_message(messages.SESSIONS, {"run_id": self._run_id, "count": count})
 
     def closed(self, facts: dict[str, Any]) -> None:
-        """Tell the master that this process has ended, and before it Locust's last statistics.
+        """Send the master Locust's last statistics, and then that this process has ended.
 
-        Locust itself sends those when it quits, and its master waits half a second for them: too short on a busy host.
+        Locust itself sends the statistics when it quits, but its master waits only half a second for them, which is too
+        short on a busy host.
         """
         self._runner._send_stats()
         self._runner.send_message(messages.CLOSED, {"run_id": self._run_id, "facts": facts})
@@ -144,7 +145,7 @@ class LocustWorker:
         self._heard()
 
     def _heard(self) -> None:
-        """The master lives: this worker may go on for MASTER_LOST_S."""
+        """The master is alive, so this worker may continue for MASTER_LOST_S."""
         self._heard_ns = now_ns()
         load_worker: LoadWorker | None = self._environment.load_worker
         if load_worker is not None:

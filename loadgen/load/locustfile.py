@@ -28,7 +28,7 @@ def session_class(environment: Any) -> type[SessionUser]:
     sessions: list[type[SessionUser]] = [each for each in known if issubclass(each, SessionUser)]
     others = [each for each in known if not issubclass(each, SessionUser)]
     if not sessions:
-        raise LoadgenError(f"{_names(others)}: there is no user class of loadgen's in this locustfile")
+        raise LoadgenError(f"{_names(others)}: this locustfile has no user class of loadgen")
     derived = [each for each in sessions if not any(other is not each and issubclass(other, each) for other in known)]
     if len(derived) != 1:
         raise LoadgenError(f"a run has one workload: name one of {_names(derived)} on the command line")

@@ -1,8 +1,8 @@
 """One native thread with one uvloop event loop: transactions run there, and gevent never waits on a statement.
 
 Locust patches the standard library with gevent, whose "threads" are greenlets of one native thread. So the thread is
-started by the unpatched call, shares no lock with greenlets, and is waited for by gevent's own sleep, in which other
-greenlets go on. It is started after ``--processes`` has forked: a fork does not copy threads.
+started by the unpatched call, shares no lock with greenlets, and is waited for by gevent's own sleep, during which
+other greenlets run. It is started after ``--processes`` has forked: a fork does not copy threads.
 """
 
 import asyncio
@@ -130,7 +130,7 @@ class LoopThread:
 
 
 def sleep_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Sleep until ``condition`` holds, at most ``timeout_s`` seconds; whether it does. Other greenlets go on."""
+    """Sleep until ``condition`` holds, at most ``timeout_s`` seconds. Other greenlets run. True if it holds."""
     deadline = time.monotonic() + timeout_s
     pause_s = SHORTEST_SLEEP_S
     while not condition():

@@ -26,7 +26,7 @@ GO = "loadgen.go"
 WANT = "loadgen.want"
 """To the master: numbers are wanted."""
 NUMBERS = "loadgen.numbers"
-"""To a worker: these numbers are its own, and stand in the history."""
+"""To a worker: these numbers are its own, and they are in the history."""
 ROWS = "loadgen.rows"
 """To the master: finished ops."""
 SESSIONS = "loadgen.sessions"
@@ -45,7 +45,8 @@ def servers(ready: Mapping[str, Any]) -> tuple[Address, tuple[Address, ...]]:
 
 
 def servers_to_tell(ready: Mapping[str, Any], *, on_this_host: bool) -> dict[str, Any]:
-    """What workers are told of the servers. Beyond this host no secret: they have the DSN themselves."""
+    """The facts about the servers that workers receive. Beyond this host they hold no secret, because workers have the
+    DSN themselves."""
     if on_this_host:
         return {"servers": {"address": ready["address"], "replicas": ready["replicas"]}}
     address, replicas = servers(ready)
@@ -53,20 +54,20 @@ def servers_to_tell(ready: Mapping[str, Any], *, on_this_host: bool) -> dict[str
 
 
 def servers_of_worker(data: Mapping[str, Any], dsn: str) -> tuple[Address, tuple[Address, ...]]:
-    """The servers that ``servers_to_tell`` told of, for a worker with its own ``dsn``. Raises PlanError."""
+    """The servers that ``servers_to_tell`` describes, for a worker with its own ``dsn``. Raises PlanError."""
     if "servers" in data:
         return servers(data["servers"])
     if not dsn:
         raise PlanError("it has no DSN: give it the master's by LOADGEN_DSN, which is never sent")
     address = parse_dsn(dsn, os.environ)
     if fingerprint(address) != data["fingerprint"]:
-        raise PlanError(f"its DSN leads to another server, database or user than the master's: {masked_dsn(dsn)}")
+        raise PlanError(f"its DSN names another server, database or user than the master's: {masked_dsn(dsn)}")
     parameters = {name: value for name, value in address.parameters.items() if name != "target_session_attrs"}
     return address, tuple(replace(address, parameters=parameters, **place) for place in data["replicas"])
 
 
 def fingerprint(address: Address) -> str:
-    """What tells one server, database and user from another; nothing can be read from it."""
+    """A fingerprint of server, database and user. Nothing can be read from it."""
     text = json.dumps([*_place(address).values(), address.user, address.database])
     return hashlib.sha256(text.encode()).hexdigest()
 

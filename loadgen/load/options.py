@@ -32,11 +32,12 @@ from loadgen.plan import (
     parse_plan,
 )
 from loadgen.workload import Workload
+from loadgen.workload.facts import words_of
 from loadgen.workload.loading import installed_workloads, load_workload
 
 SESSIONS = DEFAULTS.sessions
 MASTER_PORT = 5557
-"""Locust's own, for a master whose workers are started by hand."""
+"""Locust's own, for a master whose workers are started separately."""
 SPAWN_RATE = 100
 """Users a second: the most for which Locust does not warn. Sessions connect before the first arrival anyway."""
 
@@ -52,6 +53,7 @@ class Argument:
     on_page: bool = True
 
 
+_WORDS = words_of(DEFAULTS.workload, {})
 _REPLICATING = [f"1 to {most} for an embedded {name}" for name, most in REPLICATING.items()]
 _DSNS = [database.example for database in DATABASES.values() if database.schemes]
 OPTIONS = (
@@ -61,91 +63,106 @@ OPTIONS = (
     Argument(
         "cluster",
         "",
-        "where it runs: embedded (a server out of packages), container (one in Docker), compose (several in Docker), "
-        "all gone with the run, or existing (that of --dsn) (default: embedded, or existing with --dsn)",
+        "where the database runs: embedded (a server from Python packages or a local program), container (one node in "
+        "Docker), compose (a replicated cluster in Docker), or existing (the server that --dsn names). The first three "
+        "are removed after the run (default: embedded, or existing with --dsn)",
         CLUSTERS,
     ),
     Argument(
         "nodes",
         "1",
-        f"how many nodes the cluster has: {', '.join(_REPLICATING)}, the first with the others as its synchronous "
-        "standbys; a compose cluster has as many as its file says",
+        f"number of nodes: {', '.join(_REPLICATING)}, where the others are synchronous standbys of the first; a "
+        "compose cluster has as many as its file says",
     ),
     Argument(
         "dsn",
         "",
-        f"an existing server, {' or '.join(_DSNS)}. Only the schema, or database, 'loadgen' is touched there. Give "
-        "the password by LOADGEN_DSN, PGPASSWORD or ~/.pgpass, not on the command line",
+        f"an existing server, {' or '.join(_DSNS)}. loadgen uses only the schema or database 'loadgen' there, and "
+        "drops its tables at every start. Give the password by LOADGEN_DSN, PGPASSWORD or ~/.pgpass, not on the "
+        "command line",
         on_page=False,
     ),
-    Argument("isolation", "", "isolation level, such as 'read committed' (default: the engine's own default)"),
+    Argument("isolation", "", "isolation level, such as 'read committed' (default: that of the engine)"),
     Argument(
         "read_from",
         DEFAULTS.read_from,
-        "where a session's browses go: primary, or replica: over a second connection to a read-only member of the "
-        "cluster, which may lag behind. Stale reads are then counted, with their age, and reads that are older than "
-        "what the session itself has written or seen",
+        "where ops with a single read go: primary, or replica (a second connection to a read-only member of the "
+        "cluster, which may lag behind). With replica, the report counts stale reads with their age, and reads older "
+        "than what the session itself has written or seen",
         READ_FROM,
     ),
     Argument(
         "shape",
         DEFAULTS.shape,
-        "arrivals over time: double11 (preheat, step to the peak, plateau, decay; double11:compress=60 lets 60 s of "
-        "the sale pass in each second), constant, ramp (0 to the peak), spike:at=30s,for=5s,base=0.1 (the peak rate "
-        "for 5 s, 0.1 of it otherwise), steps:100,200,400@30s (arrivals a second, each held for 30 s), csv:FILE "
-        "(lines of second,rate from production; command line only), a shape of the workload, or closed (each session "
-        "asks again as soon as it has its answer)",
+        "arrival rate over time: double11 (preheat, step to the peak, plateau, decay; double11:compress=60 plays 60 s "
+        "of the sale in each second), constant, ramp (0 to the peak), spike:at=30s,for=5s,base=0.1 (the peak rate for "
+        "5 s, 0.1 of it otherwise), steps:100,200,400@30s (arrivals per second, 30 s each), csv:FILE (lines of "
+        "second,rate from production; command line only), a shape of the workload, or closed (no arrival rate: each "
+        "session starts its next op when it has its answer)",
     ),
     Argument(
         "peak_rate",
         "",
-        "orders due a second at the peak of the shape; steps and a file have their own "
+        f"ops of the main kind ({_WORDS.noun}s) due per second at the peak of the shape; steps and csv have their own "
         f"(default: {DEFAULTS.peak_rate:g})",
     ),
     Argument(
         "duration",
         "",
-        f"how long orders are due, such as 90s or 5m (default: {DEFAULTS.duration_s:g}s, what the shape says, or -t)",
+        f"how long ops are due, such as 90s or 5m (default: {DEFAULTS.duration_s:g}s, what the shape says, or -t)",
     ),
     Argument(
-        "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival that no session could take for this long is skipped"
+        "late_limit", f"{DEFAULTS.late_limit_s:g}s", "an arrival is skipped if no session is free within this time"
+    ),
+    Argument(
+        "think_time",
+        "",
+        "with --shape closed: how long a session waits after its answer before it asks with a new number, such as 2s, "
+        "or 1s-3s, drawn evenly. What follows an answer keeps its own delay",
+    ),
+    Argument(
+        "warm_up",
+        "",
+        "how long the run warms up, such as 10s: the figures of the phases tell it apart from what follows, 'steady', "
+        "and an objective can name either",
     ),
     Argument(
         "slo",
         "",
-        "objectives, such as 'order.p99<=200ms,placed_per_second>=500'; a missed one exits with 3",
+        f"objectives, such as '{_WORDS.arrivals[0]}.p99<=200ms,{_WORDS.good}_per_second>=500'; if one is missed, the "
+        "exit code is 3",
     ),
-    Argument("seed", str(DEFAULTS.seed), "seed of arrivals, shoppers, SKUs and quantities"),
+    Argument("seed", str(DEFAULTS.seed), "seed of the arrivals and of what the ops ask for"),
     Argument(
         "run_dir",
         "",
-        "directory of this run, new or empty (default: runs/<utc>-<engine>-<workload>)",
+        "new or empty directory for this run (default: runs/<utc>-<engine>-<workload>)",
         on_page=False,
     ),
     Argument(
         "web_allowed_host",
         "",
-        "other names, comma-separated, by which browsers reach Locust's page: HOST or HOST:PORT, for a proxy or a "
-        "forwarded port; it answers for 127.0.0.1, localhost and --web-host",
+        "more host names for Locust's page, for a proxy or a forwarded port: HOST or HOST:PORT, comma-separated. The "
+        "page always answers for 127.0.0.1, localhost and --web-host",
         on_page=False,
     ),
     Argument(
         "metrics_port",
         "",
-        "serve metrics for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port and tells it. With "
-        "--processes the master has this port, and each worker one of those that follow (default: none are served)",
+        "serve metrics for Prometheus at http://127.0.0.1:PORT/metrics; 0 takes a free port and prints it. "
+        "With --processes, the master uses this port, and the workers use the next ones (default: off)",
         on_page=False,
     ),
     Argument(
         "metrics_host",
         "127.0.0.1",
-        "the address on which metrics are served, to whoever asks: no login guards them",
+        "the address on which metrics are served. There is no login",
         on_page=False,
     ),
 )
 FLAGS = {
-    "keep": "keep an embedded server's data after the run (a violated run always keeps it)",
-    "allow_unknown_engine": "run on a fork of the engine that was never tried, and say so beside every figure",
+    "keep": "keep the data of an embedded server after the run (always kept after a violation)",
+    "allow_unknown_engine": "run on an untried fork of the engine, and say so beside every figure",
 }
 """Options without a value."""
 OPTION_NAMES = (*(option.name for option in OPTIONS), *FLAGS)
@@ -170,7 +187,7 @@ def arguments(workloads: Sequence[Workload]) -> list[Argument]:
         own.setdefault(option.name, Argument(option.name, shown, option.help, choices, option.on_page))
     names = [option.name for option in OPTIONS]
     if taken := set(own) & {*OPTION_NAMES}:
-        raise PlanError(f"a workload's option has the name of one of every run's: {', '.join(sorted(taken))}")
+        raise PlanError(f"a workload's option has the name of an option of every run: {', '.join(sorted(taken))}")
     place = names.index(_AFTER) + 1
     return [*OPTIONS[:place], *own.values(), *OPTIONS[place:]]
 
@@ -222,8 +239,10 @@ def _add_arguments(parser: Any, added: Iterable[Argument]) -> None:
 
 def add_options_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill the parser of ``loadgen options``."""
-    parser.description = "Print the options of a run: Locust's own --help is printed before it reads a locustfile."
-    parser.add_argument("workload", nargs="?", default="flashsale", help="an installed workload (flashsale), or a file")
+    parser.description = "Print the options of a run. Locust's own --help does not show them."
+    parser.add_argument(
+        "workload", nargs="?", default=DEFAULTS.workload, help="an installed workload, or a file (default: %(default)s)"
+    )
     parser.set_defaults(command=show_options)
 
 
@@ -231,8 +250,8 @@ def show_options(options: argparse.Namespace) -> int:
     """``loadgen options``: 0. Raises PlanError where there is no such workload."""
     file = installed_workloads().get(options.workload, Path(options.workload))
     shown = argparse.ArgumentParser(
-        usage=f"locust -f {file.parent.name}/{file.name} [options], beside Locust's own (locust --help)",
-        epilog="Each can be given as an environment variable too: LOADGEN_PEAK_RATE for --peak-rate.",
+        usage=f"locust -f {file.parent.name}/{file.name} [options], in addition to Locust's own (locust --help)",
+        epilog="Each option can also be given as an environment variable, such as LOADGEN_PEAK_RATE for --peak-rate.",
         add_help=False,
     )
     for option in arguments((load_workload(file),)):

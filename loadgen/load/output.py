@@ -1,7 +1,7 @@
-"""What a run prints, on streams for which it never waits: they may be closed, full, or read by nobody.
+"""The output of a run. It never waits for a stream, which may be closed, full or unread.
 
-A write to a terminal that is halted, or to a pipe whose reader sleeps, blocks the process, and with it the load; a
-write to a pipe whose reader is gone, or to a full disk, raises in whatever printed. The run goes on in all of them.
+A write to a suspended terminal, or to a pipe whose reader sleeps, would block the process and the load. A write to a
+pipe without a reader, or to a full disk, would raise in the code that prints. The run continues in all these cases.
 """
 
 import os
@@ -71,7 +71,7 @@ class Output:
                 self._waiting.appendleft(text[written:])
 
     def _give_up(self) -> None:
-        """Nobody reads it: what else is printed there, by whomever, has to go somewhere."""
+        """Nobody reads the stream, but other code may still print to it."""
         self._waiting.clear()
         self._broken = True
         with suppress(OSError, ValueError, AttributeError):

@@ -36,7 +36,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WILDCARDS = ("", "*", "0.0.0.0", "::")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CHANGING_PATHS = ("/swarm", "/stop", "/stats/reset", "/user")
-"""What changes something, whatever its method: some versions of Locust take a GET there."""
+"""Paths that change something, with any method: some versions of Locust accept GET there."""
 LOCUST_FIELDS = frozenset({"user_count", "spawn_rate", "run_time", "host", "profile"})
 """Locust's own fields of the form that starts a run."""
 _HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+?))\.?(?::(?P<port>[0-9]{1,5}))?")
@@ -167,7 +167,7 @@ def _starting(locust_host: LocustHost, environment: Any, locust_starts: Callable
         fresh = environment.runner.state in (STATE_INIT, STATE_STOPPED)
         try:
             if locust_host.judging:
-                raise LoadgenError("the last run is still being judged: wait for its verdict")
+                raise LoadgenError("the last run is still being judged: wait for the verdict")
             form = _checked(request.form, environment)
             if fresh:
                 changes = {name: value for name, value in form.items() if name in option_names(locust_host.workload)}
@@ -197,7 +197,7 @@ def _starting(locust_host: LocustHost, environment: Any, locust_starts: Callable
 def _checked(form: Mapping[str, str], environment: Any) -> dict[str, str]:
     """The form's fields, each one that the page shows. Raises LoadgenError for any other, or without the two numbers.
 
-    Locust takes whatever is named like one of its options: the names of files that it writes are among those.
+    Locust accepts every field with the name of one of its options, including names of files that it writes.
     """
     shown = LOCUST_FIELDS | set(ui_extra_args_dict())
     unknown = sorted(name for name in form if name not in shown)
@@ -221,7 +221,8 @@ def _refuse_users() -> Any:
 
 
 def _polled_to_the_end(locust_host: LocustHost, environment: Any, locust_shows: Callable[[], Any]) -> Callable[[], Any]:
-    """The page asks again only while it is told that the run is on, so that holds until it can have seen the end."""
+    """The page polls only while the run is reported as running, so the run stays reported until the page can have seen
+    its end."""
 
     def show() -> Any:
         answer = locust_shows()

@@ -25,15 +25,15 @@ def read_rate_file(text: str) -> Curve:
     """The shape in the file that ``text`` names. Raises PlanError, which names the file and its bad lines.
 
     Each rate (arrivals a second) holds from its second until that of the next line, the last for as long as the one
-    before. Time counts from the first line, whatever its second is. The duration and the highest rate are the file's
-    own unless the user gives others, to which it is then stretched. A header, empty lines and lines with # are passed
-    over. More than 8,192 lines become 8,192 parts of the same length, each with its mean rate.
+    before. Time counts from the first line. The duration and the highest rate are the file's own unless the user gives
+    others, to which it is then stretched. A header, empty lines and lines with # are passed over. More than 8,192 lines
+    become 8,192 parts of the same length, each with its mean rate.
     """
     file = text.strip()
     file = file[4:] if file.lower().startswith("csv:") else file
     seconds, rates = _rows(file, _lines(file))
     if len(seconds) < 2:
-        raise PlanError(f"--shape: {file} has {len(seconds)} lines of second,rate: two at least are a shape")
+        raise PlanError(f"--shape: {file} has {len(seconds)} lines of second,rate: a shape needs at least two")
     ends = [*seconds[1:], 2 * seconds[-1] - seconds[-2]]
     duration_s = ends[-1] - seconds[0]
     begins = [(second - seconds[0]) / duration_s for second in seconds]

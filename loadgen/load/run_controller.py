@@ -1,6 +1,6 @@
-"""The head of a run: one for each run, in the standalone or master process. It owns the conductor and the histories.
+"""The controller of a run, in the standalone or master process. It owns the conductor and the histories.
 
-Hands ask it for op numbers and give it their rows; it writes both, and when the run ends it has them judged.
+Load workers ask it for op numbers and give it their rows. It writes both, and has the run judged at its end.
 """
 
 import os
@@ -35,7 +35,7 @@ PROGRESS_S = 1.0
 
 @dataclass(slots=True)
 class _Process:
-    """What the head knows of one load process."""
+    """What the controller knows about one load process."""
 
     writer: HistoryWriter
     closed: dict[str, Any] | None = None
@@ -68,7 +68,7 @@ class Cause(Enum):
     OVER = "over"
     """Its schedule."""
     STOPPED = "stopped"
-    """Somebody, or a history that can't be written."""
+    """A person, or a history that cannot be written."""
     SIGNAL = "signal"
     LEFT = "left"
     """Its load processes: none is left."""
@@ -99,7 +99,7 @@ class RunController:
         self._progress: gevent.Greenlet | None = None
         self.on_broken: Callable[[str], None] = lambda _reason: None
         self.on_deserted: Callable[[], None] = lambda: None
-        """Called when no load process is left in mid-run."""
+        """Called when no load process is left during a run."""
 
     def prepare(self) -> None:
         """Bring the cluster up. Raises ClusterError with what to do; nothing is left behind then."""
@@ -123,7 +123,8 @@ class RunController:
         self._processes[process] = _Process(HistoryWriter(directory, process, self.workload.invoked_types, facts))
 
     def hand_out(self, process: str, count: int) -> Mapping[str, Any] | None:
-        """Hand ``count`` fresh numbers to a process: their columns, written before it is told. None once broken."""
+        """Give ``count`` fresh numbers to a process. Their columns are written before the process gets them. None once
+        broken."""
         if self._shut:
             return None
         columns = self.workload.invoked(self.plan, self._next_number, count)
@@ -136,9 +137,9 @@ class RunController:
         return columns
 
     def record(self, process: str, batch: Any, *, first: int, in_flight: int, queued: int) -> None:
-        """Write a hand's batch to its history, and show it in the progress line.
+        """Write a load worker's batch to its history, and show it in the progress line.
 
-        ``first`` is how many rows the hand gave before: what comes a second time is not written again.
+        ``first`` is how many rows the worker gave before: rows that come a second time are not written again.
         """
         known = self._processes.get(process)
         if known is not None and first < known.heard:
@@ -153,9 +154,9 @@ class RunController:
         self._sessions.hear(now_ns(), process)
 
     def closed(self, process: str, facts: dict[str, Any]) -> None:
-        """A load process has ended; ``facts`` are what Hand.finish made.
+        """A load process has ended; ``facts`` come from LoadWorker.finish.
 
-        Only of one that ended in order, and all of whose rows are here, is it written: what any other left open may
+        The facts are written only if the process ended in order and all its rows are here. Otherwise its open ops may
         have happened.
         """
         known = self._processes.get(process)
@@ -307,13 +308,13 @@ def _told(process: _Process) -> dict[str, Any]:
         return {"lost": process.lost or "it died", "written": process.writer.written}
     names = ("next_number", "unnumbered", "made")
     told = {"lost": process.lost, **{name: closed[name] for name in names}, "written": process.writer.written}
-    return {**told, "start_ns": closed.get("start_ns")}
+    return {**told, **{name: closed.get(name) for name in ("start_ns", "unreached")}}
 
 
 def _client(processes: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
     """The client's cost over all load processes: CPU adds up, peaks are the largest one's.
 
-    Not ``whole`` without the processes that died: what those took, nobody knows.
+    Not ``whole`` if processes died, because their cost is unknown.
     """
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     clients = [process["client"] for process in processes]

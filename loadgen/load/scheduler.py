@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from loadgen.clock import NS_PER_S, now_ns
+from loadgen.draws import uniform
 from loadgen.engines.engine import Address, Engine, Failure, level_of
 from loadgen.engines.session import Session
 from loadgen.history.history import ROW_DONE, ROW_TRY
@@ -30,6 +31,8 @@ TICK_S = 0.1
 CUT_GRACE_S = 1.0
 """How long a transaction whose connection was cut may take to notice."""
 MOST_PROBLEMS = 20
+THINK = 0x7468696E6B
+"""The index of the draw of a number's think time: far from those of workloads."""
 
 
 class Scheduler:
@@ -175,8 +178,13 @@ class Scheduler:
 
     @property
     def unnumbered(self) -> int:
-        """Arrivals that got no number in time, so that no row tells of them. Not 0 only where the head gave none."""
+        """Arrivals without a number in time, which have no row. Above 0 only if the controller gave no numbers."""
         return self._due.unnumbered
+
+    @property
+    def unreached(self) -> int:
+        """Follow-ups that would have been due after the end of the load: they were never due, and have no row."""
+        return self._due.unreached
 
     @property
     def errors(self) -> dict[str, tuple[str, str]]:
@@ -190,11 +198,11 @@ class Scheduler:
     # Coroutines, for LoopThread.submit
 
     async def drain(self, timeout_s: float, *, serve_queued: bool = True) -> None:
-        """Stop arrivals and wait until every op that was started has ended; then close all sessions.
+        """Stop arrivals, wait until every started op has ended, and close all sessions.
 
-        What is due but not started is served as long as it is within the late limit and the timeout, or skipped at
-        once without ``serve_queued``. Ops in flight after ``timeout_s`` are cut: their connections are closed, and
-        their stage then tells ``fail`` from ``info``. Takes at most ``timeout_s`` + 2 * CUT_GRACE_S.
+        Ops that are due and not started are served within the late limit and the timeout; without ``serve_queued`` they
+        are skipped at once. After ``timeout_s``, the connections of ops in flight are closed, and the stage of each op
+        decides between ``fail`` and ``info``. Takes at most ``timeout_s`` + 2 * CUT_GRACE_S.
         """
         self._due.stop()
         if not serve_queued:
@@ -216,6 +224,7 @@ class Scheduler:
         return DueQueue(
             plan_arrivals(plan, workload, index, count),
             closed=is_closed(plan.shape),
+            thinks=plan.think_time_s[1] > 0,
             duration_ns=self._duration_ns,
             late_ns=int(plan.late_limit_s * NS_PER_S),
             skip=self._skip,
@@ -245,6 +254,7 @@ class Scheduler:
             new_reader=new_reader,
             new_process=self._new_process,
             jitter=Random(f"{plan.seed}/{index}"),
+            think=_think(plan),
         )
 
     def _open(self) -> None:
@@ -298,7 +308,7 @@ class Scheduler:
         self._thread.loop.call_later(TICK_S, self._tick)
 
     def _watch(self, session_loop: SessionLoop, now: int) -> None:
-        """Cut a try that takes too long: first its connection, so that its stage still tells how it ended."""
+        """Cut a try that takes too long: first its connection, so that its stage still shows how it ended."""
         stuck = session_loop.try_began and now - session_loop.try_began > TRY_LIMIT_NS
         if not stuck:
             self._cut_at.pop(session_loop, None)
@@ -339,3 +349,9 @@ class Scheduler:
         if self._timer is not None:
             self._timer.close()
             self._timer = self._due.timer = None
+
+
+def _think(plan: Plan) -> Callable[[int], int] | None:
+    """How long a session thinks after an arrival of a number, in nanoseconds; None if it does not."""
+    least, most = (int(bound * NS_PER_S) for bound in plan.think_time_s)
+    return (lambda number: least + int(uniform(plan.seed, number, THINK) * (most - least))) if most else None

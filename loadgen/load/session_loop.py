@@ -1,4 +1,4 @@
-"""A seat: one session and the coroutine that keeps it busy. Takes what is due, runs it, tries again, writes the row."""
+"""Session loop: takes due operations, executes them with retries, records the outcome."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ LONGEST_RECONNECT_S = 1.0
 TRY_LIMIT_NS = 6 * STATEMENT_TIMEOUT_S * NS_PER_S
 """A try longer than this is cut: far above what a server that keeps its own timeouts can take."""
 NO_ANSWER = "no-answer"
-"""The code of a try that was cut and still gave no answer: nobody knows whether it happened."""
+"""The code of a try that was cut and gave no answer: whether it happened is unknown."""
 MOST_CODES = 200
 
 _new_row = tuple.__new__
@@ -38,7 +38,7 @@ _new_row = tuple.__new__
 
 @dataclass(slots=True)
 class Shared:
-    """What all seats of a load process share. ``rows`` and ``tries`` are emptied by another thread."""
+    """What all session loops of a load process share. ``rows`` and ``tries`` are emptied by another thread."""
 
     due: DueQueue
     rows: list[Completion]
@@ -51,6 +51,8 @@ class Shared:
     """A process's connection to its replica; None where it reads on the writable node."""
     new_process: Callable[[], int]
     jitter: Random
+    think: Callable[[int], int] | None = None
+    """How long a session waits after an arrival of a number before it asks for another, in nanoseconds."""
     errors: dict[str, tuple[str, str]] = field(default_factory=dict)
     no_more_tries: bool = False
     closing: bool = False
@@ -81,10 +83,12 @@ class SessionLoop:
         """When the try in flight began, or 0."""
         self._sent = 0
         self._tries = 0
+        self._asks_at = 0
+        """Until when it thinks."""
         self._waiter: asyncio.Future[Item | None] | None = None
 
     async def serve(self) -> None:
-        """Take and run what is due until the seat is left. Only a bug of ours raises."""
+        """Take and run due ops until the loop is ended. Only a bug in loadgen raises."""
         try:
             while not await self._work_until_cut():
                 self._open_sessions()
@@ -97,7 +101,7 @@ class SessionLoop:
         return self.session.connected and self.reader.connected
 
     async def close(self) -> None:
-        """Drop its connections, whatever runs on them."""
+        """Close its connections, even if something runs on them."""
         await self.session.close()
         await self.reader.close()
 
@@ -106,7 +110,7 @@ class SessionLoop:
         self.reader = self.shared.new_reader(self.process) or self.session
 
     async def _work_until_cut(self) -> bool:
-        """Whether the seat was left in order; else its session has to be replaced."""
+        """Whether the loop ended in order; otherwise its session has to be replaced."""
         try:
             await self._work()
         except asyncio.CancelledError:
@@ -118,23 +122,20 @@ class SessionLoop:
         return True
 
     def leave(self) -> None:
-        """End the seat after the transaction in flight."""
+        """End the loop after the transaction in flight."""
         self.leaving = True
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            self.shared.due.idle.remove(waiter)
+            due = self.shared.due
+            (due.thinking if waiter in due.thinking else due.idle).remove(waiter)
             waiter.set_result(None)
 
     async def _work(self) -> None:
         shared = self.shared
-        due, clock, late_ns, rows, followed = (
-            shared.due,
-            shared.clock,
-            shared.late_ns,
-            shared.rows,
-            shared.follow_ups.answers,
-        )
-        take, idle, skip, new_row, bodies = due.take, due.idle, self._skip, _new_row, self.bodies
+        due, clock, late_ns, rows, think = shared.due, shared.clock, shared.late_ns, shared.rows, shared.think
+        followed, what_follows = shared.follow_ups.answers, shared.follow_ups.due
+        skip, new_row, bodies = self._skip, _new_row, self.bodies
+        take, wait = (due.take, due.idle.append) if think is None else (self._take_unless_it_thinks, self._wait)
         create_future = asyncio.get_running_loop().create_future
         run = self.session.run
         for session in (self.session, self.reader):
@@ -143,7 +144,7 @@ class SessionLoop:
             item = take()
             if item is None:
                 self._waiter = waiter = create_future()
-                idle.append(waiter)
+                wait(waiter)
                 item = await waiter
                 if item is None:
                     continue
@@ -167,9 +168,34 @@ class SessionLoop:
             rows.append(new_row(Completion, row))
             self.item, self.try_began = None, 0
             if answer in followed:
-                due.follow(shared.follow_ups.due(op, kind, answer, done, due.start), op, bodies)
+                due.follow(what_follows(op, kind, answer, done, due.start), op, bodies)
             if failure is not None:
                 await self._recover(outcome)
+            if think is not None and kind == op.kind:
+                self._asks_at = done + think(number)
+
+    def _take_unless_it_thinks(self) -> Item | None:
+        """What is due; a new number only where the session has thought for long enough."""
+        due = self.shared.due
+        if due.ready:
+            return due.ready.popleft()
+        return due.take() if self.shared.clock() >= self._asks_at else None
+
+    def _wait(self, waiter: asyncio.Future[Item | None]) -> None:
+        """Let ``waiter`` wait among those who think, until the time is over, or else among the idle ones."""
+        due, left_ns = self.shared.due, self._asks_at - self.shared.clock()
+        if left_ns <= 0:
+            due.idle.append(waiter)
+            return
+
+        def wake() -> None:
+            if not waiter.done():
+                due.thinking.remove(waiter)
+                waiter.set_result(None)
+
+        # A loop's timer may be early by its step.
+        asyncio.get_running_loop().call_later(left_ns / NS_PER_S + 0.001, wake)
+        due.thinking.append(waiter)
 
     async def _try_again(self, item: Item, tried: Try) -> Try:
         """Try ``item`` again, each time in a new transaction, for as long as that is right; the last try."""
@@ -201,7 +227,8 @@ class SessionLoop:
         )
 
     async def _recover(self, outcome: Outcome) -> None:
-        """After an op that did not end ok: a new process number if nobody knows, a new connection if it is lost."""
+        """After an op that did not end ok: a new process number if the outcome is unknown, a new connection if it is
+        lost."""
         if outcome == Outcome.INFO:
             # What it asked for may still happen, beside whatever this session does next: that is another process.
             self.process = self.shared.new_process()
@@ -245,7 +272,7 @@ class SessionLoop:
         self.shared.rows.append(self._row(item, now, tried, failure.code))
 
     def _give_up(self) -> None:
-        """The try in flight was cut and gave no answer: nobody knows how far it came."""
+        """The try in flight was cut and gave no answer, so how far it came is unknown."""
         item, self.item, self.try_began = self.item, None, 0
         if item is not None:
             failure = Failure(Outcome.INFO, NO_ANSWER, "timeout", sample="the transaction was cut and gave no answer")

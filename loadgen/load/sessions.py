@@ -1,10 +1,10 @@
-"""How many sessions a run had, over time: what Locust moves, adds or takes away in mid-run, and what dies."""
+"""The number of sessions of a run over time, as Locust moves, adds or removes them, and as they die."""
 
 from loadgen.clock import NS_PER_S
 
 
 class SessionCounts:
-    """The sessions of all load processes. Times are nanoseconds of the head's clock."""
+    """The sessions of all load processes. Times are nanoseconds of the controller's clock."""
 
     def __init__(self) -> None:
         self._told: list[tuple[int, str, int]] = []

@@ -56,9 +56,9 @@ def loaded_workloads() -> list[Workload]:
 
 
 def kind_weights(user_class: type[SessionUser]) -> tuple[tuple[str, int], ...]:
-    """The mix: how often each kind stands among the class's tasks, after Locust's --tags have filtered them.
+    """The mix: the weight of each kind among the class's tasks, after Locust's --tags have filtered them.
 
-    Where a derived class has a task of its own for a kind, Locust lists the base's beside it: that one is never run.
+    If a derived class has its own task for a kind, Locust also lists the base's task, which is never run.
     """
     names = ((getattr(task, "__name__", ""), task) for task in user_class.tasks)
     counts = Counter(name for name, task in names if getattr(user_class, name, None) is task)

@@ -1,4 +1,4 @@
-"""The figures of a stored run, as they stand in its summary."""
+"""The figures of a stored run, as in its summary."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -6,11 +6,13 @@ from typing import Any, Protocol
 from loadgen.history.history import History
 from loadgen.history.timeline import timeline
 from loadgen.measures.errors import count_errors
+from loadgen.measures.goodput import goodputs
 from loadgen.measures.latency import response_and_service
 from loadgen.measures.limit import limit_of
 from loadgen.measures.objectives import measured
 from loadgen.measures.offered import Offered
-from loadgen.measures.throughput import acknowledged, count_ops, duration_s
+from loadgen.measures.phases import figures_by_phase, phases_of
+from loadgen.measures.throughput import acknowledged, count_ops, due_s, duration_s
 from loadgen.plan import Plan
 from loadgen.schedule import main_kind
 from loadgen.untrusted import mapping
@@ -39,6 +41,16 @@ def figures_of(run: Stored) -> dict[str, Any]:
         **({facts.figures: counts} if facts.figures else {}),
         "response_time_ms": response,
         "service_time_ms": service,
+        "phases": figures_by_phase(
+            phases_of(run.plan, mapping(run.facts.get("workload")), run.load),
+            run.plan,
+            processes,
+            timeline(processes),
+            facts,
+            main,
+            run.load,
+        ),
+        "goodput": goodputs(run.plan.slo, processes, facts, due_s(processes, timeline(processes))),
     }
     return {**figures, "slo": [measured(slo, {**figures, "main": counts}) for slo in run.plan.slo]}
 
@@ -91,8 +103,8 @@ def _engine(run: Stored) -> dict[str, Any]:
 
 
 def _client(load: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the load processes cost. CPU time is divided by the main ops that were started, whatever became of them;
-    its key is as old as the workload that had orders."""
+    """What the load processes cost. CPU time is divided by the started ops of the main kind, however they ended. The
+    name of its key is from the time when the only workload had orders."""
     client = mapping(load.get("client"))
     cpu_seconds = client.get("cpu_seconds")
     per_op = client.get("cpu_us_per_order")
@@ -107,7 +119,7 @@ def _client(load: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any
 
 
 def _known_errors(load: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """``{code: (class, sample)}`` as the load side told, as a pair or by name."""
+    """``{code: (class, sample)}`` as the load side recorded it, as a pair or by name."""
     known = {}
     for code, told in mapping(load.get("errors")).items():
         pair = (told.get("class", ""), told.get("sample", "")) if isinstance(told, dict) else told

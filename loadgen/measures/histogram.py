@@ -1,7 +1,7 @@
 """Histograms of times, which add up without loss: HdrHistogram's buckets of 1 ns with three significant digits.
 
-Exact up to 2 µs, then each bucket is at most 1/1024 of its time wide. A time is told as the middle of its bucket, so it
-is at most 0.05 % off.
+Exact up to 2 µs, then each bucket is at most 1/1024 of its time wide. A time is reported as the middle of its bucket,
+so it is at most 0.05 % off.
 """
 
 from dataclasses import dataclass

@@ -1,47 +1,86 @@
 """How long ops took: response time from the instant they were due, service time from the instant they were sent."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadgen.clock import NS_PER_MS, NS_PER_S
 from loadgen.history.history import LoadProcess
 from loadgen.op import Outcome
-from loadgen.percentiles import percentiles
+from loadgen.percentiles import RANKS, percentiles
+from loadgen.statistics.proportion import design_effect, percentile_ranks
 from loadgen.workload.facts import REFUSED, WorkloadFacts
 
-Times = dict[str, dict[str, float | int | None]]
+Times = dict[str, dict[str, Any]]
+LONGEST_S = 10**6
+"""Over a longer time bursts are not looked for."""
 
 
 def response_and_service(processes: Sequence[LoadProcess], facts: WorkloadFacts) -> tuple[Times, Times]:
-    """``{kind: {p50, p90, p95, p99, p999, max, count}}`` in milliseconds, by response and by service.
+    """``{kind: {p50, p90, p95, p99, p999, max, count, interval}}`` in milliseconds, by response and by service.
 
-    Of every answered op of each kind; of the first kind that arrives, those that were refused stand apart, under
-    ``KIND_refused``. What failed or is ``info`` was not answered, and what was skipped was not asked: they count
-    elsewhere.
+    ``interval`` has of each percentile the bounds that hold it with 95 % confidence, None where the sample is too small
+    for them: order statistics, of a sample that is worth less where slow ops come in bursts. Of every answered op of
+    each kind; of the first kind that arrives, refused ops are listed separately, under ``KIND_refused``. Failed,
+    ``info`` and skipped ops have no answer and are not included.
     """
-    names = {
-        name: (facts.kinds.index(kind), name != kind)
-        for name in facts.timed
-        for kind in (name if name in facts.kinds else name.removesuffix(REFUSED),)
-    }
-    refusals = np.array(facts.refused_codes, dtype=np.int64)
-    response: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
-    service: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
+    response: dict[str, list[NDArray[np.int64]]] = {name: [] for name in facts.timed}
+    service: dict[str, list[NDArray[np.int64]]] = {name: [] for name in facts.timed}
+    seconds: dict[str, list[NDArray[np.int64]]] = {name: [] for name in facts.timed}
     for process in processes:
         ops = process.ops
-        ok = ops["outcome"] == Outcome.OK
-        for name, (code, refused) in names.items():
-            chosen = ok & (ops["kind"] == code)
-            if facts.kinds[code] == facts.split:
-                chosen &= np.isin(ops["answer"], refusals) == refused
+        for name in facts.timed:
+            _, chosen = chosen_ops(process, facts, name)
             done = ops["done"][chosen]
             response[name].append(done - ops["due"][chosen])
             service[name].append(done - ops["sent"][chosen])
-    return (
-        {name: percentiles(np.concatenate([*parts, _NONE])) for name, parts in response.items()},
-        {name: percentiles(np.concatenate([*parts, _NONE])) for name, parts in service.items()},
-    )
+            seconds[name].append((ops["due"][chosen] + process.origin.wall_of(0)) // NS_PER_S)
+    told = [
+        {name: _figures(_joined(parts), _joined(seconds[name])) for name, parts in times.items()}
+        for times in (response, service)
+    ]
+    return told[0], told[1]
 
 
-_NONE = np.empty(0, np.int64)
+def chosen_ops(process: LoadProcess, facts: WorkloadFacts, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which ops are meant by ``name``, one of ``facts.timed``, and which of them were answered.
+
+    In the kind that is split, ops without an answer are counted with those that were not refused.
+    """
+    ops = process.ops
+    kind = name if name in facts.kinds else name.removesuffix(REFUSED)
+    of_kind = np.asarray(ops["kind"] == facts.kinds.index(kind))
+    answered = of_kind & (ops["outcome"] == Outcome.OK)
+    if kind == facts.split:
+        refused = answered & np.isin(ops["answer"], np.array(facts.refused_codes, dtype=np.int64))
+        return (refused, refused) if name != kind else (of_kind & ~refused, answered & ~refused)
+    return of_kind, answered
+
+
+def _figures(times: NDArray[np.int64], seconds: NDArray[np.int64]) -> dict[str, Any]:
+    figures = percentiles(times)
+    ordered = np.sort(times)
+    bounds = {name: _interval(name, ordered, times, seconds) if figures[name] is not None else None for name in RANKS}
+    return {**figures, "interval": bounds}
+
+
+def _interval(
+    name: str, ordered: NDArray[np.int64], times: NDArray[np.int64], seconds: NDArray[np.int64]
+) -> list[float] | None:
+    """The bounds of a percentile in milliseconds. ``seconds`` are those in which the ops were due."""
+    count = len(times)
+    if (ranks := percentile_ranks(RANKS[name], count)) is None:
+        return None
+    since = seconds - seconds.min()
+    if 0 < (last := int(since.max())) < LONGEST_S:
+        slow = since[times > ordered[ranks[1]]]
+        effect = design_effect(*(np.bincount(each, minlength=last + 1) for each in (slow, since)))  # type: ignore[arg-type]
+        if (ranks := percentile_ranks(RANKS[name], count, design_effect=effect)) is None:
+            return None
+    return [round(int(ordered[rank]) / NS_PER_MS, 3) for rank in (ranks[0], ranks[2])]
+
+
+def _joined(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate([*parts, np.empty(0, np.int64)])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.clock import NS_PER_MS, NS_PER_S
+from loadgen.clock import NS_PER_MS, NS_PER_S, pause_words
 from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import Timeline
 from loadgen.op import Outcome
@@ -62,7 +62,7 @@ class _Seconds:
     served: Floats
     """Ops of the main kinds that were sent."""
     ops: Floats
-    """Ops that somebody was there to drive."""
+    """Ops for which a load process was running."""
     started: Floats
     """Those of them that were sent, by the second of that."""
     busy_s: Floats
@@ -82,14 +82,15 @@ def limit_of(
 ) -> Limit:
     """What limited a run whose ``processes`` are complete (measures.offered). ``counts`` are of its main kind.
 
-    ``main`` are its codes (None: all kinds), and ``noun`` is what its ops are called.
-    ``load`` tells the sessions over time, and in how many seconds the client was saturated.
+    ``main`` are its codes (None: all kinds), and ``noun`` is what its ops are called. ``load`` has the sessions over
+    time, and the number of seconds in which the client was saturated.
     """
     if not counts["due"] or not has_schedule(plan):
         return Limit(None, "")
     if is_closed(plan.shape):
         rate = counts.get("per_second_mean") or 0.0
-        told = f"{plan.sessions:,} sessions asked as fast as they were answered: {rate:,.0f} {noun}/s"
+        pace = pause_words(plan.think_time_s) or "as fast as they were answered"
+        told = f"{plan.sessions:,} sessions asked {pace}: {rate:,.0f} {noun}/s"
         return Limit("closed", f"{told}; other numbers of sessions may give more")
     seconds = _by_second(processes, times, plan, load, main=main)
     all_ops, late = float(seconds.ops.sum()), int(sum(_late(process).sum() for process in processes))

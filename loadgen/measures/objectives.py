@@ -13,15 +13,22 @@ from loadgen.shapes import is_closed
 from loadgen.workload.facts import REFUSED, WorkloadFacts, words_of
 
 
-def unmeasurable(plan: Plan, arriving: Sequence[str], duration_s: float, words: WorkloadFacts | None = None) -> str:
+def unmeasurable(
+    plan: Plan,
+    arriving: Sequence[str],
+    duration_s: float,
+    words: WorkloadFacts | None = None,
+    followed: Mapping[str, Sequence[str]] | None = None,
+) -> str:
     """What of the plan's objectives its run can't measure, in one line; empty if it can measure all of them.
 
     ``arriving`` are the kinds that arrive by themselves, ``duration_s`` is how long they do; ``words`` are the
-    workload's own.
+    workload's own. ``followed`` are the arriving kinds that each of the others follows; if it is not said, the first.
     """
     why_none = (words or words_of(plan.workload, {})).no_objectives
     for slo in plan.slo:
-        if reason := f"{plan.workload} {why_none}" if why_none else _unmeasurable(slo, plan, arriving, duration_s):
+        reason = f"{plan.workload} {why_none}" if why_none else ""
+        if reason := reason or _unmeasurable(slo, plan, arriving, duration_s, followed or {}):
             return f"--slo {slo.text!r} can't be measured: {reason}"
     return ""
 
@@ -32,23 +39,27 @@ def measured(slo: Slo, figures: Mapping[str, Any]) -> dict[str, Any]:
     return {"text": slo.text, "value": value, "met": slo.met_by(value)}
 
 
-def _unmeasurable(slo: Slo, plan: Plan, arriving: Sequence[str], duration_s: float) -> str:
+def _unmeasurable(
+    slo: Slo, plan: Plan, arriving: Sequence[str], duration_s: float, followed: Mapping[str, Sequence[str]]
+) -> str:
     weights = dict(plan.kind_weights)
-    first = arriving[0]
-    kind = first if "." not in slo.metric else slo.metric.partition(".")[0].removesuffix(REFUSED)
+    kind = arriving[0] if "." not in slo.metric else slo.metric.partition(".")[0].removesuffix(REFUSED)
+    origins = [kind] if kind in arriving else followed.get(kind, arriving[:1])
+    present = [name for name in origins if weights.get(name)]
     if not weights.get(kind):
         return f"no {kind} is in this run's mix (--tags, --exclude-tags)"
-    if kind not in arriving and not weights.get(first):
-        return f"{kind} follows {first}, and no {first} is in this run's mix (--tags, --exclude-tags)"
+    if not present:
+        named = " or ".join(origins)
+        return f"{kind} follows {named}, and no {named} is in this run's mix (--tags, --exclude-tags)"
     if slo.metric.endswith(".p999") and not is_closed(plan.shape):
-        most = _most(kind if kind in arriving else first, plan, arriving, duration_s)
+        most = sum(_most(name, plan, arriving, duration_s) for name in present)
         if most < LEAST_FOR_P999:
             return f"p99.9 needs {LEAST_FOR_P999:,} samples, and this run has {most:,} at most"
     return ""
 
 
 def _most(kind: str, plan: Plan, arriving: Sequence[str], duration_s: float) -> int:
-    """How many ops of a kind will arrive at most, but for one run in a million."""
+    """The most ops of a kind that will arrive, with a chance of one in a million to be exceeded."""
     weights = dict(plan.kind_weights)
     share = weights[kind] / sum(weights.get(name, 0) for name in arriving)
     schedule = arrival_profile(plan, arriving)

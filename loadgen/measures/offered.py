@@ -1,11 +1,11 @@
-"""What was offered: every arrival of the schedule that became due, and the row of each one that left none.
+"""The offered load: every arrival of the schedule that became due, and a row for each one that has none.
 
 ``due = started + skipped`` must hold in every ending, so an arrival without a row gets one here, for figures only:
 
 - ``info`` if its load process had its number and still lived when it was due, so that it may have started;
 - ``skipped`` if nobody can have started it: its process was lost before (WORKER_LOST), or it got no number (NO_NUMBER).
 
-The judge of consistency does not read these rows: to it, every number that a dead process was handed may have happened.
+The consistency checks do not read these rows. For them, every number that a dead process received may have happened.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ NO_NUMBER = "no-number"
 NO_ENDING = "no-ending"
 """The code of an op that may have started and has no row."""
 MOST_ARRIVALS = 30_000_000
-"""A longer schedule is not made anew: it would take more memory than the run's own rows."""
+"""A longer schedule is not computed again, because it would take more memory than the run's own rows."""
 
 MAX_HORIZON_NS = int(MAX_DURATION_S * NS_PER_S)
 
@@ -66,7 +66,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """How one load process ended, as its history and the load side tell. Times are of its own clock."""
+    """How one load process ended, from its history and the load side. Times are of its own clock."""
 
     share: tuple[int, int]
     closed_at: int | None
@@ -92,7 +92,11 @@ def offered(
     endings = [_ending(process, mapping(told.get(process.name)), len(processes)) for process in processes]
     if is_closed(plan.shape):
         return _closed_loop(processes, endings, codes)
-    whole = all(_is_whole(process, ending, codes) for process, ending in zip(processes, endings, strict=True))
+    # So it is in any run that nothing happened to.
+    whole = all(
+        not ending.lost and not ending.unnumbered and process.told_all(codes)
+        for process, ending in zip(processes, endings, strict=True)
+    )
     missing = _missing_shares(endings)
     if whole and not missing:
         return Offered(list(processes))
@@ -152,7 +156,7 @@ class _Accounts:
         stopped_by_itself = ending.closed_at is not None and not ending.lost
         due = self._due(ending.share, MAX_HORIZON_NS if stopped_by_itself else self._horizon_ns) + start_ns
         open_ = np.ones(len(due), dtype=bool)
-        ended = np.searchsorted(numbers, _arrival_numbers(process, self._codes))
+        ended = np.searchsorted(numbers, process.ended(self._codes))
         open_[ended[ended < len(due)]] = False
         position = np.arange(len(due))
         numbered = position < len(numbers)
@@ -177,7 +181,7 @@ class _Accounts:
         }
 
     def _kinds(self, process: LoadProcess, at: Numbers) -> NDArray[Any]:
-        """The kinds of the arrivals ``at``: by their numbers, or by those that they would have been handed."""
+        """The kinds of the arrivals ``at``: by their numbers, or by the numbers that they would have received."""
         told = process.invoked.get("kind")
         numbers = process.invoked["number"]
         kinds = np.full(len(at), self._codes[0])
@@ -201,7 +205,7 @@ class _Accounts:
         return np.concatenate([*chunks, np.empty(0, np.int64)])
 
     def _start_of(self, process: LoadProcess, ending: _Ending) -> int | None:
-        """When a process's schedule began: the first arrival that it told of stands in it."""
+        """When a process's schedule began: its first recorded arrival is in the schedule."""
         told = _arrivals(process, self._codes)
         if not told.any():
             return None
@@ -227,7 +231,8 @@ class _Accounts:
         return min(known, default=None)
 
     def _horizon(self, load: Mapping[str, Any]) -> int:
-        """Up to when arrivals were due, in nanoseconds since the start: as told, or the last sign of life of any."""
+        """Up to when arrivals were due, in nanoseconds since the start: as recorded, or the last sign of life of any
+        process."""
         told = load.get("offered_s")
         if isinstance(told, int | float) and isfinite(told):
             return int(max(0.0, min(told, self._plan.duration_s)) * NS_PER_S)
@@ -244,7 +249,7 @@ def _closed_loop(processes: Sequence[LoadProcess], endings: Sequence[_Ending], c
     completed, notes = [], []
     for process, ending in zip(processes, endings, strict=True):
         numbers = process.invoked["number"]
-        told = _arrival_numbers(process, codes)
+        told = process.ended(codes)
         taken = np.searchsorted(numbers, ending.closed_at) if ending.closed_at is not None else 0
         if ending.closed_at is None and len(told):
             taken = np.searchsorted(numbers, told.max()) + 1
@@ -299,33 +304,14 @@ def _missing_shares(endings: Sequence[_Ending]) -> list[tuple[int, int]]:
     return [(index, count) for index in range(count) if (index, count) not in shares]
 
 
-def _is_whole(process: LoadProcess, ending: _Ending, codes: Sequence[int]) -> bool:
-    """Whether every arrival of a process has its row: so it is in any run that nothing happened to."""
-    if ending.lost or ending.closed_at is None or ending.unnumbered:
-        return False
-    started = int((process.invoked["number"] < ending.closed_at).sum())
-    return len(_arrival_numbers(process, codes)) == started
-
-
 def _arrivals(process: LoadProcess, codes: Sequence[int]) -> NDArray[np.bool_]:
-    """Which rows are ends of arrivals that the process was handed."""
+    """Which rows are ends of arrivals whose numbers the process received."""
     ops, numbers = process.ops, process.invoked["number"]
     arrived = np.isin(ops["kind"], codes)
     if not len(numbers):
         return np.zeros(len(arrived), dtype=bool)
     at = np.minimum(np.searchsorted(numbers, ops["number"]), len(numbers) - 1)
     return np.asarray(arrived & (numbers[at] == ops["number"]))
-
-
-def _arrival_numbers(process: LoadProcess, codes: Sequence[int]) -> Numbers:
-    """The numbers of the arrivals that have a row, each once, in order."""
-    numbers = process.invoked["number"]
-    ended = np.zeros(len(numbers), dtype=bool)
-    if len(numbers):
-        told = process.ops["number"][np.isin(process.ops["kind"], codes)]
-        at = np.minimum(np.searchsorted(numbers, told), len(numbers) - 1)
-        ended[at[numbers[at] == told]] = True
-    return np.asarray(numbers[ended])
 
 
 def _with_rows(process: LoadProcess, rows: Columns) -> LoadProcess:

@@ -122,7 +122,7 @@ def with_refused(kinds: Iterable[str]) -> tuple[str, ...]:
 
 def series_of(processes: Sequence[LoadProcess], times: Timeline, facts: WorkloadFacts) -> Series:
     """The series of a run's processes (complete: see measures.offered) in one pass over their ops, part by part."""
-    kinds = tuple(name for kind in facts.kinds for name in ((kind, kind + REFUSED) if kind == facts.split else (kind,)))
+    kinds = facts.timed
     highest = max((int(process.ops["answer"].max(initial=0)) for process in processes), default=0)
     answers = [*facts.answers, *(f"answer_{code}" for code in range(len(facts.answers), highest + 1))]
     figures = (*COUNTS, *TIMES, *(ANSWER + name for name in answers))

@@ -19,7 +19,7 @@ from loadgen.op import Outcome
 from loadgen.workload.facts import WorkloadFacts
 
 LONGEST_S = 10**7
-"""Seconds told apart when the best one is looked for: about 115 days, far more than a run may take."""
+"""The most seconds in the search for the best one: about 115 days, far more than a run may take."""
 
 
 def count_ops(
@@ -35,7 +35,6 @@ def count_ops(
     codes = facts.main_codes(main)
     counts = dict.fromkeys(("ok", *facts.always_told, "fail", "info", "skipped"), 0)
     bounds: list[int] = []
-    good_at = []
     for process, shift in zip(processes, times.shifts, strict=True):
         ops = process.ops
         chosen = np.isin(ops["kind"], codes)
@@ -49,8 +48,7 @@ def count_ops(
         if chosen.any():
             due = ops["due"][chosen]
             bounds += [int(due.min()) + shift, int(due.max()) + shift]
-        good_at.append(ops["done"][ok & _good(ops["answer"], facts)] + shift)
-    good_ns = np.concatenate([*good_at, np.empty(0, np.int64)])
+    good_ns = np.concatenate([*good_ends(processes, times, facts, main), np.empty(0, np.int64)])
     in_time = int((good_ns <= max(bounds)).sum()) if bounds else 0
     seconds = good_ns // NS_PER_S
     seconds = seconds[(seconds >= 0) & (seconds < LONGEST_S)]
@@ -67,6 +65,18 @@ def count_ops(
 
 _OWN = frozenset({"due", "started", "ok", "fail", "info", "skipped", "per_second_mean", "per_second_peak"})
 """Figures that an answer of the same name must not change."""
+
+
+def good_ends(
+    processes: Sequence[LoadProcess], times: Timeline, facts: WorkloadFacts, main: str = ""
+) -> list[NDArray[np.int64]]:
+    """When the good answers came, by process, in nanoseconds since the run's start: those that the rate counts."""
+    codes, ends = facts.main_codes(main), []
+    for process, shift in zip(processes, times.shifts, strict=True):
+        ops = process.ops
+        good = (ops["outcome"] == Outcome.OK) & np.isin(ops["kind"], codes) & _good(ops["answer"], facts)
+        ends.append(ops["done"][good] + shift)
+    return ends
 
 
 def _good(answers: NDArray[Any], facts: WorkloadFacts) -> NDArray[np.bool_]:
@@ -86,6 +96,16 @@ def acknowledged(processes: Sequence[LoadProcess], kind: int | None = None, refu
         answered = (ops["outcome"] == Outcome.OK) & ~np.isin(ops["answer"], np.array(refusals, dtype=np.int64))
         count += int((answered if kind is None else answered & (ops["kind"] == kind)).sum())
     return count
+
+
+def due_s(processes: Sequence[LoadProcess], times: Timeline) -> float | None:
+    """Seconds from the first to the last instant at which an op was due; None if that is no time at all."""
+    last = [
+        int(process.ops["due"].max()) + shift
+        for process, shift in zip(processes, times.shifts, strict=True)
+        if len(process.ops["due"])
+    ]
+    return max(last, default=0) / NS_PER_S or None
 
 
 def duration_s(processes: Sequence[LoadProcess], times: Timeline) -> float:

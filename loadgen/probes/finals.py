@@ -1,7 +1,7 @@
-"""The probes' tables at the end: every write that was acknowledged is there, and nothing that nobody can have written.
+"""The probes' tables at the end: every acknowledged write is there, and nothing that no op can have written.
 
-A level of isolation says nothing of this: a commit that was acknowledged lasts at every level, and what was refused
-never shows. So these checks hold at all of them, beside the models that the transactions are judged by.
+This does not depend on the isolation level. At every level, an acknowledged commit lasts, and refused writes are never
+visible. So these checks apply at all levels, in addition to the models that the transactions are judged by.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from loadgen.probes.transactions import answered, asked, elements, op_rows
 from loadgen.shop.books import MOST_WITNESSES
 from loadgen.verdict import Finding
 from loadgen.workload import probes
-from loadgen.workload.probes import ACCOUNTS, MICRO_OPS, OPENING_BALANCE, TRANSFER, Answer
+from loadgen.workload.probes import ACCOUNTS, MICRO_OPS, OPENING_BALANCE, TRANSFER, ProbeAnswer
 
 FINAL_TABLES: Mapping[str, Sequence[str]] = {
     "append": ("append_0", "append_1", "append_2"),
@@ -35,7 +35,7 @@ _LENIENT = ("read-uncommitted", "read-committed", "read-atomic", "causal", "stro
 
 @dataclass(slots=True)
 class _Told:
-    """Anomalies by the transaction that they are of: each counts once, whatever it wrote."""
+    """Anomalies by transaction. Each transaction counts once."""
 
     of: dict[int, str] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class _Row:
 def final_findings(workload: str, history: History, strategy: str, model: str, doubt: str = "") -> list[Finding]:
     """lost-write, ghost and phantom-write of a probe's run, judged at ``model``; unknown without its final reads.
 
-    With a ``doubt`` about the history what was proved to be lost stands, for an acknowledgement is enough for that.
+    With a ``doubt`` about the history, proved losses remain, because an acknowledgement is enough to prove them.
     """
     names = {"register": (LOST, GHOST, PHANTOM), "bank": (LOST, PHANTOM)}.get(workload, (LOST, GHOST))
     for table in FINAL_TABLES[workload]:
@@ -84,7 +84,7 @@ def final_findings(workload: str, history: History, strategy: str, model: str, d
 
 
 def _values(workload: str, history: History) -> list[Finding]:
-    """Lists that only grow, and keys that are written once: each value stands for itself."""
+    """Lists that only grow, and keys that are written once: each value is judged by itself."""
     final = _lists(history) if workload == "append" else _single_values(history.final["longfork"])
     lost, ghosts = _Told(), _Told()
     may: dict[int, int] = {}
@@ -122,7 +122,7 @@ def _single_values(columns: Columns) -> dict[int, Sequence[int]]:
 
 
 def _registers(history: History, *, committed_reads: bool) -> list[Finding]:
-    """Rows that count their writes: what each transaction was told, held against the count and value at the end.
+    """Rows that count their writes: the answers of each transaction, compared with the count and value at the end.
 
     ``committed_reads``: what a transaction reads was committed, so that a version has one value.
     """
@@ -163,9 +163,11 @@ def _registers(history: History, *, committed_reads: bool) -> list[Finding]:
 
 
 def _changed_in_place(rows: Mapping[int, _Row], may: set[int], open_ended: set[int], lost: _Told) -> list[str]:
-    """Values read at a version that an acknowledged write, or the start, gave another: somebody changed them in place.
+    """Values read at a version to which an acknowledged write, or the start, gave another value: they were changed in
+    place.
 
-    Where an open transaction's value was read there, it had the version instead: the acknowledged write was lost.
+    If an open transaction's value was read there, that transaction has the version, and the acknowledged write was
+    lost.
     """
     changed = []
     for key, row in sorted(rows.items()):
@@ -180,7 +182,7 @@ def _changed_in_place(rows: Mapping[int, _Row], may: set[int], open_ended: set[i
                 if value and writer in open_ended and version:
                     lost.add(number, f"T{number} was acknowledged, and {words}")
                 elif not value or writer in may or writer < 0:
-                    changed.append(words if version else f"{words.split(',')[0]}, before anybody had written it")
+                    changed.append(words if version else f"{words.split(',')[0]}, before any op had written it")
     return changed
 
 
@@ -194,7 +196,7 @@ def _accounts(history: History, *, exact: bool) -> list[Finding]:
         source, target, amount = (int(invoked[name][op.slot]) for name in ("source", "target", "amount"))
         if invoked["kind"][op.slot] != TRANSFER or not {source, target} <= set(rows):
             continue
-        if op.outcome == Outcome.OK and op.answer == Answer.COMMITTED:
+        if op.outcome == Outcome.OK and op.answer == ProbeAnswer.COMMITTED:
             expected[source] -= amount
             expected[target] += amount
             for packed, value, version in op.touched:
@@ -243,10 +245,10 @@ def _explained(residual: list[int], transfers: Iterable[tuple[int, int, int]]) -
 def _by_versions(
     rows: Mapping[int, _Row], final: Mapping[int, tuple[int, int | None]], name: Callable[[int], str]
 ) -> tuple[_Told, Finding]:
-    """Writes that were lost, and versions beyond those that anybody can have written, of rows that count their writes.
+    """Lost writes, and versions that no transaction can have written, in rows that count their writes.
 
     ``final`` is each row's version, and its value where values are unique. Of two acknowledged writes with one version
-    one was lost: the other is the one that is there at the end, or that was read, or that was told of last.
+    one was lost: the other is the one that is there at the end, or that was read, or that was acknowledged last.
     """
     lost, phantoms, beyond = _Told(), [], 0
     for key, row in sorted(rows.items()):

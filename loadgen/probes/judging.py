@@ -6,7 +6,7 @@ from loadgen.history.history import History
 from loadgen.isolation.anomaly import Anomalies
 from loadgen.isolation.check import judge
 from loadgen.isolation.jepsen import FORBIDDEN_BY, check_bank, check_long_fork
-from loadgen.isolation.judgement import Answer, Judgement
+from loadgen.isolation.judgement import Judgement, ModelAnswer
 from loadgen.isolation.models import MODELS, known_model
 from loadgen.isolation.observed import observe
 from loadgen.probes.finals import GHOST, LOST, PHANTOM, final_findings
@@ -64,7 +64,7 @@ def _finals(evidence: Evidence) -> Sequence[Finding]:
 
 def _bank(history: History) -> Judgement:
     reads = bank_reads(history)
-    verdict = Answer(Verdict.VALID) if reads else Answer(Verdict.UNKNOWN, (), "nobody ever read the bank")
+    verdict = ModelAnswer(Verdict.VALID) if reads else ModelAnswer(Verdict.UNKNOWN, (), "nobody ever read the bank")
     judgement = Judgement(dict.fromkeys(MODELS, verdict))
     _rule_out(judgement, check_bank(reads, set(range(ACCOUNTS)), total=TOTAL, negative=False), FORBIDDEN_BY)
     return judgement
@@ -75,4 +75,4 @@ def _rule_out(judgement: Judgement, found: Anomalies, forbidden_by: Mapping[str,
     for name, answer in judgement.answers.items():
         broken = {anomaly for anomaly in found.names() if name in forbidden_by[anomaly]}
         if broken:
-            judgement.answers[name] = Answer(Verdict.INVALID, tuple(sorted({*answer.anomalies, *broken})))
+            judgement.answers[name] = ModelAnswer(Verdict.INVALID, tuple(sorted({*answer.anomalies, *broken})))

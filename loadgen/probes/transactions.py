@@ -1,8 +1,7 @@
-"""Our own runs as transactions, for the isolation checker and for other people's.
+"""Runs of loadgen as transactions, for its own isolation checker and for others.
 
-A run's history says of each op what it read and wrote: of the sale, versioned stock rows; of the probes, all there is
-(loadgen/probes.py tells how). An ``info`` op counts with what it would have written, a number without a completion
-too; of an op that failed nobody may see anything.
+A run's history says of each op what it read and wrote: of the probes, everything (see workload/probes.py). An ``info``
+op, or a number without a completion, counts with what it would have written. Nothing of a failed op may be visible.
 """
 
 import re
@@ -18,14 +17,14 @@ from loadgen.errors import StoreError
 from loadgen.formats.build import Builder, Mop
 from loadgen.history.history import History, LoadProcess
 from loadgen.isolation.jepsen import Reading
-from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import ALWAYS, INITIAL, NEVER, READ, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 from loadgen.plan import Plan
-from loadgen.shop.transactions import sale_transactions
 from loadgen.workload import probes
+from loadgen.workload.loading import installed_workloads, load_workload
 
 Columns = Mapping[str, NDArray[Any]]
-KINDS: Mapping[str, Kind] = {"append": Kind.LIST_APPEND, "longfork": Kind.REGISTER}
+KINDS: Mapping[str, HistoryKind] = {"append": HistoryKind.LIST_APPEND, "longfork": HistoryKind.REGISTER}
 """What the values of these probes say about the order of versions; a register's versions are numbers (_registers)."""
 _NUMBER = re.compile(r"\d{1,18}")
 FINAL_LABEL = -1
@@ -48,13 +47,16 @@ class OpRow:
 
 
 def transactions_of(workload: str, plan: Plan, history: History, *, replica_reads: bool = True) -> Transactions:
-    """The transactions of a run: versioned rows of the sale, lists or registers of a probe. Raises StoreError.
+    """The transactions of a run: of a probe its lists or registers, else what its workload says. Raises StoreError.
 
     Without ``replica_reads`` only those of the writable node.
     """
     clocks = {process.origin.boot_id for process in history.processes}
-    if workload == "flashsale":
-        return sale_transactions(history, browses=replica_reads or plan.read_from != "replica")
+    if workload not in probes.NAMES and (file := installed_workloads().get(workload)):
+        isolation = load_workload(file).isolation
+        if isolation is not None and isolation.transactions is not None:
+            transactions: Transactions = isolation.transactions(plan, history, replica_reads)
+            return transactions
     if workload == "register":
         return _registers(plan, history, timed=len(clocks) <= 1)
     if workload not in KINDS:
@@ -97,7 +99,8 @@ def stale_values(history: History) -> Iterator[str]:
 
 
 def op_rows(history: History) -> Iterator[OpRow]:
-    """Every op that was started or may have been, in the order in which it was sent; those nobody knows of last."""
+    """Every op that was started or may have been, in the order in which they were sent; those with an unknown time
+    last."""
     rows: list[OpRow] = []
     for process in history.processes:
         slots = {number: slot for slot, number in enumerate(process.invoked["number"].tolist())}
@@ -126,7 +129,7 @@ def _told(process: LoadProcess, slots: Mapping[int, int]) -> Iterator[OpRow]:
 
 
 def answered(workload: str, row: OpRow) -> list[Mop]:
-    """The micro-operations of a committed transaction, as it told them."""
+    """The micro-operations of a committed transaction, as it reported them."""
     mops: list[Mop] = []
     triples = iter(row.touched)
     for packed, value, _ in triples:
@@ -134,7 +137,7 @@ def answered(workload: str, row: OpRow) -> list[Mop]:
         if workload == "append" and act == probes.READ:
             held = [each for triple in islice(triples, (value + 1) // 2) for each in triple[1:]]
             if not 0 <= value <= len(held):
-                raise StoreError(f"op {row.number} tells of a list of {value} elements, and does not hold them")
+                raise StoreError(f"op {row.number} reports a list of {value} elements, and does not hold them")
             elements = held[:value]
             mops.append(Mop(READ, key, elements or None))
         else:
@@ -143,7 +146,7 @@ def answered(workload: str, row: OpRow) -> list[Mop]:
 
 
 def asked(workload: str, row: OpRow) -> list[Mop]:
-    """What a transaction that failed, or of which nobody knows, would have read and written."""
+    """What a transaction that failed, or has an unknown outcome, would have read and written."""
     invoked = row.process.invoked
     mops: list[Mop] = []
     for slot in range(probes.MICRO_OPS):
@@ -158,7 +161,7 @@ def asked(workload: str, row: OpRow) -> list[Mop]:
 def _registers(plan: Plan, history: History, *, timed: bool) -> Transactions:
     """Registers by their versions, which the database counts. A write learns its version when it is acknowledged.
 
-    So what failed stands for nothing here (stale_values judges it), and an ``info`` write has an unknown version.
+    So failed writes do not appear here (stale_values judges them), and an ``info`` write has an unknown version.
     """
     told: list[tuple[int, int, int, int, int]] = []
     start, act, key, value = [0], list[int](), list[int](), list[int]()
@@ -177,7 +180,7 @@ def _registers(plan: Plan, history: History, *, timed: bool) -> Transactions:
             start.append(len(act))
     table = np.array(told, np.int64).reshape(-1, 5).T
     return Transactions(
-        kind=Kind.VERSIONED,
+        kind=HistoryKind.VERSIONED,
         session=table[0],
         invoked=table[1],
         completed=table[2],
@@ -194,7 +197,7 @@ def _registers(plan: Plan, history: History, *, timed: bool) -> Transactions:
 
 
 def elements(text: str) -> list[int]:
-    """The elements of a list as it is stored; -1, which nobody appends, for what is no number."""
+    """The elements of a list as it is stored; -1, which is never appended, for anything that is not a number."""
     return [int(each) if _NUMBER.fullmatch(each) else -1 for each in text.split(",")]
 
 

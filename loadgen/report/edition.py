@@ -1,4 +1,4 @@
-"""The name that stands beside every figure: engine, version and edition, a lesser edition never as the whole."""
+"""The name beside every figure: engine, version and edition. A lesser edition is never shown as the whole database."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from loadgen.databases import DATABASES
 NOT_THE_CLUSTER: Mapping[str, str] = {
     edition: sentence for database in DATABASES.values() for edition, sentence in database.lesser_editions.items()
 }
-"""Editions whose figures must never stand as those of the whole database."""
+"""Editions whose figures must never be shown as those of the whole database."""
 
 
 def engine_title(engine: Mapping[str, Any]) -> str:

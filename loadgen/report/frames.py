@@ -1,9 +1,9 @@
-"""A stored run as tables: pandas DataFrames for who looks into a run, and Arrow tables for ``loadgen export``.
+"""A stored run as tables: pandas DataFrames for ``loadgen.open_run``, and Arrow tables for ``loadgen export``.
 
-``loadgen.open_run("runs/latest")`` gives a Run. Nothing of the workload is run: names of kinds and answers come from
-plan.json, and where it lacks them the codes stand as text. docs/data.md describes every column.
+``loadgen.open_run("runs/latest")`` gives a Run. No code of the workload runs. The names of kinds and answers come from
+plan.json; codes without a name are shown as text. docs/data.md describes every column.
 
-Of a run that was killed or damaged, what is whole is there, and ``warnings`` says what is not. ``ops`` has the ops that
+For a killed or damaged run, the intact data is returned, and ``warnings`` lists the rest. ``ops`` has the ops that
 ended; a number in ``invoked`` without an op in ``ops`` may have happened.
 """
 
@@ -82,7 +82,7 @@ class Run:
 
     @cached_property
     def invoked(self) -> "DataFrame":
-        """Every number that a load process was handed, and what it means. One without an op may have happened."""
+        """Every number that a load process received, and its meaning. A number without an op may have happened."""
         return _frame(self.invoked_tables())
 
     @cached_property
@@ -197,7 +197,7 @@ class Run:
         }
 
     def _joined(self, process: LoadProcess, numbers: NDArray[np.int64], taken: set[str]) -> dict[str, Any]:
-        """What was said of each of ``numbers`` when it was handed out; null for one that nobody was handed."""
+        """The meaning of each of ``numbers``; null for a number that no load process received."""
         known = process.invoked["number"]
         order = np.argsort(known, kind="stable")
         at = np.searchsorted(known, numbers, sorter=order)
@@ -238,7 +238,7 @@ class Run:
         return self._names("answers", "answer")
 
     def _names(self, told: str, column: str) -> list[str]:
-        """Names by code: as plan.json tells them, and the codes themselves for others that the history has."""
+        """Names by code, from plan.json, and the code itself for others in the history."""
         codes = [
             int(rows[column].max())
             for process in self._history.processes

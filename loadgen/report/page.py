@@ -30,7 +30,7 @@ STAND_INS = {
     "≥": ">=",
     "’": "'",
 }
-"""What stands for a sign on a terminal whose encoding lacks it: what held and what did not must stay apart."""
+"""Replacements for signs that a terminal's encoding lacks. Checks that hold and checks that fail must stay distinct."""
 HANDLER = "loadgen"
 """The name under which ``encode`` and streams find STAND_INS."""
 
@@ -40,7 +40,7 @@ class Page:
     """Lines, each section with its label at the left of its first line."""
 
     shown: int
-    """How much of each thing is told one by one: the rest is in summary.json."""
+    """How many items of each kind are listed. The rest is in summary.json."""
     width: int = WIDTH
     margin: int = MARGIN
     lines: list[str] = field(default_factory=list)

@@ -54,10 +54,10 @@ def write_seconds(
 
 
 def seconds_table(told: Sequence[LoadProcess] | Series, facts: WorkloadFacts, main: str = "") -> pd.DataFrame:
-    """One row a second, without gaps: for the main kinds what was due, its answers, outcomes and times in
-    milliseconds; for the other kinds how many were ok; and the tries that failed and were made again.
+    """One row a second, without gaps: for the main kinds what was due, its answers, outcomes and times in milliseconds;
+    for the other kinds how many were ok; and the tries that failed and were repeated.
 
-    ``told`` is the series of a run, or the processes that it is made of.
+    ``told`` is the series of a run, or its load processes.
     """
     series = told if isinstance(told, Series) else series_of(told, timeline(told), facts)
     if not series.seconds:

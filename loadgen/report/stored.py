@@ -16,5 +16,5 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} holds no verdict")
     verdicts = [mapping(check).get("verdict") for check in checks] if isinstance(checks, list) else []
     if verdict == Verdict.VALID and not (verdicts and all(each == Verdict.VALID for each in verdicts)):
-        raise StoreError(f"{path} contradicts itself: it says valid, and its checks do not")
+        raise StoreError(f"{path} contradicts itself: its verdict is valid, and its checks say otherwise")
     return summary

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from loadgen.clock import pause_words
 from loadgen.plan import DEFAULTS, FIELDS
 from loadgen.report.edition import NOT_THE_CLUSTER, engine_title
 from loadgen.report.page import MARGIN, WIDTH, Page, margin_for
@@ -13,7 +14,7 @@ from loadgen.workload.facts import WorkloadFacts, words_of
 
 HEIGHT = 51
 MOST_SHOWN = 4
-"""How many errors, objectives and warnings are told one by one, where there is room."""
+"""How many errors, objectives and warnings are listed, if there is room."""
 WITNESS_LINES = 4
 """Lines that one witness may take where there are few of them."""
 
@@ -137,7 +138,9 @@ def _what_ran(page: Page, summary: Facts, plan_facts: Facts, words: WorkloadFact
         page.add("", NOT_THE_CLUSTER[edition])
     if plan:
         started = summary.get("started_utc") or plan_facts.get("started_utc", "")
-        rate = "as fast as answered" if plan["shape"] == "closed" else f"peak {plan['peak_rate']:,g} {words.noun}s/s"
+        rate = f"peak {plan['peak_rate']:,g} {words.noun}s/s"
+        if plan["shape"] == "closed":
+            rate = pause_words(plan.get("think_time_s") or (0, 0)) or "as fast as answered"
         page.add(
             "Plan",
             f"{plan['workload']}, {plan['shape']} {rate} for {plan['duration_s']:g} s, {_own_options(plan)}"

@@ -16,7 +16,7 @@ Facts = Mapping[str, Any]
 
 
 def words_in(summary: Facts, plan_facts: Facts) -> WorkloadFacts:
-    """The words of the run's workload; of one whose plan.json is lost what the summary tells, else the default's."""
+    """The words of the run's workload. Without plan.json, they come from the summary, or the default."""
     name = mapping(plan_facts.get("plan")).get("workload") or DEFAULTS.workload
     words = words_of(str(name), mapping(plan_facts.get("workload")))
     main = mapping(summary.get("main"))
@@ -42,4 +42,5 @@ def _installed(name: str) -> Workload | None:
 
 def counts_in(summary: Facts, words: WorkloadFacts) -> Facts:
     """The counts of the main kind: those under the workload's own key, or in ``main``; empty if there are none."""
-    return next((each for key in (words.figures, "main") if "due" in (each := mapping(summary.get(key)))), {})
+    own, main = mapping(summary.get(words.figures)), mapping(summary.get("main"))
+    return own or (main if "due" in main else {})

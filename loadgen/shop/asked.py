@@ -1,4 +1,4 @@
-"""What was asked of the shop, and how each of it ended: one row for every number that was handed out.
+"""What was asked of the shop, and how it ended: one row for every number that a load process received.
 
 Identities come from the history's invoked streams, fates from its completions and from what is missing among them.
 """
@@ -23,7 +23,7 @@ MOST_NUMBER = 2**53
 
 
 class Fate(IntEnum):
-    """How one op ended, as far as anybody can know."""
+    """How one op ended, as far as that is known."""
 
     NEVER = 0
     """It was never sent."""
@@ -51,7 +51,7 @@ _FATE_OF_ANSWER: Mapping[tuple[Kind, Answer], Fate] = {
 }
 _NO_ROW = 255
 _CODES = (8, 8, 16)
-"""Room for the codes of kinds, outcomes and answers; larger ones are read as the last, which nobody uses."""
+"""Room for the codes of kinds, outcomes and answers; larger ones are read as the last, which is never used."""
 
 
 def _fates() -> NDArray[np.uint8]:
@@ -67,7 +67,7 @@ def _fates() -> NDArray[np.uint8]:
 
 
 class Index:
-    """Finds ids among ``ids``. Where an id stands twice, its first position answers."""
+    """Finds ids among ``ids``. If an id occurs twice, its first position is returned."""
 
     def __init__(self, ids: NDArray[Any]) -> None:
         self._order: NDArray[Any] | None = None
@@ -94,7 +94,8 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Every number handed out, ascending, with its identity (sale.INVOKED_COLUMNS) and the fate of each of its ops.
+    """Every number that a load process received, ascending, with its identity (sale.INVOKED_COLUMNS) and the fate of
+    each of its ops.
 
     ``fates[kind]`` is the fate of ``(number, kind)``; of the kinds ORDER and BROWSE only the number's own is sent.
     """
@@ -109,13 +110,13 @@ class Asked:
     qty_b: NDArray[np.int32]
     amount: NDArray[np.int64]
     process: NDArray[np.int32]
-    """Which load process was handed the number."""
+    """The load process that received the number."""
     fates: Mapping[Kind, NDArray[np.uint8]]
     answer: NDArray[np.uint8]
     """What the order, or the browse, was answered."""
     index: Index
     never_completed: int
-    """How many orders count as ``info`` because nothing tells how they ended."""
+    """How many orders count as ``info`` because their end is not recorded."""
 
     def may_have_happened(self, kind: Kind) -> NDArray[np.bool_]:
         """Whether each number's op of this kind is done or ``info``."""
@@ -128,7 +129,7 @@ class Asked:
 
 
 def read_asked(processes: Sequence[LoadProcess], plan: Plan) -> Asked:
-    """Join what was handed out with how it ended. Raises Contradiction."""
+    """Join the numbers that load processes received with how their ops ended. Raises Contradiction."""
     columns = _identities(processes, plan)
     index = Index(columns["number"])
     fates = {kind: np.full(len(columns["number"]), _NO_ROW, dtype=np.uint8) for kind in Kind}
@@ -150,7 +151,9 @@ def _identities(processes: Sequence[LoadProcess], plan: Plan) -> dict[str, NDArr
         invoked = process.invoked
         wrong = [name for name in names if name not in invoked or invoked[name].dtype.kind not in "iu"]
         if wrong or len({len(invoked[name]) for name in names}) != 1:
-            raise Contradiction(f"what {process.name} was handed lacks whole columns {', '.join(wrong or names)}")
+            raise Contradiction(
+                f"the numbers that {process.name} received lack whole columns {', '.join(wrong or names)}"
+            )
     columns = {
         name: _joined([process.invoked[name] for process in processes], kind)
         for name, kind in sale.INVOKED_COLUMNS.items()
@@ -208,7 +211,7 @@ def _add_completions(
         _refuse({name: ops[name][mine] for name in ("number", "kind")}, fates[kind][rows] != _NO_ROW, "ended twice")
         fates[kind][rows] = fate[mine]
         if np.count_nonzero(np.bincount(rows, minlength=1)) != len(rows):
-            raise Contradiction(f"{process.name} tells of one {kind.name.lower()} twice")
+            raise Contradiction(f"{process.name} reports one {kind.name.lower()} twice")
     answer[at[arrival]] = ops["answer"][arrival]
 
 
@@ -226,10 +229,10 @@ def _fill(
     never_started: NDArray[np.bool_],
     died: NDArray[np.bool_],
 ) -> int:
-    """Give a fate to every op without a completion; how many orders became ``info`` by that.
+    """Give a fate to every op without a completion. Returns how many orders became ``info``.
 
-    A process that ended in order has told of everything that it sent but what it says it never started; of its other
-    numbers without a completion, and of all that a dead process did not tell of, nobody knows.
+    A process that ended in order has a completion for every op that it sent, and records which numbers it never
+    started. Its other numbers without a completion, and those of a dead process, have an unknown outcome.
     """
     is_order = columns["kind"] == Kind.ORDER
     order = fates[Kind.ORDER]

@@ -1,4 +1,4 @@
-"""The books of one run: its history joined once, for every check to read, and the words that name what stands there."""
+"""The books of one run: its history, joined once for all checks, and the words that name its rows and ops."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from loadgen.shop.writes import (
 from loadgen.verdict import Finding
 
 MOST_WITNESSES = 20
-"""How many anomalies of one check are told in words; all are counted."""
+"""How many anomalies of one check are described. All are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Books:
     statement_snapshot: bool
     """Whether the level that the run was at documents that a statement reads from one snapshot."""
     real_time_reads: bool
-    """Whether what was acknowledged to anybody is documented to be seen by every transaction that is sent later."""
+    """Whether every transaction is documented to see what was acknowledged to any session before it was sent."""
     asked: Asked
     writes: Writes
     astray: Writes
@@ -73,7 +73,8 @@ def open_books(
 ) -> Books:
     """Join a history. Raises Contradiction if it holds what no run of this plan could have written.
 
-    ``whole``: it is known to tell of every number that was handed out, so that what it does not tell of is nobody's.
+    ``whole``: the history is known to have every number that a load process received, so no op of the run asked for
+    anything else.
     """
     asked = read_asked(history.processes, plan)
     writes, astray = read_writes(history.processes, asked, plan)
@@ -131,7 +132,7 @@ def write_named(books: Books, index: int, writes: Writes | None = None) -> str:
 
 
 def row_named(books: Books, row: int) -> str:
-    """``SKU 3``, with its bucket where the stock lies in several."""
+    """``SKU 3``, with its bucket if the stock has several."""
     sku, bucket = divmod(int(row), books.plan.buckets)
     return f"SKU {sku}" if books.plan.buckets == 1 else f"SKU {sku} bucket {bucket}"
 
@@ -142,7 +143,7 @@ def time_named(books: Books, time_ns: int, process: int) -> str:
 
 
 def ending_named(books: Books, at: int, kind: Kind) -> str:
-    """How an op was told to have ended, and when: ``acknowledged as placed at 1.234 s``."""
+    """How an op ended by the history, and when: ``acknowledged as placed at 1.234 s``."""
     number = books.asked.number[at]
     for index, process in enumerate(books.processes):
         ops = process.ops

@@ -1,4 +1,4 @@
-"""Every check by its name, and how they are run: all of them, whatever becomes of one."""
+"""Every check by its name. All of them run, even if one fails."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -88,9 +88,10 @@ STANDS_ALONE = frozenset(
         "real-time-order",
     }
 )
-"""Checks whose proof needs nothing but the rows and the answers in it. The others rest on what nobody asked for."""
+"""Checks whose proof needs only the rows and the answers in it. The others also rest on the complete list of what was
+asked."""
 MOST_REPLICAS = 100
-"""A plan.json that names more was not written by a run: its replicas are not told apart."""
+"""A plan.json that names more was not written by a run. Its replicas are not distinguished."""
 
 
 def books_of(evidence: Evidence) -> Books:
@@ -105,7 +106,7 @@ def books_of(evidence: Evidence) -> Books:
 
 
 def examine(evidence: Evidence) -> None:
-    """Open the books, and doubt what tables that were dropped, or orders that the history does not tell of, say."""
+    """Open the books, and add doubts for dropped tables and for orders that the history lacks."""
     books = evidence.derived(books_of)
     evidence.doubts += [
         f"the table {table} was dropped, and is judged as an empty one: {reason}"
@@ -114,9 +115,7 @@ def examine(evidence: Evidence) -> None:
     orders = books.final.orders
     if orders is not None and orders.unheard.any():
         count = int(orders.unheard.sum())
-        evidence.doubts.append(
-            f"a part of the history is missing: it does not tell of {count} orders that the tables hold"
-        )
+        evidence.doubts.append(f"a part of the history is missing: it lacks {count} orders that the tables hold")
         evidence.lost_numbers = True
 
 
@@ -128,7 +127,7 @@ def extras(evidence: Evidence | None) -> Mapping[str, Any]:
     left = undersell(books)
     if left is not None and left["causes"][UNKNOWN]:
         evidence.warnings.append(
-            f"undersell: {left['causes'][UNKNOWN]} units were left though buyers were refused, and nothing tells why"
+            f"undersell: {left['causes'][UNKNOWN]} units were left although buyers were refused, and no cause is known"
         )
     seen = None
     if evidence.plan.read_from == "replica":

@@ -82,7 +82,7 @@ def user_and_sku(key: int) -> tuple[int, int]:
 def _unasked(asked: Asked, rows: NDArray[np.int64], strange: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those of the ``strange`` positions of ``rows`` that no order which may have been placed asked for either.
 
-    Somebody may have changed an order's row: then what it asked for explains the claim.
+    An order's row may have been changed. The claim then agrees with what the order asked for.
     """
     if not len(strange):
         return strange

@@ -1,4 +1,4 @@
-"""Counting by place, and what stands more than once."""
+"""Counting by place, and finding duplicates."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def total(place: NDArray[Any], units: NDArray[Any], size: int) -> NDArray[np.int
 
 
 def repeated(values: NDArray[Any]) -> NDArray[np.int64]:
-    """The positions of values that also stand at an earlier position."""
+    """The positions of values that also occur at an earlier position."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     return np.sort(order[1:][ordered[1:] == ordered[:-1]])

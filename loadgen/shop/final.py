@@ -62,10 +62,11 @@ class Orders:
     state: NDArray[np.int64]
     at: NDArray[np.int64]
     genuine: NDArray[np.bool_]
-    """The row of its number: the id was handed out, the token is that number's, and no earlier row has this id."""
+    """The row of its number: a load process received the id, the token is that number's, and no earlier row has this
+    id."""
     unheard: NDArray[np.bool_]
-    """The id was not handed out as far as the history tells, and yet the token is the one of that number: so a part
-    of the history is missing, and nothing can be said of the row."""
+    """The id is not in the history, and yet the token is the one of that number. A part of the history is therefore
+    missing, and the row proves nothing."""
     row_of: NDArray[np.int64]
     """By number asked: the position of its genuine row, or -1."""
     other_lines: NDArray[np.int64]
@@ -127,7 +128,7 @@ class Final:
     releases: Releases | None
     missing: Mapping[str, str]
     gone: Mapping[str, str]
-    """Tables that somebody dropped, and what the server said of them."""
+    """Dropped tables, and the server's message about each."""
 
     def lack(self, *tables: str) -> str:
         """Why one of ``tables`` cannot be judged; empty if all can."""
@@ -169,7 +170,7 @@ def _problem(table: Columns, columns: tuple[str, ...]) -> str:
 
 
 def _bounded(name: str, values: NDArray[Any]) -> NDArray[np.int64]:
-    """The column, with what no column of its type can hold brought to its bounds: no value of ours lies there."""
+    """The column, with values outside its type moved to the bounds. No value of a run is there."""
     values = values.astype(np.int64, copy=False)
     most = _MOST_SMALL if name in _SMALL else _MOST_AMOUNT if name in _AMOUNTS else 2**63 - 1
     if most == 2**63 - 1 or not len(values) or -most <= int(values.min()) <= int(values.max()) <= most:

@@ -1,4 +1,4 @@
-"""Ghosts: what the tables hold although the client was told "no", or nobody ever asked for it."""
+"""Ghosts: rows in the tables although the client received a "no", or no op asked for them."""
 
 import numpy as np
 

@@ -21,8 +21,8 @@ from loadgen.verdict import Finding
 def oversell(books: Books) -> Finding:
     """More units are in live orders than there were at the start. Counts units.
 
-    Proved by the final rows, or by acknowledgements alone: orders that were acknowledged and that nobody can have
-    given back hold more than there was, wherever their rows may be now.
+    Proved by the final rows, or by acknowledgements alone: acknowledged orders that no op can have given back hold more
+    than there was, even if their rows are gone.
     """
     initial = books.plan.stock
     sold = kept_units(books)
@@ -87,8 +87,8 @@ def stock_not_conserved(books: Books) -> Finding:
 def order_without_deduction(books: Books) -> Finding:
     """An order holds units that were never taken from stock. Counts orders, or SKUs if no order can be named.
 
-    An order can be named if its row holds more than was asked for, or if nobody asked for it and either its SKU's
-    stock does not account for it or no version of its stock row is left that could be its deduction.
+    An order can be named if its row holds more than was asked for, or if no op asked for it and either its SKU's stock
+    does not account for it or its stock row has no version left for its deduction.
     """
     orders, versions = books.final.orders, books.versions
     if orders is None or versions is None:

@@ -29,19 +29,19 @@ OPTIONS = (
         "strategy",
         "atomic",
         "how stock is deducted: atomic (one conditional UPDATE), pessimistic (SELECT ... FOR UPDATE), optimistic "
-        "(compare and set on a version), bucketed (each SKU in several rows), or naive (read, then write back: the "
-        "control that must break below snapshot isolation)",
+        "(compare and set on a version), bucketed (several rows for each SKU), or naive (read, then write back; it "
+        "must fail below snapshot isolation)",
         choices=STRATEGIES,
     ),
-    Option("skus", 100, "how many SKUs are on sale", least=1, most=MAX_SKUS),
+    Option("skus", 100, "number of SKUs on sale", least=1, most=MAX_SKUS),
     Option("stock", 1000, "units of each SKU at the start", least=1, most=MAX_STOCK),
     Option(
         "skew",
         "zipf:0.99",
-        "which SKUs are wanted: uniform, zipf:S (S such as 0.8, 0.99, 1.2) or one-hot",
+        "distribution of orders over the SKUs: uniform, zipf:S (S such as 0.8, 0.99, 1.2) or one-hot",
         read=parse_skew,
     ),
-    Option("user_limit", 5, "units of one SKU that one shopper may hold", least=1, most=MAX_STOCK),
+    Option("user_limit", 5, "most units of one SKU for one shopper", least=1, most=MAX_STOCK),
     Option(
         "buckets",
         0,
@@ -61,7 +61,7 @@ def resolve(plan: Plan) -> Plan:
         raise PlanError(f"--skus {plan.skus} times --buckets {plan.buckets} is more than {MAX_SKUS:,} stock rows")
     if plan.strategy != "bucketed" and plan.buckets != 1:
         raise PlanError(
-            f"--buckets {plan.buckets} splits each SKU into rows, which only --strategy bucketed can sell from"
+            f"--buckets {plan.buckets} splits each SKU into rows, and only --strategy bucketed can sell from them"
         )
     if plan.buckets > plan.stock:
         raise PlanError(f"--buckets {plan.buckets} leaves a bucket empty with --stock {plan.stock}: use fewer")

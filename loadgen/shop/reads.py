@@ -36,7 +36,7 @@ def fractured_read(books: Books) -> Finding:
 
     For a pair of rows, a browse that saw version x of one must see of the other at least the largest version that any
     basket up to x wrote there: a prefix maximum, so n log n in the baskets and browses of each pair. At a level that
-    does not promise a snapshot to a statement this is told, and is no violation.
+    does not promise a snapshot to a statement, this is reported and is not a violation.
     """
     torn: list[tuple[int, int, int, int]] = []
     count = np.zeros(len(books.asked.number), dtype=bool)

@@ -1,9 +1,9 @@
-"""Refusals: an answer that can be wrong. "Not reserved" and "over the limit" tell what the shop's rows held.
+"""Refusals are answers that can be wrong. "Not reserved" and "over the limit" describe the shop's rows.
 
-A refusal is false only if no state that the shop can have been in between its sending and its answer would have given
-it. Whatever may explain it counts in its favour: every op that was acknowledged, or of which nobody knows, and that
-began before the answer; a return of units only if it was acknowledged before the refused op was sent, on one clock;
-what the tables hold without any op. ("Sold out" is not judged here: see undersell.py.)
+A refusal is false only if no possible state of the shop between its sending and its answer gives it. Everything that
+may justify it is assumed: every op that was acknowledged or has an unknown outcome, if it began before the answer; and
+rows in the tables without an op. A return of units counts against it only if it was acknowledged before the refused op
+was sent, on one clock. ("Sold out" is not judged here: see undersell.py.)
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from loadgen.verdict import Finding
 NAME = "false-refusal"
 EVER, NEVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 _SIEVE = 2**20
-"""Places of the sieve that tells most other shoppers from those that were refused."""
+"""Size of the sieve that separates most other shoppers from those that were refused."""
 
 Numbers = NDArray[np.int64]
 
@@ -31,7 +31,8 @@ Numbers = NDArray[np.int64]
 def false_refusal(books: Books) -> Finding:
     """An op was refused ("not reserved", "over the limit") although every possible state of the shop allowed it.
 
-    Where a transaction is not documented to see all that was acknowledged before, this is told, and is no violation.
+    If a transaction is not documented to see everything that was acknowledged before it, this is reported and is not a
+    violation.
     """
     denials = books.denials
     if not len(denials.who):
@@ -97,7 +98,7 @@ def _still_reserved(books: Books, write_of: Numbers) -> Numbers:
 
 
 def _as_acknowledged(books: Books, who: Numbers) -> NDArray[np.bool_]:
-    """Whether each order is there at the end, in a state that a known op left it in; else that is told elsewhere."""
+    """Whether each order is there at the end, in a state that a known op left it in. Another check reports others."""
     orders = books.final.orders
     there = np.ones(len(who), dtype=bool)
     if orders is None:

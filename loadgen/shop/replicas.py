@@ -1,7 +1,7 @@
-"""What browses of replicas saw: how stale it was, and whether a session missed what it had written or seen itself.
+"""Browses on replicas: how stale they were, and whether a session missed what it had written or seen itself.
 
-A replica that applies commits asynchronously is documented to lag, so nothing here is a violation: it is measured, from
-the versions in the history alone. On the writable node these reads are judged by the engine's model instead.
+A replica that applies commits asynchronously is documented to lag, so nothing here is a violation. It is measured from
+the versions in the history. On the writable node these reads are judged by the engine's model instead.
 
 Three things that replicas do not change, so that the sale's other checks hold beside these reads:
 
@@ -39,7 +39,7 @@ class _Found:
     newer: Numbers
     """Of the larger versions, the write that was acknowledged first, before the read was sent; or NOBODY."""
     own: Numbers
-    """The largest version that the session had itself been told to have written; 0 for none."""
+    """The largest version that the session itself wrote, by its acknowledgements; 0 for none."""
     seen: Numbers
     """The largest version that an earlier read of the session saw; 0 for none."""
 
@@ -47,10 +47,10 @@ class _Found:
 def replica_reads(books: Books, replicas: int) -> dict[str, Any]:
     """What ``summary.json`` says under ``replica_reads``: counts of browses, of ``replicas`` replicas.
 
-    A read is *stale* by the time from the first acknowledgement of a larger version, to anybody, to its own sending:
-    from then on a read of the writable node would have had to show it. Only times of one clock are compared. Of a
-    browse of two rows the staler one counts. Where an acknowledged write was lost in a failover (that is told
-    elsewhere), reads are stale until its version is written again.
+    A read is *stale* by the time from the first acknowledgement of a larger version, to any session, to its own
+    sending. A read of the writable node would have shown that version. Only times of one clock are compared. Of a
+    browse of two rows the staler one counts. If an acknowledged write was lost in a failover (another check reports
+    that), reads are stale until its version is written again.
     """
     looks = books.looks
     found = _Found(_newer(books), *_session_knows(books))

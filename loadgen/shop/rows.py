@@ -1,4 +1,4 @@
-"""Rows of the tables, field by field: each must say what was asked for and answered, in whatever state it is.
+"""Rows of the tables, field by field: each must agree with what was asked for and answered, in any state.
 
 The bodies write every field from the op's own identity, and an order's state from the op that changed it; no op changes
 any other field ever again. So each field of a row is known, whether its order was kept, paid or given back.
@@ -16,7 +16,7 @@ from loadgen.verdict import Finding
 STATE_AFTER = {Kind.PAY: State.PAID, Kind.CANCEL: State.CANCELLED, Kind.RELEASE: State.RELEASED}
 _FIELDS = {"token": "token", "user_id": "user", "sku_a": "sku_a", "qty_a": "qty_a", "sku_b": "sku_b"}
 _FIELDS |= {"qty_b": "qty_b", "amount": "amount"}
-"""Columns of ``orders``, and what was asked that stands there."""
+"""Columns of ``orders``, and the part of the request in each."""
 
 
 def altered_row(books: Books) -> Finding:

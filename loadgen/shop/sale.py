@@ -126,9 +126,10 @@ INVOKED_COLUMNS: Mapping[str, str] = {
     "qty_b": "int32",
     "amount": "int64",
 }
-"""What the history says of every number that was handed out, and the Arrow type of each column.
+"""The columns of the history for every number that a load process received, and the Arrow type of each.
 
-``sku_b`` is -1 where there is one line only. A browse reads ``sku_a`` and, where there is one, ``sku_b``."""
+``sku_b`` is -1 where there is one line only. A browse reads ``sku_a`` and, where there is one, ``sku_b``.
+"""
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -203,7 +204,7 @@ def price(sku: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def bucket_stock(plan: Plan, bucket: int) -> int:
-    """How many of a SKU's units lie in one of its buckets at the start: as even as whole numbers allow."""
+    """How many of a SKU's units are in one of its buckets at the start, as even as whole numbers allow."""
     return int(plan.stock // plan.buckets) + (1 if bucket < plan.stock % plan.buckets else 0)
 
 

@@ -12,22 +12,27 @@ from numpy.typing import NDArray
 from loadgen.history.history import Columns, History, LoadProcess
 from loadgen.isolation.check import judge
 from loadgen.isolation.judgement import Judgement
-from loadgen.isolation.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import ALWAYS, NEVER, READ, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
+from loadgen.plan import Plan
 from loadgen.workload.evidence import Evidence
 
 
 def sale_isolation(evidence: Evidence, models: Sequence[str], time_limit_s: float) -> Judgement:
     """Judge the sale's versioned rows. What a level documents holds on one node: replicas are measured elsewhere."""
-    txns = sale_transactions(evidence.history, browses=evidence.plan.read_from != "replica")
-    return judge(txns, models, time_limit_s)
+    return judge(stored_transactions(evidence.plan, evidence.history, False), models, time_limit_s)
+
+
+def stored_transactions(plan: Plan, history: History, replica_reads: bool) -> Transactions:
+    """The transactions of a stored sale, with what was read from replicas or without."""
+    return sale_transactions(history, browses=replica_reads or plan.read_from != "replica")
 
 
 def sale_transactions(history: History, *, browses: bool = True) -> Transactions:
     """The ops of ``history`` that touched rows, as transactions of kind VERSIONED, with their ``browses`` or without.
 
-    A number that was handed out and has no completion touched nobody knows what: it is left out, and the versions
-    that it may have written are gaps that the judge passes over.
+    A number without a completion may have touched any row. It is left out, and the versions that it may have written
+    are gaps that the judge ignores.
     """
     told = [process for process in history.processes if len(process.ops["number"])]
     if not told:
@@ -42,7 +47,7 @@ def sale_transactions(history: History, *, browses: bool = True) -> Transactions
     mops = _micro_operations(parts, order, browses=browses)
     unsure = outcome[mops["txn"]] == Outcome.INFO
     txns = Transactions(
-        kind=Kind.VERSIONED,
+        kind=HistoryKind.VERSIONED,
         session=np.concatenate(sessions)[order],
         invoked=np.where(columns["sent"][order] > 0, columns["sent"][order], ALWAYS),
         completed=np.where(outcome == Outcome.INFO, NEVER, columns["done"][order]),
@@ -67,7 +72,7 @@ def _micro_operations(
 ) -> dict[str, NDArray[np.int64]]:
     """``txn``, ``act``, ``key`` and ``value`` of every read and write, by transaction in ``order``.
 
-    A touch is up to two micro-operations: a read, then a write. Reads are told only by those who got an answer.
+    A touch is up to two micro-operations: a read, then a write. Only ops with an answer have reads.
     """
     touches = np.concatenate([np.diff(part["touched_start"]) for part in parts])
     first, count = (np.cumsum(touches) - touches)[order], touches[order]
@@ -91,17 +96,16 @@ def _micro_operations(
 
 
 def _incomplete(process: LoadProcess) -> bool:
-    """Whether an op may have written a version that nobody was told: an ``info``, or one without a completion."""
-    if process.closed_at is None or (process.ops["outcome"] == Outcome.INFO).any():
-        return True
-    numbers = process.invoked.get("number", np.zeros(0, np.int64))
-    return not np.isin(numbers[numbers < process.closed_at], process.ops["number"]).all()
+    """Whether an op may have written a version without an acknowledgement: ``info``, or no completion."""
+    return not process.told_all() or bool((process.ops["outcome"] == Outcome.INFO).any())
 
 
 def _empty() -> Transactions:
     nothing = np.zeros(0, np.int64)
     flags = np.zeros(0, np.uint8)
     start = np.zeros(1, np.int64)
-    txns = Transactions(Kind.VERSIONED, nothing, nothing, nothing, flags, nothing, start, flags, nothing, nothing)
+    txns = Transactions(
+        HistoryKind.VERSIONED, nothing, nothing, nothing, flags, nothing, start, flags, nothing, nothing
+    )
     txns.unfit = "no op touched a row"
     return txns

@@ -1,10 +1,10 @@
-"""Undersell: units that were left although buyers were refused. A figure of quality, never a violation.
+"""Undersell: units that were left although buyers were refused. It is a figure of quality, never a violation.
 
-When an order was refused a SKU, each of its stock rows held, at some instant after the order was sent, fewer units
-than the order asked for. So what a row holds at the end is at most (asked - 1), a *fragment*, plus what cancellations
-and releases gave back to it that can have come after that instant: those acknowledged after the order was sent, and
-those whose end nobody knows. Every refusal gives such a bound, and the least one counts. Units beyond it have no
-known cause: a correct store and strategy has none.
+When an order was refused a SKU, each of its stock rows held, at some instant after the order was sent, fewer units than
+the order asked for. So what a row holds at the end is at most (asked - 1), a *fragment*, plus the units that
+cancellations and releases may have given back after that instant: those acknowledged after the order was sent, and
+those with an unknown outcome. Every refusal gives such a bound, and the least one counts. Units beyond it have no known
+cause: a correct store and strategy has none.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ RETURNED, FRAGMENT, UNKNOWN = "returned after the last refusal", "smaller than w
 
 
 def undersell(books: Books) -> dict[str, Any] | None:
-    """``{"units", "causes": {cause: units}}`` over the SKUs that somebody was refused; None without final reads."""
+    """``{"units", "causes": {cause: units}}`` over the SKUs with a refused order; None without final reads."""
     stock, plan = books.final.stock, books.plan
     if stock is None or books.final.releases is None:
         return None

@@ -35,8 +35,8 @@ def moved_units(books: Books, skus: NDArray[np.bool_]) -> NDArray[np.int64]:
     """By row of a SKU of ``skus`` that has several: the units that it has more (or less) than can be.
 
     An acknowledged order says which bucket it took its units from, and what is given back goes to the bucket of the
-    order's number. Which bucket an ``info`` order took from nobody knows: but how many of them did, the versions say,
-    and each took one or two units there. Nothing can be said where the history does not tell of every order.
+    order's number. The bucket of an ``info`` order is unknown, but the versions say how many ``info`` orders used a
+    bucket, and each took one or two units there. If the history lacks orders, nothing can be said.
     """
     plan, asked, versions, stock, releases = (
         books.plan, books.asked, books.versions, books.final.stock, books.final.releases

@@ -1,4 +1,5 @@
-"""What a history should tell and does not: follow-ups that were due, of a load process that says it told everything."""
+"""Rows that a history should have and lacks: follow-ups that were due, in a load process that reports all its rows as
+written."""
 
 import numpy as np
 
@@ -9,10 +10,11 @@ from loadgen.shop.sale import FOLLOW_UPS, Answer, Kind, first_follow_ups
 
 
 def untold_follow_ups(process: LoadProcess, plan: Plan) -> int:
-    """How many placed orders lack what must have followed them: it was due while the process still had others due.
+    """How many placed orders lack the follow-up that must have come: it was due while the process still had other ops
+    due.
 
-    What follows an order, and when, is a function of plan and number. Whatever becomes due leaves a row, served or
-    skipped; so where a row is missing, it was lost.
+    What follows an order, and when, is a function of plan and number. Every due op has a row, served or skipped. A
+    missing row was therefore lost.
     """
     ops = process.ops
     placed = (ops["kind"] == Kind.ORDER) & (ops["outcome"] == Outcome.OK) & (ops["answer"] == Answer.PLACED)

@@ -1,4 +1,4 @@
-"""The version witness: every write of a stock row took the next version of it, and the writer was told which one.
+"""The version witness: every write of a stock row takes the row's next version, and the writer receives it.
 
 The database itself counts, so the sale carries a total order of the writes of every row, at full speed. What a correct
 store shows: a write that was computed from a read has the version after the one read, no two writes share a version,
@@ -80,9 +80,9 @@ def phantom_write(books: Books) -> Finding:
     set_by_others = found("phantom-write", (np.flatnonzero(books.astray.wrote != -1), lambda at: _beyond(books, at)))
     unknown = books.final.lack("stock", "orders", "releases")
     if orders is not None and orders.unheard.any():
-        unknown = "the history does not tell of every order that the tables hold"
+        unknown = "the history lacks orders that the tables hold"
     if {"orders", "releases"} & set(books.final.gone):
-        unknown = "the table is gone that would tell which of the open ops wrote"
+        unknown = "the table that shows which open ops wrote is gone"
     if versions is None or unknown:
         return Finding("phantom-write", set_by_others.anomalies, set_by_others.witnesses, unknown)
     spare = versions.unheard - versions.open_writes
@@ -96,8 +96,8 @@ def phantom_write(books: Books) -> Finding:
 def real_time_order(books: Books) -> Finding:
     """A write was acknowledged before another was sent, and yet it has the larger version of the row.
 
-    By row and clock, the earliest acknowledgement among all larger versions tells: if it lies before the sending of
-    a write, that pair breaks real time. A suffix minimum, so n log n.
+    By row and clock, only the earliest acknowledgement among all larger versions matters. If it is before the sending
+    of a write, that pair breaks real time. A suffix minimum, so n log n.
     """
     writes = books.writes
     if not len(writes.key):
@@ -124,7 +124,7 @@ def real_time_order(books: Books) -> Finding:
 
 
 def _both_kept(versions: Versions) -> NDArray[np.int64]:
-    """The writes that stand and have the version of an earlier one that stands too."""
+    """The writes that took effect and have the version of an earlier write that also took effect."""
     group = np.cumsum(versions.first)
     standing = np.flatnonzero(versions.stands)
     return np.asarray(standing[1:][group[standing[1:]] == group[standing[:-1]]])
@@ -206,7 +206,7 @@ def _beyond(books: Books, index: int) -> str:
     read = f"read version {astray.read[index]} and " if astray.read[index] != -1 else ""
     return (
         f"{write_named(books, index, astray)} {read}wrote version {astray.wrote[index]} of "
-        f"{row_named(books, int(astray.row[index]))}, which no count of writes reaches: somebody else had set it"
+        f"{row_named(books, int(astray.row[index]))}, which no count of writes reaches: another client set it"
     )
 
 
@@ -220,8 +220,8 @@ def _phantom(books: Books, versions: Versions, sku: int) -> str:
     named = ", ".join(map(str, missing[:MOST_NAMED])) + (", …" if len(missing) > MOST_NAMED else "")
     explained = int(versions.open_writes[row] + versions.open_orders[sku])
     return (
-        f"{row_named(books, row)} ends at version {versions.final[row]}, and of {versions.unheard[row]} versions "
-        f"({named}) nobody was told; {explained} info ops in the tables explain one each"
+        f"{row_named(books, row)} ends at version {versions.final[row]}, and {versions.unheard[row]} versions "
+        f"({named}) have no acknowledged writer; {explained} info ops in the tables can each account for one"
     )
 
 

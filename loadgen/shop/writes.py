@@ -51,7 +51,7 @@ class Denials:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """Every row that a browse saw, and its version. One browse's rows stand together."""
+    """Every row that a browse saw, and its version. The rows of one browse are adjacent."""
 
     who: NDArray[np.int64]
     row: NDArray[np.int64]
@@ -76,7 +76,7 @@ Table = TypeVar("Table", Writes, Looks, Refusals, Denials)
 
 
 def read_writes(processes: Sequence[LoadProcess], asked: Asked, plan: Plan) -> tuple[Writes, Writes]:
-    """All acknowledged writes, and apart from them those that tell no version that a count of writes can reach.
+    """All acknowledged writes, and separately those with a version that no count of writes can reach.
 
     Of the latter, version -1 is a write that found no row. Raises Contradiction where one names other rows than its
     op's.

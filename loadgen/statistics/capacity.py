@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from statistics import median, stdev
+from typing import Any
 
 from loadgen.statistics.proportion import Share
 from loadgen.statistics.trials import Settings, TrialResult, batch_mean
@@ -63,6 +64,10 @@ class Capacity:
     anchor_change: float | None
     trials: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "found": [asdict(each) for each in self.found]}
+
 
 def concluded(
     settings: Settings, found: Sequence[Found], first: TrialResult, last: TrialResult, trials: int
@@ -77,11 +82,11 @@ def concluded(
         why = f"the closed load finished {_percent(change)} a second at the end than at the start: the machine moved"
         return Capacity(Ending.MOVED, why, None, None, None, low, high, found, change, trials)
     if answers[-1] / answers[0] > 1 + settings.spread:
-        why = f"the searches' answers lie {answers[-1] / answers[0] - 1:.0%} apart: the speed of the machine wanders"
+        apart = f"{100 * (answers[-1] / answers[0] - 1):.0f} %"
+        why = f"the searches' answers lie {apart} apart: the speed of the machine wanders"
         return Capacity(Ending.APART, why, None, None, None, low, high, found, change, trials)
     why = "the next higher rate does not meet the objectives"
-    error = _error(found)
-    error_low, error_high = (None, None) if error is None else (rate / error, rate * error)
+    error_low, error_high = _error(found, rate)
     return Capacity(Ending.KNEE, why, rate, error_low, error_high, low, high, found, change, trials)
 
 
@@ -109,21 +114,25 @@ def _change(settings: Settings, first: TrialResult, last: TrialResult) -> tuple[
         return -1.0, True
     change = last.finished_per_second / first.finished_per_second - 1
     means = [batch_mean(anchor.finished, confidence=(1 + INTERVAL) / 2) for anchor in (first, last)]
-    noise = math.hypot(*(margin / mean for mean, margin in means))
+    noise = math.hypot(*(margin / mean if mean else math.inf for mean, margin in means))
     return change, abs(math.log1p(change)) > max(math.log1p(settings.drift), noise)
 
 
-def _error(found: Sequence[Found]) -> float | None:
-    """The factor by which the median may be wrong: half a bracket, and Student's t of the searches' logarithms."""
+def _error(found: Sequence[Found], rate: float) -> tuple[float | None, float | None]:
+    """The bounds of the median: by Student's t of the searches' logarithms, and above it the bracket.
+
+    That is the middle of the bracket with half the bracket and the searches' error on both sides.
+    """
     from scipy.special import stdtrit
 
     if len(found) < 2:
-        return None
-    bracket = max(math.log(each.high / each.low) for each in found)
+        return None, None
+    bracket = max(each.high / each.low for each in found)
     logs = [math.log(each.low) for each in found]
     t = float(stdtrit(len(logs) - 1, (1 + INTERVAL) / 2))
-    return math.exp(bracket / 2 + t * stdev(logs) / math.sqrt(len(logs)))
+    error = math.exp(t * stdev(logs) / math.sqrt(len(logs)))
+    return rate / error, rate * bracket * error
 
 
 def _percent(change: float) -> str:
-    return f"{abs(change):.0%} {'more' if change > 0 else 'less'}"
+    return f"{100 * abs(change):.0f} % {'more' if change > 0 else 'less'}"

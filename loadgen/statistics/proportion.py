@@ -189,8 +189,10 @@ def _at_least(few: float, many: float, share: float) -> float:
 
 def _quantile(probability: float, many: int, share: float) -> int:
     """The smallest k with P(Binomial(many, share) ≤ k) ≥ ``probability``."""
-    from scipy.special import bdtr, bdtrik
-
-    # The inverse is rounded: look at its neighbours.
-    near = max(math.ceil(bdtrik(probability, many, share)) - 2, 0)
-    return next(k for k in range(near, many + 1) if k == many or bdtr(k, many, share) >= probability)
+    # From the ratios of neighbours: scipy would be imported for this alone by each look at a stored run.
+    far = math.ceil(12 * math.sqrt(many * share * (1 - share))) + 12
+    first, last = max(0, math.floor(many * share) - far), min(many, math.ceil(many * share) + far)
+    k = np.arange(first + 1, last + 1)
+    logs = np.concatenate(([0.0], np.cumsum(np.log((many - k + 1) / k * (share / (1 - share))))))
+    likely = np.cumsum(np.exp(logs - logs.max()))
+    return first + int(np.searchsorted(likely, probability * likely[-1]))

@@ -14,7 +14,7 @@ bracket in the logarithm; and confirms its lower end by three looks, of which tw
 exact rule. The whole is done three times, because what errs is the mood of the machine, which lasts for minutes. The
 closed loop is measured first and last, as an anchor that tells whether the machine moved meanwhile.
 
-tests/bench/capacity_search.py simulates how far the answers are from the truth.
+tests/bench/simulated_statistics.py simulates how far the answers are from the truth.
 """
 
 import math
@@ -136,25 +136,44 @@ class _Steps:
         raise _Stopped(Ending.UNCONFIRMED, high)
 
     def _climb(self, rate: float) -> Generator[Trial, TrialResult, tuple[float, float]]:
-        """A rate that passed and one that failed, a step apart; downwards if the first fails."""
-        low, high = None, None
+        """A rate that passed and one that failed, a step apart; downwards if the first fails.
+
+        Far above the knee the client may be at its limit, so that nothing is known: then the step is halved. If no rate
+        fails before it is as narrow as a bracket, the client's limit comes first.
+        """
+        low, high, step = None, None, STEP
         for _ in range(MOST_STEPS):
-            if (yield from self._meets(rate)):
+            meets = yield from self._meets(rate)
+            if meets is None:
+                step = math.sqrt(step)
+                if low is None or step <= 1 + self._settings.width:
+                    raise _Stopped(Ending.CLIENT)
+                rate = low * step
+                continue
+            if meets:
                 low = rate
             else:
                 high = rate
             if low is not None and high is not None:
                 return low, high
-            rate = rate / STEP if low is None else rate * STEP
+            rate = rate / step if low is None else rate * step
         raise _Stopped(Ending.NEVER_MET if low is None else Ending.NEVER_FAILED, high)
 
-    def _meets(self, rate: float) -> Generator[Trial, TrialResult, bool]:
-        """A short trial. Its failure is asked again at length: one stall on the way up would end the climb too low."""
-        result = yield from self._run(Purpose.CLIMB, rate, self._settings.climb_s)
-        if met_by_shares(result.counts, self._settings.allowed):
-            self._passed.append(rate)
-            return True
-        passes, _ = yield from self._look(Purpose.CLIMB, rate)
+    def _meets(self, rate: float) -> Generator[Trial, TrialResult, bool | None]:
+        """A short trial; None if the client was at its limit.
+
+        A failure is asked again at length: one stall on the way up would end the climb too low.
+        """
+        try:
+            result = yield from self._run(Purpose.CLIMB, rate, self._settings.climb_s)
+            if met_by_shares(result.counts, self._settings.allowed):
+                self._passed.append(rate)
+                return True
+            passes, _ = yield from self._look(Purpose.CLIMB, rate)
+        except _Stopped as stopped:
+            if stopped.ending is Ending.CLIENT:
+                return None
+            raise
         return passes
 
     def _look(

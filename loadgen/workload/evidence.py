@@ -27,7 +27,8 @@ class Contradiction(Exception):  # noqa: N818 - what a history says, not an erro
 
 @dataclass
 class Evidence:
-    """One stored run, as its checks see it. They are pure functions of it, but for ``doubts`` and ``warnings``."""
+    """One stored run, as its checks see it. Checks are pure functions of it, except that they may add ``doubts`` and
+    ``warnings``."""
 
     plan: Plan
     history: History
@@ -36,7 +37,7 @@ class Evidence:
     load: Mapping[str, Any]
     """load.json; empty if the run was killed before it ended."""
     whole: bool = True
-    """Whether the history tells of every number that was handed out."""
+    """Whether the history has every number that a load process received."""
     real_time_reads: bool = True
     """Whether the cluster documents that what was acknowledged is seen from then on."""
     statement_snapshot: bool = True
@@ -47,9 +48,9 @@ class Evidence:
     """Why nothing may be called valid: a check may add one."""
     warnings: list[str] = field(default_factory=list)
     lost_numbers: bool = False
-    """Whether a part of what was asked is missing: then what nobody asked for proves nothing."""
+    """Whether a part of what was asked is missing. Data that no op asked for then proves nothing."""
     workload: "Workload | None" = None
-    """What names the kinds and answers; None where nobody asks for any."""
+    """The workload that names the kinds and answers; None if no names are needed."""
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -59,7 +60,7 @@ class Evidence:
         return self.doubts[0] + more if self.doubts else ""
 
     def derived(self, make: Callable[["Evidence"], T]) -> T:
-        """What ``make`` makes of this evidence, made once for all checks."""
+        """The result of ``make`` for this evidence, computed once for all checks."""
         if make not in self._made:
             self._made[make] = make(self)
         made: T = self._made[make]
@@ -78,7 +79,7 @@ class Evidence:
 
     @property
     def invoked(self) -> Columns:
-        """What each number meant that was handed out: the workload's own columns, by ascending number."""
+        """The meaning of each number that a load process received: the workload's own columns, by ascending number."""
         return self.derived(_invoked)
 
     @property
@@ -87,12 +88,12 @@ class Evidence:
         return self.history.final
 
     def meaning(self, numbers: Numbers) -> Columns:
-        """The workload's own columns of these numbers. Raises Contradiction for one that nobody was handed."""
+        """The workload's own columns of these numbers. Raises Contradiction for an unknown number."""
         invoked = self.invoked
         known = invoked.get("number", np.zeros(0, np.int64))
         at = np.searchsorted(known, numbers)
         if (at >= len(known)).any() or (known[at] != numbers).any():
-            raise Contradiction("an op ended whose number nobody was handed")
+            raise Contradiction("an op ended with a number that no load process received")
         return {name: values[at] for name, values in invoked.items()}
 
     def acknowledged(self, kind: str, *answers: str) -> Numbers:
@@ -104,8 +105,8 @@ class Evidence:
         return np.asarray(ops["number"][mine & np.isin(ops["answer"], codes)])
 
     def may_have_happened(self, kind: str) -> Numbers:
-        """The numbers of which nobody knows whether their op of this kind was done: its end was not learned, or its
-        load process died and may have sent it."""
+        """The numbers whose op of this kind has an unknown outcome: its end is unknown, or its load process died and
+        may have sent it."""
         workload = self._words()
         code = workload.kinds.index(kind)
         parts = [np.zeros(0, np.int64)]
@@ -129,7 +130,7 @@ class Evidence:
 
     def _words(self) -> "Workload":
         if self.workload is None:
-            raise Contradiction("nobody says what the kinds and answers of this run are called")
+            raise Contradiction("the names of this run's kinds and answers are not known")
         return self.workload
 
 
@@ -163,7 +164,7 @@ def _touched(evidence: Evidence) -> Columns:
 def _invoked(evidence: Evidence) -> Columns:
     told = [dict(process.invoked) for process in evidence.history.processes if len(process.invoked)]
     if any(part.keys() != told[0].keys() for part in told):
-        raise Contradiction("load processes were handed different columns")
+        raise Contradiction("load processes received different columns")
     columns = _joined(told)
     if "number" not in columns:
         return columns

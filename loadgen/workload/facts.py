@@ -1,4 +1,4 @@
-"""What plan.json says of a workload, as one value: all that figures and reports need to speak in its words."""
+"""The workload's part of plan.json as one value: everything that figures and reports need to use its words."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from loadgen.untrusted import mapping, texts
 OLDER_RUNS = Path(__file__).with_name("older_runs.json")
 """What the plan.json of an older version does not say of the workloads of its time, by their names."""
 REFUSED = "_refused"
-"""What the name of a kind's refused ops ends in, wherever they are told apart."""
+"""The suffix of the name of a kind's refused ops, where they are listed separately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class WorkloadFacts:
 
     @property
     def always_told(self) -> tuple[str, ...]:
-        """Answers that are counted even where nobody got them: the good one, and the refusals that follow it in
-        ``answers``. So the tables of two runs compare."""
+        """Answers that are listed even if no op got them: the good one, and the refusals that follow it in ``answers``.
+        The tables of two runs can then be compared."""
         if not self.good:
             return ()
         told = [self.good]
@@ -72,7 +72,7 @@ class WorkloadFacts:
 
 
 def words_of(workload: str, told: Mapping[str, Any]) -> WorkloadFacts:
-    """The words of a workload, by its name and by what plan.json tells of it: an older one tells only some."""
+    """The words of a workload, by its name and its part of plan.json. An older plan.json has only some of them."""
     lacking = any(each.name not in told for each in fields(WorkloadFacts))
     return workload_facts({**(_older_runs().get(workload, {}) if lacking else {}), **told})
 

@@ -103,10 +103,11 @@ def rules_of(workload: Workload, plan: Plan) -> list[_Rules]:
 
 
 def untold_follow_ups(process: "LoadProcess", workload: Workload, plan: Plan, start_ns: int | None) -> int:
-    """How many answers lack what must have followed them by the rules, of a process that says it told everything.
+    """The number of answers without the follow-up that the rules demand, in a process that reports all its rows as
+    written.
 
-    Whatever becomes due leaves a row, served or skipped; so where the process still had something due later, and a row
-    is missing, it was lost. ``start_ns`` is when the process's load began; without it phases are left out.
+    Every due op has a row, served or skipped. If a row is missing and the process has ops that were due later, the row
+    was lost. ``start_ns`` is when the process's load began; without it phases are left out.
     """
     ops = process.ops
     if not len(ops["due"]):

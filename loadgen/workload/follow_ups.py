@@ -34,7 +34,7 @@ class FollowUp:
     @property
     def delays(self) -> tuple[float, float]:
         """The shortest and the longest delay, in seconds."""
-        return self.delay if isinstance(self.delay, tuple) else (self.delay, self.delay)
+        return (self.delay, self.delay) if isinstance(self.delay, int | float) else self.delay
 
     def __str__(self) -> str:
         return f"{self.of} {self.after} -> {self.kind}"
@@ -50,10 +50,22 @@ class Phase:
 
     def begins_s(self, plan: Plan) -> float:
         """Seconds from the begin of the load to that of the phase. Raises PlanError if that is not within the run."""
-        at_s = float(self.at(plan)) if callable(self.at) else self.at * plan.duration_s
+        try:
+            at_s = float(self.at(plan)) if callable(self.at) else self.at * plan.duration_s
+        except Exception as error:  # the workload's own function
+            what = f"{type(error).__name__}: {error}"
+            raise PlanError(f"phase {self.name} does not say when it begins: {what}") from error
         if not 0 <= at_s < plan.duration_s:
             raise PlanError(f"phase {self.name} begins at {at_s:g} s, and the run lasts {plan.duration_s:g} s")
         return at_s
+
+
+def origins(workload: "Workload", kind: str) -> tuple[str, ...]:
+    """The arriving kinds from which the rules lead to ``kind``."""
+    found = {kind}
+    while more := {rule.of for rule in workload.follow_ups if rule.kind in found} - found:
+        found |= more
+    return tuple(name for name in workload.arrivals if name in found)
 
 
 def check_follow_ups(workload: "Workload") -> None:

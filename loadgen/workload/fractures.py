@@ -126,7 +126,7 @@ def _shared(wrote: _Rows, read: _Rows) -> tuple[_Rows, _Rows]:
 
 
 def _numbered(wrote: Numbers, read: Numbers) -> tuple[Numbers, Numbers, int]:
-    """Rows as numbers from 0, one for all that nobody wrote, and how many numbers there are."""
+    """Rows as numbers from 0, with one number for all rows without a write, and how many numbers there are."""
     rows = np.unique(wrote)
     at = np.searchsorted(rows, read)
     known = rows[np.minimum(at, len(rows) - 1)] == read

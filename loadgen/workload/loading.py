@@ -9,6 +9,7 @@ import importlib.util
 import os
 import sys
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,7 +34,19 @@ def installed_workloads() -> dict[str, Path]:
 
 
 def load_workload(path: Path) -> Workload:
-    """The workload that the file at ``path`` holds. Runs the file. Raises PlanError, in one line, if it holds none."""
+    """The workload that the file at ``path`` holds. Runs the file, once in a process while it stays as it is.
+
+    Raises PlanError, in one line, if it holds none.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        raise PlanError(f"{path}: there is no such workload file") from None
+    return _loaded(path, (path.resolve(), stat.st_mtime_ns, stat.st_size))
+
+
+@lru_cache(maxsize=64)
+def _loaded(path: Path, _state: tuple[Path, int, int]) -> Workload:
     module = _imported(path)
     found: list[Workload] = []
     users: list[Any] = []
@@ -66,7 +79,7 @@ def sha256_of(path: Path) -> str:
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(content) > MOST_BYTES:
-        raise PlanError(f"{path} is larger than {MOST_BYTES:,} bytes, which no workload is")
+        raise PlanError(f"{path} is larger than {MOST_BYTES:,} bytes, which is too large for a workload")
     return hashlib.sha256(content).hexdigest()
 
 
@@ -80,7 +93,7 @@ def _imported(path: Path) -> ModuleType:
     folder = str(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(f"loadgen_workload_{name}", path)
     if spec is None or spec.loader is None:
-        raise PlanError(f"{path} is no Python file")
+        raise PlanError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, folder)
     # A file that imports Locust itself must not patch this interpreter. Only while it is imported: a process that is

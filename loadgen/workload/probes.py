@@ -37,7 +37,7 @@ MOST_TRANSFERRED = 5
 TOTAL = ACCOUNTS * OPENING_BALANCE
 
 
-class Answer(IntEnum):
+class ProbeAnswer(IntEnum):
     """What a probe's transaction was answered."""
 
     NONE = 0
@@ -46,16 +46,16 @@ class Answer(IntEnum):
     """The account to transfer from held too little: rolled back."""
 
 
-REFUSALS = (Answer.INSUFFICIENT,)
+REFUSALS = (ProbeAnswer.INSUFFICIENT,)
 REFUSED = ("insufficient",)
 STRATEGIES = ("naive", "pessimistic", "optimistic", "atomic", "bucketed")
 """Those of the sale, so that both can be compared; each probe says what it makes of them."""
 MAX_KEYS = 1_000_000
 OPTIONS = (
-    Option("strategy", "atomic", "how the probe reads and writes, where it has a choice", choices=STRATEGIES),
-    Option("skus", 100, "how many keys are in use at a time", least=1, most=MAX_KEYS),
+    Option("strategy", "atomic", "how the probe reads and writes, if it has a choice", choices=STRATEGIES),
+    Option("skus", 100, "number of keys in use at a time", least=1, most=MAX_KEYS),
 )
-ANSWER_NAMES = tuple(answer.name.lower() for answer in Answer)
+ANSWER_NAMES = tuple(answer.name.lower() for answer in ProbeAnswer)
 NAMES = ("append", "bank", "longfork", "register")
 NO_OBJECTIVES = "takes no objectives, because it judges isolation only"
 """Why no probe can have objectives, after its name."""

@@ -31,8 +31,8 @@ class Statement:
     A name is of letters, digits and underscores. A colon in a quoted text, a comment or a cast (``::int``) stays.
 
     Two marks carry the version witness (each stock row counts its writes, and the writer learns the count in the same
-    round trip): ``{bump}`` in a SET list stands for "version = version + 1, and tell me", ``{bumped}`` at the end of
-    the statement for what that needs there. Where the dialects differ in more, ``mysql`` holds the text for the
+    round trip): ``{bump}`` in a SET list means "version = version + 1, and return it"; ``{bumped}`` at the end of the
+    statement is the clause that this needs there. Where the dialects differ in more, ``mysql`` holds the text for the
     MySQL wire (MySQL, TiDB, OceanBase).
 
     Calling a statement with the values of its parameters makes what a body yields: ``yield DEDUCT(sku, qty)``.

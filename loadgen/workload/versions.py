@@ -1,53 +1,42 @@
 """Checks of the version witness that every table with a version column gets without code.
 
-Each write of such a row takes the next version, from 1 on, and its row is never deleted. A body tells in Reply.touched
-which row it touched (``versioned_row``), the version that its write was computed from (-1: none), and the version that
-it wrote (-1: none). What may or may not have happened explains versions and is never accused.
+Each write of such a row takes the next version, from 1 on, and its row is never deleted. A body reports in
+Reply.touched which row it touched (``versioned_row``), the version that its write was computed from (-1: none), and the
+version that it wrote (-1: none). An op with an unknown outcome can account for versions, and is never reported as a
+violation.
 
 fractured-read holds the kinds in Workload.snapshot_reads to one snapshot where the level promises one: to the whole
 transaction from snapshot isolation up, to a single statement from read committed up.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadgen.errors import PlanError
 from loadgen.history.history import History
 from loadgen.op import Outcome
 from loadgen.plan import Plan
+from loadgen.untrusted import mapping, texts
 from loadgen.verdict import Finding
 from loadgen.workload.evidence import Evidence
+from loadgen.workload.facts import workload_facts
 from loadgen.workload.fractures import Fracture, Versions, fractures
 from loadgen.workload.table import TABLE_BITS, Table, versioned_row
+from loadgen.workload.witness import (
+    FinalVersions,
+    Witness,
+    below_known,
+    first_to_end,
+    known_versions,
+    times_written,
+    twins,
+)
 from loadgen.workload.workload import Check, Workload
 
 MOST_WITNESSES = 20
-Numbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """Every acknowledged write of a versioned row, flat, and what is open."""
-
-    number: Numbers
-    kind: Numbers
-    clock: Numbers
-    sent: Numbers
-    done: Numbers
-    row: Numbers
-    read: Numbers
-    wrote: Numbers
-    own: Numbers
-    """How many writes the same op made of the same row."""
-    known_row: Numbers
-    """The writes of info ops that told them: the rows,"""
-    known_wrote: Numbers
-    """and the versions."""
-    open_ops: int
-    """Ops that may have happened, of kinds that write: each explains ``most`` versions of any row."""
-    most: int
 
 
 def version_checks(workload: Workload, plan: Plan) -> tuple[Check, ...]:
@@ -81,19 +70,31 @@ def version_checks(workload: Workload, plan: Plan) -> tuple[Check, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Final:
-    """Each versioned row's version at the end; rows ascend."""
-
-    row: Numbers
-    version: Numbers
-
-    def of(self, rows: Numbers) -> Numbers:
-        """The versions of these rows; 0 for one that is not there."""
-        if not len(self.row):
-            return np.zeros(len(rows), np.int64)
-        at = np.minimum(np.searchsorted(self.row, rows), len(self.row) - 1)
-        return np.where(self.row[at] == rows, self.version[at], 0)
+def stored_words(told: Mapping[str, Any]) -> Workload | None:
+    """A workload with the words and the versioned tables in plan.json, and no code; None if plan.json has none that can
+    be used."""
+    listed = [mapping(each) for each in told.get("versions") or () if isinstance(each, dict)]
+    named = [{name: str(each.get(name) or "") for name in ("table", "version", "row")} for each in listed]
+    tables = tuple(
+        Table(each["table"], "", {}, version=each["version"], row=each["row"]) for each in named if each["version"]
+    )
+    words = workload_facts(told)
+    try:
+        return Workload(
+            name=str(told.get("name")),
+            kinds=words.kinds,
+            answers=words.answers,
+            arrivals=words.arrivals,
+            refused=words.refused,
+            tables=lambda _plan: tables,
+            invoked_types={},
+            invoked=lambda _plan, _first, _count: {},
+            ops=lambda _plan, _columns: (),
+            snapshot_reads=tuple(texts(told.get("snapshot_reads"))),
+            single_statements=tuple(texts(told.get("single_statements"))),
+        )
+    except PlanError:
+        return None
 
 
 class _Judged:
@@ -104,7 +105,7 @@ class _Judged:
         self._tables = tables
 
     def witness(self, evidence: Evidence) -> Witness:
-        """What the history tells of versions."""
+        """The versions in the history."""
         return evidence.derived(self._witness)
 
     def lost_update(self, evidence: Evidence) -> Finding:
@@ -112,7 +113,7 @@ class _Judged:
         seen = self.witness(evidence)
         # An op that writes a row twice may tell the same read with both.
         stale = (seen.read >= 0) & ((seen.wrote <= seen.read) | (seen.wrote > seen.read + seen.own))
-        first, second = _twins(seen)
+        first, second = twins(seen)
         same = (seen.read[first] >= 0) & (seen.read[second] >= 0) & ~stale[first] & ~stale[second]
         words = [
             f"{self._op(seen, at)} computed from version {seen.read[at]} of {self._row(seen.row[at])} and wrote "
@@ -127,7 +128,7 @@ class _Judged:
         final, lack = self._final(evidence)
         ends = final.of(seen.row)
         gone = np.flatnonzero(seen.wrote > ends) if not lack else np.zeros(0, np.int64)
-        first, second = _twins(seen)
+        first, second = twins(seen)
         blind = (seen.read[first] < 0) | (seen.read[second] < 0)
         words = [
             f"{self._op(seen, at)} wrote version {seen.wrote[at]} of {self._row(seen.row[at])}, "
@@ -137,31 +138,41 @@ class _Judged:
         return Finding("lost-write", len(gone) + int(blind.sum()), tuple(words[:MOST_WITNESSES]), lack)
 
     def phantom_write(self, evidence: Evidence) -> Finding:
-        """More versions than acknowledged and open writes explain. Counts versions."""
+        """More versions than acknowledged and open writes explain. Counts versions.
+
+        An open op that was sent after a version was acknowledged explains no version below that one: so what is missing
+        below each known version is counted, too.
+        """
         seen = self.witness(evidence)
         final, lack = self._final(evidence)
         if lack:
             return Finding("phantom-write", unknown=lack)
-        rows, wrote = np.append(seen.row, seen.known_row), np.append(seen.wrote, seen.known_wrote)
-        explained = (wrote >= 1) & (wrote <= final.of(rows))
-        rows, wrote = rows[explained], wrote[explained]
-        order = np.lexsort((wrote, rows))
-        rows, wrote = rows[order], wrote[order]
-        new = np.concatenate(([True], (rows[1:] != rows[:-1]) | (wrote[1:] != wrote[:-1])))[: len(rows)]
-        told = np.bincount(np.searchsorted(final.row, rows[new]), minlength=len(final.row))
+        known = known_versions(seen, final)
+        missing, opened = below_known(seen, known)
+        below = missing - opened * seen.most
+        told = np.bincount(known.place, minlength=len(final.row))
         spare = final.version - told - seen.open_ops * seen.most
-        guilty = np.flatnonzero(spare > 0)
+        highest = spare.copy()
+        np.maximum.at(highest, known.place, below)
+        guilty = np.flatnonzero(highest > 0)
         words = [
             f"{self._row(final.row[at])} ends at version {final.version[at]}, and {told[at]} known and "
             f"{seen.open_ops} open writes explain no more"
             for at in guilty[:MOST_WITNESSES].tolist()
         ]
-        return Finding("phantom-write", int(spare[guilty].sum()), tuple(words))
+        for index, at in enumerate(guilty[:MOST_WITNESSES].tolist()):
+            if highest[at] > spare[at]:
+                early = int(np.argmax(np.where(known.place == at, below, np.iinfo(np.int64).min)))
+                words[index] += (
+                    f": {missing[early]} versions before {known.wrote[early]} have no known "
+                    f"writer, and {opened[early]} open ops were sent before that one was acknowledged"
+                )
+        return Finding("phantom-write", int(highest[guilty].sum()), tuple(words))
 
     def real_time_order(self, evidence: Evidence) -> Finding:
         """A write that ended before another was sent, on one clock, and has the larger version of the row.
 
-        Among all larger versions of a row the one that ended first tells: a suffix minimum, so n log n.
+        For each write, only the larger version of the row that ended first matters: a suffix minimum, so n log n.
         """
         seen = self.witness(evidence)
         order = np.lexsort((seen.wrote, seen.row, seen.clock))
@@ -169,19 +180,14 @@ class _Judged:
         done, sent = seen.done[order], seen.sent[order]
         count = len(order)
         starts = np.concatenate(([True], (row[1:] != row[:-1]) | (clock[1:] != clock[:-1])))[:count]
-        group = np.cumsum(starts)
+        group = np.cumsum(starts, dtype=np.int64)
         # The first position after each one that has another version, or is of another group.
         new = np.concatenate((starts[1:] | (wrote[1:] != wrote[:-1]), [True]))[:count]
         after = np.minimum.accumulate(np.where(new, np.arange(1, count + 1), count)[::-1])[::-1]
         inside = after < count
         inside[inside] = group[after[inside]] == group[inside]
         late = np.flatnonzero(inside)
-        # By rank, so that the minimum names its write; each group is lifted above those before it.
-        by_end = np.argsort(done, kind="stable")
-        rank = np.empty(count, np.int64)
-        rank[by_end] = np.arange(count)
-        first = np.minimum.accumulate((group * count + rank)[::-1])[::-1] - group * count
-        earliest = by_end[first[after[late]]]
+        earliest = first_to_end(group, done)[after[late]]
         broken = done[earliest] < sent[late]
         words = [
             f"{self._op(seen, first)} ended before {self._op(seen, second)} was sent, and yet it wrote version "
@@ -197,7 +203,8 @@ class _Judged:
     def fractured_read(self, evidence: Evidence) -> Finding:
         """A reader that saw one write of a transaction and, of another row, an older version than the same one wrote.
 
-        Where the level promises no snapshot to a statement, what single statements saw is told, and is no violation.
+        If the level promises no snapshot to a statement, fractured reads of single statements are reported and are not
+        violations.
         """
         workload, ops = self._workload, evidence.ops
         single = [kind for kind in workload.snapshot_reads if kind in workload.single_statements]
@@ -212,11 +219,13 @@ class _Judged:
             MOST_WITNESSES,
         )
         if left:
-            evidence.warnings.append(f"fractured-read: {left} ops are too many to compare, and were left out")
+            evidence.warnings.append(f"fractured-read: {left} ops were left out because they are too many to compare")
         words = [self._fracture(evidence, each) for each in found]
         if evidence.transaction_snapshot or evidence.statement_snapshot or not count:
             return Finding("fractured-read", count, tuple(words))
-        promise = f"{count} fractured reads; no violation, for this level does not promise a snapshot to a statement"
+        promise = (
+            f"{count} fractured reads; no violation, because this level does not promise a snapshot to a statement"
+        )
         return Finding("fractured-read", 0, (promise, *words)[:MOST_WITNESSES])
 
     def _witness(self, evidence: Evidence) -> Witness:
@@ -230,14 +239,21 @@ class _Judged:
         # What a body told before its end was lost may be less than it wrote: every open op explains more.
         readers = {*self._workload.snapshot_reads, *self._workload.single_statements}
         writing = [kind for kind in self._workload.kinds if kind not in readers]
-        open_ops = sum(len(evidence.may_have_happened(kind)) for kind in writing)
-        own = _same(joined["number"], joined["row"])
+        infos = info & np.isin(ops["kind"], [self._workload.kinds.index(kind) for kind in writing])
+        untold = sum(
+            len(np.setdiff1d(evidence.may_have_happened(kind), ops["number"][infos & (ops["kind"] == code)]))
+            for code, kind in enumerate(self._workload.kinds)
+            if kind in writing
+        )
+        alone = len(np.unique(ops["clock"])) == 1
+        own = times_written(joined["number"], joined["row"])
         return Witness(
             **joined,
             own=own,
             known_row=touched["row"][told].astype(np.int64),
             known_wrote=touched["wrote"][told].astype(np.int64),
-            open_ops=open_ops,
+            open_ops=untold + int(infos.sum()),
+            open_sent=np.sort(ops["sent"][infos & alone].astype(np.int64)),
             most=max(2, int(own.max(initial=1))),
         )
 
@@ -247,21 +263,23 @@ class _Judged:
         fine = (evidence.ops["outcome"] == Outcome.OK) & ~np.isin(evidence.ops["answer"], refused)
         return np.asarray(fine)
 
-    def _final(self, evidence: Evidence) -> tuple["_Final", str]:
+    def _final(self, evidence: Evidence) -> tuple["FinalVersions", str]:
         return evidence.derived(self._finals)
 
-    def _finals(self, evidence: Evidence) -> tuple["_Final", str]:
+    def _finals(self, evidence: Evidence) -> tuple["FinalVersions", str]:
         """Each row's version at the end; why that is not known, if it is not."""
         rows, versions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for index, table in enumerate(self._tables):
             if lack := _lack(evidence.history, table):
-                return _Final(rows[0], versions[0]), lack
+                return FinalVersions(rows[0], versions[0]), lack
             columns = evidence.history.final[table.name]
+            if not callable(table.row) and table.row not in columns:
+                return FinalVersions(rows[0], versions[0]), f"only the workload's file numbers the rows of {table.name}"
             numbers = table.row(evidence.plan, columns) if callable(table.row) else columns[table.row]
             rows.append(np.asarray(numbers).astype(np.int64) + versioned_row(index, 0))
             versions.append(np.asarray(columns[table.version]).astype(np.int64))
         row, place = np.unique(np.concatenate(rows), return_index=True)
-        return _Final(row, np.concatenate(versions)[place]), ""
+        return FinalVersions(row, np.concatenate(versions)[place]), ""
 
     def _fracture(self, evidence: Evidence, torn: Fracture) -> str:
         kinds, ops = self._workload.kinds, evidence.ops
@@ -293,25 +311,6 @@ class _Judged:
             if len(over)
             else ""
         )
-
-
-def _twins(seen: Witness) -> tuple[Numbers, Numbers]:
-    """Neighbours among the writes with one version of one row, by different ops."""
-    order = np.lexsort((seen.done, seen.wrote, seen.row))
-    first, second = order[:-1], order[1:]
-    same = (seen.row[first] == seen.row[second]) & (seen.wrote[first] == seen.wrote[second])
-    same &= seen.number[first] != seen.number[second]
-    return first[same], second[same]
-
-
-def _same(number: Numbers, row: Numbers) -> Numbers:
-    """By entry: how many there are with its number and row."""
-    order = np.lexsort((row, number))
-    new = (number[order][1:] != number[order][:-1]) | (row[order][1:] != row[order][:-1])
-    group = np.cumsum(np.concatenate(([False], new))[: len(order)])
-    same = np.empty(len(order), np.int64)
-    same[order] = np.bincount(group)[group] if len(order) else group
-    return same
 
 
 def _lack(history: History, table: Table) -> str:

@@ -9,14 +9,14 @@ from loadgen.plan import FIELDS, SLO_PEAK, Option, Plan, check_options, parse_pl
 from loadgen.shapes import SHAPES, WITH_VALUES, Curve, Shape
 from loadgen.verdict import Finding
 from loadgen.workload.facts import REFUSED, WorkloadFacts
-from loadgen.workload.follow_ups import FollowUp, Phase, check_follow_ups
+from loadgen.workload.follow_ups import FollowUp, Phase, check_follow_ups, origins
 from loadgen.workload.table import Table
 
 if TYPE_CHECKING:
     # Not needed to run: whoever only starts or guards a server does without numpy's tenth of a second.
     from numpy.typing import NDArray
 
-    from loadgen.history.history import LoadProcess
+    from loadgen.history.history import History, LoadProcess
     from loadgen.workload.evidence import Evidence
 
 
@@ -34,14 +34,15 @@ class Invoked(Protocol):
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its name in the report, the function that finds, and what it finds in one line."""
+    """One check: its name in the report, the function that returns the finding, and a one-line description of the
+    violation."""
 
     name: str
     find: Callable[["Evidence"], Finding]
     text: str
     from_rows_alone: bool = False
-    """Whether its proof needs nothing but rows and answers: then it also proves something where a part of what was
-    asked is missing from the history."""
+    """Whether its proof needs only rows and answers. It is then also valid if a part of what was asked is missing from
+    the history."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Isolation:
     judge: Callable[["Evidence", Sequence[str], float], Any]
     decides: bool = False
     time_limit_s: float = 20.0
+    transactions: Callable[[Plan, "History", bool], Any] | None = None
+    """What ``loadgen export`` writes: ``(plan, history, replica_reads) -> isolation.transactions.Transactions``."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +87,18 @@ class Workload:
     """Instead of rules, where numbers decide by themselves: the answer after which each of an arrival's own
     ``follow_ups``, pairs of kind and delay in nanoseconds, is due."""
     refused: tuple[str, ...] = ()
-    """The answers by which nothing was changed. All others but "none" are good ones."""
+    """The answers that mean that nothing was changed. All others except "none" are good answers."""
     good: str = ""
     """The answer that the headline rate counts (``GOOD_per_second``); empty: every answer of the main kind that is
     not a refusal, under the name "ok"."""
     noun: str = "op"
-    """What one op of the main kind is called: an order. The plural has an s."""
+    """The name of one op of the main kind, such as order. The plural adds an s."""
     figures: str = ""
     """The key of ``summary.json`` under which the main kind's counts are given, beside ``main``."""
     snapshot_reads: tuple[str, ...] = ()
-    """The kinds that only read, by plain SELECTs, and tell several rows with a version column: fractured-read holds
-    each of them to one snapshot, where the level promises it to a transaction, or to a statement if it is one."""
+    """The kinds that only read, by plain SELECTs, and report several rows with a version column. fractured-read checks
+    that each of them saw one snapshot, if the level promises that to a transaction, or to a statement for a kind with
+    one statement."""
     single_statements: tuple[str, ...] = ()
     """The kinds whose body is marked ``single_statement``: ``load_workload`` fills it in from the class of users."""
     all_kinds_count: bool = False
@@ -108,16 +112,16 @@ class Workload:
     """Checks the options together, and fills in those that depend on others. Raises PlanError."""
     checks: tuple[Check, ...] = ()
     examine: Callable[["Evidence"], None] | None = None
-    """Called before any check: may add doubts to the evidence, and raises Contradiction where it fits no run."""
+    """Called before any check. May add doubts to the evidence, and raises Contradiction if the evidence fits no run."""
     isolation: Isolation | None = None
     extras: Callable[["Evidence | None"], Mapping[str, Any]] | None = None
-    """More keys of ``summary.json``, also of a run of which there is no evidence (None); what it adds to
-    ``evidence.warnings`` is shown, too."""
+    """More keys of ``summary.json``, also for a run without evidence (None). Its additions to ``evidence.warnings`` are
+    shown."""
     lines: Callable[[Mapping[str, Any]], Sequence[Sequence[str]]] | None = None
     """What a person should read in the report that only this workload knows: from the summary, ``(label, text, ...)``
     for each section. ``summary.json`` keeps them as ``lines``."""
     untold: Callable[["LoadProcess", Plan], str] | None = None
-    """What a load process that ended in order should have told and does not, in words; empty if nothing is missing."""
+    """The rows that a load process that ended in order should have and lacks, in words; empty if nothing is missing."""
     evidence_version: int = 1
     """Raised when an older run's history can no longer be judged by this file."""
     shapes: Mapping[str, Shape] = field(default_factory=dict)
@@ -141,7 +145,7 @@ class Workload:
 
     @property
     def metrics(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The kinds and the rates that objectives may name: those that the figures tell."""
+        """The kinds and the rates that objectives may name: those in the figures."""
         split = (self.words.split + REFUSED,) if self.words.split else ()
         return (*self.kinds, *split), (f"{self.good or 'ok'}_per_second", SLO_PEAK)
 
@@ -155,6 +159,11 @@ class Workload:
             )
         own_shapes = {**self.shapes, **(shapes or {})}
         return self._resolved(parse_plan({**values, "workload": self.name}, self.options, self.metrics, own_shapes))
+
+    @property
+    def followed(self) -> dict[str, tuple[str, ...]]:
+        """From which arriving kinds the rules lead to each of the kinds that follow."""
+        return {rule.kind: origins(self, rule.kind) for rule in self.follow_ups}
 
     def phases_s(self, plan: Plan) -> dict[str, float]:
         """When each phase begins, in seconds since the begin of the load. Raises PlanError for one that never does."""
@@ -178,8 +187,11 @@ class Workload:
         self.phases_s(plan)
         return plan
 
-    def facts(self, plan: Plan) -> dict[str, Any]:
-        """What plan.json says of the workload in a run of ``plan``, as plain JSON values."""
+    def facts(self, plan: Plan, tables: Sequence[Table] = ()) -> dict[str, Any]:
+        """What plan.json says of the workload in a run of ``plan``, as plain JSON values.
+
+        With ``versions``, those of its ``tables`` that have a version column: their checks need nothing else of it.
+        """
         return {
             "name": self.name,
             **asdict(self.words),
@@ -188,4 +200,11 @@ class Workload:
             "evidence_version": self.evidence_version,
             "follow_ups": [asdict(rule) for rule in self.follow_ups],
             "phases": self.phases_s(plan),
+            "snapshot_reads": list(self.snapshot_reads),
+            "single_statements": list(self.single_statements),
+            "versions": [
+                {"table": table.name, "version": table.version, "row": table.row if isinstance(table.row, str) else ""}
+                for table in tables
+                if table.version
+            ],
         }

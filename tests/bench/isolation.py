@@ -20,7 +20,7 @@ from loadgen.clock import clock_origin
 from loadgen.formats.streams import SUFFIX
 from loadgen.history.history import History, LoadProcess
 from loadgen.isolation.check import judge
-from loadgen.isolation.transactions import Kind
+from loadgen.isolation.transactions import HistoryKind
 from loadgen.shop.transactions import sale_transactions
 from tests.simulation.bulk import Bulk, write_bulk
 
@@ -35,15 +35,15 @@ usage = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({"answer": answer, "rss_mb": usage.ru_maxrss // 1024, "cpu_s": usage.ru_utime + usage.ru_stime}))
 """
 # name, kind, models, snapshots, stale, seconds asked, megabytes asked
-_CASES: tuple[tuple[str, Kind, str, bool, bool, float, int], ...] = (
-    ("list_append", Kind.LIST_APPEND, "snapshot-isolation,serializable", False, False, 10, 2000),
-    ("list_append_snapshots", Kind.LIST_APPEND, "snapshot-isolation,serializable", True, False, 10, 2000),
-    ("versioned", Kind.VERSIONED, "snapshot-isolation,serializable", False, False, 10, 2000),
-    ("read_atomic", Kind.REGISTER, "read-atomic", False, False, 15, 3000),
-    ("causal", Kind.REGISTER, "causal", False, False, 15, 3000),
-    ("list_append_anomaly", Kind.LIST_APPEND, "snapshot-isolation,serializable", False, True, 15, 2000),
-    ("versioned_anomaly", Kind.VERSIONED, "snapshot-isolation,serializable", False, True, 15, 2000),
-    ("causal_anomaly", Kind.REGISTER, "causal", False, True, 15, 3000),
+_CASES: tuple[tuple[str, HistoryKind, str, bool, bool, float, int], ...] = (
+    ("list_append", HistoryKind.LIST_APPEND, "snapshot-isolation,serializable", False, False, 10, 2000),
+    ("list_append_snapshots", HistoryKind.LIST_APPEND, "snapshot-isolation,serializable", True, False, 10, 2000),
+    ("versioned", HistoryKind.VERSIONED, "snapshot-isolation,serializable", False, False, 10, 2000),
+    ("read_atomic", HistoryKind.REGISTER, "read-atomic", False, False, 15, 3000),
+    ("causal", HistoryKind.REGISTER, "causal", False, False, 15, 3000),
+    ("list_append_anomaly", HistoryKind.LIST_APPEND, "snapshot-isolation,serializable", False, True, 15, 2000),
+    ("versioned_anomaly", HistoryKind.VERSIONED, "snapshot-isolation,serializable", False, True, 15, 2000),
+    ("causal_anomaly", HistoryKind.REGISTER, "causal", False, True, 15, 3000),
 )
 
 
@@ -56,7 +56,9 @@ def judge_file(path: Path, models: str) -> dict[str, Any]:
     return {**json.loads(child.stdout), "seconds": time.monotonic() - begin}
 
 
-def bulk_case(case: tuple[str, Kind, str, bool, bool, float, int], transactions: int, folder: Path) -> dict[str, Any]:
+def bulk_case(
+    case: tuple[str, HistoryKind, str, bool, bool, float, int], transactions: int, folder: Path
+) -> dict[str, Any]:
     """One large history."""
     name, kind, models, snapshots, stale, asked_s, asked_mb = case
     path = folder / f"{name}{SUFFIX}"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.isolation.check import judge
-from loadgen.isolation.transactions import Kind
+from loadgen.isolation.transactions import HistoryKind
 from loadgen.op import Outcome
 from loadgen.probes.finals import final_findings
 from loadgen.shop.catalogue import CHECKS, run_checks
@@ -41,7 +41,7 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.bugs import simulate as play
 from tests.simulation.stores import Level, Store
 
-STORES = [(level, kind) for level in Level for kind in Kind]
+STORES = [(level, kind) for level in Level for kind in HistoryKind]
 CHUNK = 20
 """Runs that a process is given at a time."""
 WRONG_TOLD = 5

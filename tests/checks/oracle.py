@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from loadgen.formats.build import Builder, Mop
-from loadgen.isolation.transactions import READ, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import READ, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 
 Mops = tuple[tuple[str, Any, Any], ...]
@@ -27,7 +27,7 @@ class Txn(NamedTuple):
 
 def to_transactions(history: Sequence[Txn], *, lists: bool) -> Transactions:
     """The history as the checker takes it."""
-    builder = Builder(Kind.LIST_APPEND if lists else Kind.REGISTER)
+    builder = Builder(HistoryKind.LIST_APPEND if lists else HistoryKind.REGISTER)
     for label, txn in enumerate(history):
         mops = [
             Mop(READ, key, list(value) if lists and value is not None else value)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from loadgen.isolation.check import judge
 from loadgen.isolation.models import MODELS, find_model, strongest, weaker, weakest
-from loadgen.isolation.transactions import Kind
+from loadgen.isolation.transactions import HistoryKind
 from loadgen.op import Outcome
 from loadgen.verdict import Verdict
 from tests.checks.oracle import ORACLES, Txn, to_transactions
@@ -33,9 +33,9 @@ def test_judge_of_tiny_history_agrees_with_every_oracle(seed: int, lists: bool) 
     assert expected == {model: answers[model].verdict for model in ORACLES}
 
 
-@given(seed=st.integers(0, 1 << 32), level=st.sampled_from(Level), kind=st.sampled_from(Kind))
+@given(seed=st.integers(0, 1 << 32), level=st.sampled_from(Level), kind=st.sampled_from(HistoryKind))
 @settings(max_examples=60, deadline=None)
-def test_judge_of_correct_store_finds_nothing_at_its_level(seed: int, level: Level, kind: Kind) -> None:
+def test_judge_of_correct_store_finds_nothing_at_its_level(seed: int, level: Level, kind: HistoryKind) -> None:
     """No run of a correct store is invalid, or unknown, by the model that the store keeps."""
     store = Store(level, kind, seed)
     store.run(25)
@@ -73,7 +73,7 @@ def test_writes_that_are_not_unique_give_unknown_with_the_example() -> None:
 
 def test_time_limit_of_nothing_gives_unknown_or_a_proved_answer() -> None:
     """Without time a register history that needs a search is unknown, never valid."""
-    store = Store(Level.SERIALIZABLE, Kind.REGISTER, 3)
+    store = Store(Level.SERIALIZABLE, HistoryKind.REGISTER, 3)
     store.run(60)
     answer = judge(store.history(), ["serializable"], time_limit_s=0).answers["serializable"]
 

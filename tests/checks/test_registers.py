@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loadgen.formats.build import Builder, Mop
 from loadgen.isolation.check import judge
 from loadgen.isolation.models import MODELS, weaker
-from loadgen.isolation.transactions import ALWAYS, NEVER, READ, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import ALWAYS, NEVER, READ, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 from loadgen.verdict import Verdict
 from tests.checks.oracle import ORACLES, Txn, to_transactions
@@ -102,7 +102,7 @@ def serial(
     if swap:
         wrong = [Mop(READ, 0, None), Mop(WRITE, 1, value + 1)], [Mop(READ, 1, None), Mop(WRITE, 0, value + 2)]
         rows += [(-1.0, -0.5, clients + count + n, False, count + n, mops) for n, mops in enumerate(wrong)]
-    builder = Builder(Kind.REGISTER, timed=timed)
+    builder = Builder(HistoryKind.REGISTER, timed=timed)
     for begin, end, who, unsure, number, mops in sorted(rows, key=lambda row: row[0]):
         times = (int(begin * 1e6), NEVER if unsure else int(end * 1e6)) if timed else (ALWAYS, NEVER)
         builder.add(who, *times, Outcome.INFO if unsure else OK, number, mops)
@@ -153,9 +153,9 @@ def test_search_ends_with_its_time() -> None:
     assert time.monotonic() - begin < 30
 
 
-@given(seed=st.integers(0, 1 << 32), level=st.sampled_from(Level), kind=st.sampled_from(Kind))
+@given(seed=st.integers(0, 1 << 32), level=st.sampled_from(Level), kind=st.sampled_from(HistoryKind))
 @settings(max_examples=20, deadline=None)
-def test_answers_are_monotone_whatever_the_time(seed: int, level: Level, kind: Kind) -> None:
+def test_answers_are_monotone_whatever_the_time(seed: int, level: Level, kind: HistoryKind) -> None:
     """A model never knows less than a stronger one, even if nothing was found out in time."""
     store = Store(level, kind, seed)
     store.run(30)

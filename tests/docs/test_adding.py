@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 from tests.sale_runs import FORGOTTEN, KEPT
 
-PAGE = Path(__file__).parents[2] / "docs" / "adding.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "adding.md"
 LIMIT_S = 120
 _BLOCK = re.compile(r"^```(python|diff|sh)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -76,3 +78,13 @@ def test_a_workload_a_check_and_a_shape_work_as_the_page_shows_them(tmp_path: Pa
     )
     shape = follow("A shape", tmp_path)
     assert "lunch peak" in shape
+
+
+@pytest.mark.server("postgres")
+def test_an_engine_is_one_file_and_one_line(tmp_path: Path) -> None:
+    """In a copy of the package: the run, its list and its report carry the new engine's name."""
+    for folder in ("loadgen", "workloads"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+
+    assert "Elephant" in follow("An engine", tmp_path)
+    assert summary(tmp_path)["engine"]["name"] == "elephant"

@@ -15,7 +15,7 @@ from loadgen.formats.edn import EdnError, Keyword, read_all
 from loadgen.formats.files import load
 from loadgen.formats.streams import SUFFIX, TransactionWriter, TxnRow, read_transactions
 from loadgen.isolation.check import judge
-from loadgen.isolation.transactions import Kind
+from loadgen.isolation.transactions import HistoryKind
 from tests.simulation.bulk import Bulk, write_bulk
 from tests.simulation.stores import Level, Store
 
@@ -226,8 +226,8 @@ def test_edn_scalars_keep_their_types() -> None:
 
 
 @pytest.mark.parametrize("style", ["elle-edn", "elle-json"])
-@pytest.mark.parametrize("kind", [Kind.LIST_APPEND, Kind.REGISTER])
-def test_exported_history_judges_as_before(tmp_path: Path, style: str, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [HistoryKind.LIST_APPEND, HistoryKind.REGISTER])
+def test_exported_history_judges_as_before(tmp_path: Path, style: str, kind: HistoryKind) -> None:
     """A run written as Elle's maps and read again has the same answers."""
     for seed in range(5):
         store = Store(Level.SNAPSHOT, kind, seed)
@@ -248,7 +248,7 @@ def test_own_stream_keeps_lists_whole_even_if_odd(tmp_path: Path) -> None:
     """Lists are stored by what is new in them, and come back as they were read."""
     path = tmp_path / f"a{SUFFIX}"
     reads = [[1], [1, 2, 3], [1, 2], [2, 1], [], [1, 2, 3, 4]]
-    with TransactionWriter(path, Kind.LIST_APPEND) as writer:
+    with TransactionWriter(path, HistoryKind.LIST_APPEND) as writer:
         writer.write([TxnRow(0, 10 * at, 10 * at + 5, 0, at, [(0, 7, seen)]) for at, seen in enumerate(reads)])
     txns = read_transactions([path])
 
@@ -258,7 +258,7 @@ def test_own_stream_keeps_lists_whole_even_if_odd(tmp_path: Path) -> None:
 def test_streams_of_two_processes_are_one_history(tmp_path: Path) -> None:
     """Each stream remembers its own lists; together they agree or are odd."""
     for name, seen in (("a", [1, 2, 3]), ("b", [1, 2])):
-        with TransactionWriter(tmp_path / f"{name}{SUFFIX}", Kind.LIST_APPEND) as writer:
+        with TransactionWriter(tmp_path / f"{name}{SUFFIX}", HistoryKind.LIST_APPEND) as writer:
             rows = [TxnRow(0, 1, 2, 0, each, [(1, 7, each)]) for each in (1, 2, 3)] if name == "a" else []
             writer.write([*rows, TxnRow(1 if name == "a" else 2, 5, 6, 0, 9, [(0, 7, seen)])])
 
@@ -269,7 +269,7 @@ def test_streams_of_two_processes_are_one_history(tmp_path: Path) -> None:
 def test_stream_cut_short_is_unknown_and_nonsense_is_refused(tmp_path: Path) -> None:
     """A stream without its end may miss transactions."""
     path = tmp_path / f"a{SUFFIX}"
-    write_bulk(path, Bulk(Kind.LIST_APPEND, 500, keys=50))
+    write_bulk(path, Bulk(HistoryKind.LIST_APPEND, 500, keys=50))
     whole = path.read_bytes()
     assert checked(path, "serializable")[0] == 0
     path.write_bytes(whole[:-8])
@@ -282,7 +282,7 @@ def test_stream_cut_short_is_unknown_and_nonsense_is_refused(tmp_path: Path) -> 
 def test_injected_stale_read_is_found_in_a_bulk_history(tmp_path: Path) -> None:
     """One stale read among thousands of transactions rules out snapshot isolation, with a small witness."""
     path = tmp_path / f"a{SUFFIX}"
-    write_bulk(path, Bulk(Kind.VERSIONED, 3_000, keys=100), stale_at=1_000)
+    write_bulk(path, Bulk(HistoryKind.VERSIONED, 3_000, keys=100), stale_at=1_000)
     code, answer, _ = checked(path, "serializable")
 
     assert code == 4

@@ -5,14 +5,14 @@ import sqlite3
 
 import pytest
 
-from loadgen.hermitage.case import ANOMALIES, BEGIN, COMMIT, INITIAL, ROLLBACK, Case, Kind, Rows, Seen, case
+from loadgen.hermitage.case import ANOMALIES, BEGIN, COMMIT, INITIAL, ROLLBACK, Case, ReadKind, Rows, Seen, case
 from loadgen.hermitage.cases import CASES
 from loadgen.hermitage.published import PUBLISHED
 
 
 def test_a_script_is_read_line_by_line() -> None:
     """A line is a session, a statement, and the name of what it reads."""
-    read = case("G2 some variant", Kind.READ, "", "1 SELECT id, value FROM test -> a\n2 COMMIT", lambda seen: True)
+    read = case("G2 some variant", ReadKind.READ, "", "1 SELECT id, value FROM test -> a\n2 COMMIT", lambda seen: True)
 
     first, second = read.steps
     assert (first.session, first.sql, first.label, first.locks) == (1, "SELECT id, value FROM test", "a", False)
@@ -23,7 +23,7 @@ def test_a_script_is_read_line_by_line() -> None:
 def test_a_line_without_a_session_is_refused() -> None:
     """A slip in a script is found when it is read."""
     with pytest.raises(AssertionError, match="not a step"):
-        case("G0", Kind.READ, "", "SELECT 1", lambda seen: True)
+        case("G0", ReadKind.READ, "", "SELECT 1", lambda seen: True)
 
 
 @pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)

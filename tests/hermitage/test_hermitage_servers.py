@@ -10,7 +10,7 @@ from loadgen.commands.main import main
 from loadgen.engines import engine_of
 from loadgen.hermitage.cases import CASES
 from loadgen.hermitage.command import exit_code
-from loadgen.hermitage.matrix import Matrix, Row, measure
+from loadgen.hermitage.matrix import LevelRow, Matrix, measure
 from loadgen.hermitage.published import NOT_TESTED
 from loadgen.plan import ENGINES
 
@@ -81,6 +81,6 @@ def _assert_as_known(matrix: Matrix) -> None:
             assert _ended(row, "P4")[2] == CODES[matrix.engine]
 
 
-def _ended(row: Row, anomaly: str) -> dict[int, str]:
+def _ended(row: LevelRow, anomaly: str) -> dict[int, str]:
     (play,) = (play for play in row.cells[anomaly].plays if play.case.name == anomaly)
     return dict(play.ended)

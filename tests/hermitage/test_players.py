@@ -4,7 +4,7 @@ import pytest
 
 from loadgen.errors import ClusterError
 from loadgen.hermitage import players
-from loadgen.hermitage.case import Case, Kind, case
+from loadgen.hermitage.case import Case, ReadKind, case
 from loadgen.hermitage.cases import CASES
 from loadgen.hermitage.play import Verdict, What
 from loadgen.hermitage.report import transcript
@@ -13,7 +13,7 @@ from tests.hermitage.fake_engine import CONFLICT, LOST, SYNTAX, FakeServer, play
 BY_NAME = {one.name: one for one in CASES}
 CROSSED = case(
     "G0",
-    Kind.READ,
+    ReadKind.READ,
     "each waits for the other",
     """
     1 UPDATE test SET value = 11 WHERE id = 1
@@ -75,7 +75,7 @@ def test_a_statement_of_a_waiting_session_is_kept_until_its_answer() -> None:
     """The script goes on with the other sessions."""
     one = case(
         "G0",
-        Kind.READ,
+        ReadKind.READ,
         "",
         """
         1 UPDATE test SET value = 11 WHERE id = 1

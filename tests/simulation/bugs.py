@@ -7,7 +7,7 @@ anomalies of which at least one must be reported, ``Bug.breaks`` a model that mu
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loadgen.isolation.transactions import Kind
+from loadgen.isolation.transactions import HistoryKind
 from loadgen.op import Outcome
 from tests.simulation.stores import Level, Store
 
@@ -20,7 +20,7 @@ class Bug:
     """A seeded bug."""
 
     name: str
-    kind: Kind
+    kind: HistoryKind
     breaks: str
     names: frozenset[str]
     play: Callable[[Store], None]
@@ -248,7 +248,7 @@ def _future_read(store: Store) -> None:
     _base(store)
     txn = store.begin()
     coming = store._value + 1
-    store.answer(txn, _X, (*store.state[_X], coming) if store.kind == Kind.LIST_APPEND else coming)
+    store.answer(txn, _X, (*store.state[_X], coming) if store.kind == HistoryKind.LIST_APPEND else coming)
     store.write(txn, _X)
     store.commit(txn)
 
@@ -325,9 +325,9 @@ def _read_one(store: Store, key: int, view: dict[int, object] | None = None, ses
     store.commit(txn)
 
 
-_LIST, _REGISTER, _VERSIONED = Kind.LIST_APPEND, Kind.REGISTER, Kind.VERSIONED
+_LIST, _REGISTER, _VERSIONED = HistoryKind.LIST_APPEND, HistoryKind.REGISTER, HistoryKind.VERSIONED
 _STALE = ("G-single-realtime",)
-_TABLE: tuple[tuple[str, Kind, str, tuple[str, ...], Callable[[Store], None]], ...] = (
+_TABLE: tuple[tuple[str, HistoryKind, str, tuple[str, ...], Callable[[Store], None]], ...] = (
     ("lost acknowledgement", _LIST, "read-committed", ("G1a",), _lost_acknowledgement),
     ("lost write after acknowledgement", _LIST, "strict-serializable", _STALE, _lost_write),
     ("lost write after it was read", _LIST, "strict-serializable", (*_STALE, "incompatible-order"), _lost_after_read),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.formats.streams import TransactionWriter
-from loadgen.isolation.transactions import INITIAL, READ, WRITE, Ints, Kind
+from loadgen.isolation.transactions import INITIAL, READ, WRITE, HistoryKind, Ints
 
 RETIRES = 100
 """After so many appends a list is left alone and a new key takes its place."""
@@ -29,7 +29,7 @@ _STALE = 500
 class Bulk:
     """What to make."""
 
-    kind: Kind
+    kind: HistoryKind
     transactions: int
     operations: int = 5
     sessions: int = 50
@@ -60,11 +60,11 @@ def write_bulk(path: Path, bulk: Bulk, *, stale_at: int = -1) -> None:
     length = np.zeros(n * per, np.int64)
     tail = np.zeros(n * per, np.int64)
     tails = np.zeros(0, np.int64)
-    if bulk.kind == Kind.VERSIONED:
+    if bulk.kind == HistoryKind.VERSIONED:
         value = rank
     else:
         value[reads] = value[seen]
-    if bulk.kind == Kind.LIST_APPEND:
+    if bulk.kind == HistoryKind.LIST_APPEND:
         length[act == READ] = rank[act == READ]
         tail[reads] = _new_elements(key[reads], rank[reads])
         begin = first[key[reads]] + rank[reads] - tail[reads]
@@ -93,7 +93,7 @@ def _versions(
     shown = count.copy()
     if bulk.snapshots:
         _see_snapshots(bulk, rng, slot, act, txn, count, shown)
-    retired = count // RETIRES if bulk.kind == Kind.LIST_APPEND else np.zeros(size, np.int64)
+    retired = count // RETIRES if bulk.kind == HistoryKind.LIST_APPEND else np.zeros(size, np.int64)
     key = slot + bulk.keys * retired
     start = retired * RETIRES
     return count, key, np.where(act == WRITE, count - start + 1, np.maximum(0, shown - start))

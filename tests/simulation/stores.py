@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from loadgen.formats.build import Builder, Mop
-from loadgen.isolation.transactions import NEVER, READ, UNKNOWN, WRITE, Kind, Transactions
+from loadgen.isolation.transactions import NEVER, READ, UNKNOWN, WRITE, HistoryKind, Transactions
 from loadgen.op import Outcome
 
 State = dict[int, Any]
@@ -41,7 +41,7 @@ class OpenTxn:
 class Store:
     """One simulated run. The history is what clients saw; ``history`` gives it to the judge."""
 
-    def __init__(self, level: Level, kind: Kind, seed: int, *, keys: int = 6, sessions: int = 5) -> None:
+    def __init__(self, level: Level, kind: HistoryKind, seed: int, *, keys: int = 6, sessions: int = 5) -> None:
         self.level, self.kind, self.keys = level, kind, keys
         self.rng = random.Random(seed)
         self.state: State = {}
@@ -81,12 +81,14 @@ class Store:
     def answer(self, txn: OpenTxn, key: int, value: Any) -> None:
         """Note that ``txn`` read ``key`` and was answered ``value``."""
         txn.reads.add(key)
-        txn.mops.append(Mop(READ, key, list(value) if self.kind == Kind.LIST_APPEND and value is not None else value))
+        txn.mops.append(
+            Mop(READ, key, list(value) if self.kind == HistoryKind.LIST_APPEND and value is not None else value)
+        )
 
     def after(self, txn: OpenTxn, key: int, value: Any) -> Any:
         """What ``value`` of ``key`` is once the transaction's own writes are added."""
         own = txn.own.get(key)
-        if self.kind == Kind.LIST_APPEND:
+        if self.kind == HistoryKind.LIST_APPEND:
             return (*(value or ()), *(own or ()))
         return own[-1] if own else value
 
@@ -95,7 +97,7 @@ class Store:
         self.clock += 1
         self._value += 1
         txn.own.setdefault(key, []).append(self._value)
-        txn.mops.append(Mop(WRITE, key, self._value, self.kind == Kind.LIST_APPEND))
+        txn.mops.append(Mop(WRITE, key, self._value, self.kind == HistoryKind.LIST_APPEND))
         return self._value
 
     def overtaken(self, txn: OpenTxn) -> bool:
@@ -119,7 +121,7 @@ class Store:
         for key in txn.own:
             if only is None or key in only:
                 self.changed[key] = self.clock
-                if self.kind == Kind.VERSIONED:
+                if self.kind == HistoryKind.VERSIONED:
                     self._number(txn, key)
                 else:
                     self.state[key] = self.after(txn, key, self.state.get(key))
@@ -166,7 +168,7 @@ class Store:
         if self.rng.random() < 0.5 and not locked:
             self._locks[key] = txn.label
             self.write(txn, key)
-        elif not (self.kind == Kind.VERSIONED and key in txn.own):
+        elif not (self.kind == HistoryKind.VERSIONED and key in txn.own):
             self.read(txn, key)
 
     def _finish(self, txn: OpenTxn, lost: float) -> None:
@@ -192,7 +194,7 @@ class Store:
             mops = [mop if self._told(mop, outcome) else mop._replace(value=None) for mop in txn.mops]
             builder.add(txn.session, txn.invoked, completed, outcome, txn.label, mops)
         txns = builder.build()
-        if self.kind == Kind.VERSIONED:
+        if self.kind == HistoryKind.VERSIONED:
             # The builder numbers values by first sight; here the value itself is the version.
             unsure = (txns.outcome != Outcome.OK)[txns.txn_of()]
             for mop in range(len(txns.value)):

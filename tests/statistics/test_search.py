@@ -2,7 +2,10 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from loadgen.statistics.trials import Counts, Purpose, Settings, Trial, TrialRes
 from tests.statistics.queues import OBJECTIVE, OneServer
 
 P99 = {OBJECTIVE: 0.01}
+ROOT = Path(__file__).parent.parent.parent
 MOST_TRIALS = 900
 """More than any search can take."""
 
@@ -58,7 +62,8 @@ def test_a_sharp_knee_is_found_to_the_width_of_the_bracket() -> None:
     assert capacity.anchor_change == 0
     assert [found.low for found in capacity.found] == [capacity.rate] * 3
     assert all(found.low <= 777 < found.high <= 1.05 * found.low for found in capacity.found)
-    assert capacity.error_high == pytest.approx(capacity.rate * (capacity.found[0].high / capacity.rate) ** 0.5)
+    assert capacity.error_low == pytest.approx(capacity.rate)
+    assert capacity.error_high == pytest.approx(capacity.found[0].high)
     assert trials[0].purpose is trials[-1].purpose is Purpose.ANCHOR
     assert trials[0].rate is trials[-1].rate is None
     assert trials[1].rate == 250
@@ -165,7 +170,7 @@ def test_a_closed_loop_without_an_answer_ends_at_once() -> None:
 
 
 def test_a_limited_client_leaves_a_lower_bound_and_no_figure() -> None:
-    """From 600 a second on the client is the limit: the search stops with the highest rate that passed."""
+    """From 600 a second on the client is the limit: the climb goes near it, and stops with what passed."""
     knee = sharp(777)
 
     def run(trial: Trial) -> TrialResult:
@@ -177,8 +182,34 @@ def test_a_limited_client_leaves_a_lower_bound_and_no_figure() -> None:
 
     assert capacity.ending is Ending.CLIENT
     assert capacity.rate is None
-    assert (capacity.low, capacity.high) == (562.5, None)
-    assert trials[-1].rate == 843.75
+    assert [round(trial.rate or 0) for trial in trials] == [0, 250, 375, 562, 844, 689, 623, 592, 623]
+    assert capacity.low == trials[-2].rate
+    assert capacity.high is None
+
+
+def test_a_client_that_is_limited_far_above_the_knee_does_no_harm() -> None:
+    """A step of the climb goes beyond what the client can do; a smaller one finds the knee below that."""
+    knee = sharp(600)
+
+    def run(trial: Trial) -> TrialResult:
+        if trial.rate is not None and trial.rate > 700:
+            return answer(trial, 0.3, client_limited=True)
+        return knee(trial)
+
+    capacity, _, _ = driven(Search(Settings(P99)), run)
+
+    assert capacity.ending is Ending.KNEE
+    assert capacity.rate is not None
+    assert 600 / 1.05 < capacity.rate <= 600
+
+
+def test_a_client_that_is_limited_at_the_start_ends_the_search() -> None:
+    """Nothing is known then."""
+    capacity, trials, _ = driven(Search(Settings(P99)), lambda trial: answer(trial, 0, client_limited=True))
+
+    assert capacity.ending is Ending.CLIENT
+    assert (capacity.low, capacity.high) == (None, None)
+    assert len(trials) == 2
 
 
 def test_the_first_violation_ends_the_search() -> None:
@@ -213,7 +244,7 @@ def test_a_machine_that_moved_gets_a_bracket_and_no_figure() -> None:
 
     assert capacity.ending is Ending.MOVED
     assert capacity.rate is None
-    assert "10% less" in capacity.why
+    assert "10 % less" in capacity.why
     assert capacity.low is not None
     assert 740 < capacity.low <= 777
 
@@ -286,6 +317,14 @@ def test_whatever_the_trials_give_the_search_ends(data: st.DataObject) -> None:
         assert capacity.high is not None
         assert capacity.low <= capacity.rate <= capacity.high
     assert capacity.why
+
+
+def test_the_room_loads_nothing_heavy_before_it_is_needed() -> None:
+    """Scipy is imported by the first figure that needs it."""
+    code = "import sys, loadgen.statistics.text, loadgen.statistics.search; print('scipy' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+    assert loaded == "False\n"
 
 
 def test_results_that_nobody_awaits_or_that_lack_an_objective_are_refused() -> None:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from loadgen.commands.check_files import check_files
 from loadgen.commands.export import export
-from loadgen.isolation.transactions import Kind
+from loadgen.isolation.transactions import HistoryKind
 from tests.simulation.stores import Level, Store
 
 SLOW_S = 20.0
@@ -45,10 +45,10 @@ class Trial(NamedTuple):
 def history(rng: random.Random) -> tuple[str, bytes]:
     """A name and a small history of a correct store, in one of the formats that are read."""
     style = rng.choice(["edn", "json", "jsonl", "txt", "bank", "set"])
-    kind = rng.choice([Kind.LIST_APPEND, Kind.REGISTER])
+    kind = rng.choice([HistoryKind.LIST_APPEND, HistoryKind.REGISTER])
     if style in ("bank", "set"):
         return "history.edn", (_bank(rng) if style == "bank" else _set(rng)).encode()
-    store = Store(Level.SERIALIZABLE, Kind.REGISTER if style == "txt" else kind, rng.randrange(1 << 30))
+    store = Store(Level.SERIALIZABLE, HistoryKind.REGISTER if style == "txt" else kind, rng.randrange(1 << 30))
     store.run(rng.randint(4, 15))
     out = io.StringIO()
     txns = store.history()
@@ -180,7 +180,7 @@ def trial(seed: int) -> Trial:
 
 def _one_line_lost(rng: random.Random) -> Trial:
     """A line of a history is gone, and by index or by what is left without its other half it is seen to be."""
-    store = Store(Level.SERIALIZABLE, Kind.LIST_APPEND, rng.randrange(1 << 30))
+    store = Store(Level.SERIALIZABLE, HistoryKind.LIST_APPEND, rng.randrange(1 << 30))
     store.run(12, lost=0.0)
     out = io.StringIO()
     export(store.history(), rng.choice(["elle-edn", "elle-json"]), out)

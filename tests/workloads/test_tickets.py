@@ -72,6 +72,22 @@ def test_a_seeded_bug_is_a_double_booking_and_a_lost_update(tmp_path: Path, engi
 
 
 @pytest.mark.server
+def test_what_versions_prove_is_judged_without_the_workload_s_file(tmp_path: Path) -> None:
+    """Its own check is unknown then, and the lost updates are the same."""
+    _, summary = load(tmp_path, "postgres", careful=False)
+    again = ran(["loadgen", "check", "run", "--json"], tmp_path)
+    bare = json.loads(again.stdout)
+
+    assert again.returncode == 4, again.stdout + again.stderr
+    assert bare["violations"]["lost-update"] == summary["violations"]["lost-update"] > 0
+    verdicts = {check["name"]: check["verdict"] for check in bare["checks"]}
+    assert verdicts == {
+        **dict.fromkeys(("lost-write", "real-time-order", "double-booking"), "unknown"),
+        "lost-update": "invalid",
+    }
+
+
+@pytest.mark.server
 def test_check_judges_a_foreign_run_only_by_a_file_that_somebody_names_or_trusts(tmp_path: Path) -> None:
     """Unknown without one, and the same verdict as the run's own with it. What the run holds is not run unasked."""
     load(tmp_path, "postgres", careful=True)

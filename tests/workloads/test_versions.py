@@ -162,6 +162,35 @@ def test_one_broken_step_is_found_by_its_name_alone(broken: str, seed: int) -> N
     )
 
 
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), after=st.integers(0, 40), before=st.integers(0, 3))
+def test_open_ops_explain_no_version_below_one_that_was_acknowledged_before_they_were_sent(
+    seed: int, after: int, before: int
+) -> None:
+    """A foreign write early in a run is found, however many ops are open at its end."""
+    store = Store(seed, trouble=0.0)
+    row = max(store.version, key=lambda each: store.version[each])
+    store.version = {each: version + 5 * (each == row) for each, version in store.version.items()}
+    # Five versions that nobody wrote come before all others of the row.
+    store.told = [
+        (
+            *told[:5],
+            tuple((at, read + 5 * (at == row and read >= 0), wrote + 5 * (at == row)) for at, read, wrote in told[5]),
+        )
+        for told in store.told
+    ]
+    store.told += [(store.count + at, -1_000, 9_000, Outcome.INFO, 0, ()) for at in range(before)]
+    store.told += [(store.count + 3 + at, 5_000, 9_000, Outcome.INFO, 0, ()) for at in range(after)]
+    store.count += before
+
+    findings = store.findings()
+
+    found = {name: finding.anomalies for name, finding in findings.items() if finding.anomalies}
+    assert found == ({"phantom-write": 5 - 2 * before} if before < 3 else {})
+    if before < 3 and after > 2:
+        assert "have no known writer" in findings["phantom-write"].witnesses[0]
+
+
 @pytest.mark.parametrize("table", ["a", "b"])
 def test_without_a_final_read_nobody_knows_whether_a_write_was_lost(table: str) -> None:
     """What the history alone proves is still judged."""
