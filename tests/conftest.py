@@ -11,6 +11,7 @@ import importlib.util
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = (report for reports in terminalreporter.stats.values() for report in reports)
     runs = {value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "run"}
     if runs:
-        rows = listing(RunDirectory(Path(run)) for run in runs)
+        table = listing(RunDirectory(Path(run)) for run in runs)
+        lines = sorted(table.lines, key=lambda line: line[1:])
         terminalreporter.section("runs on real servers; the figures are those of a busy machine")
-        terminalreporter.write_line(as_text(sorted(rows, key=lambda row: row[1:])))
+        terminalreporter.write_line(as_text(replace(table, lines=lines)))
 
 
 @pytest.fixture(scope="session")
