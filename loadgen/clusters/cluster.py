@@ -11,7 +11,7 @@ from loadgen.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a provider may put things: ``logs`` in the run directory, kept; and what to tell while it works."""
+    """What a provider gets: ``logs``, a kept folder in the run directory, and a function for progress messages."""
 
     logs: Path
     say: Callable[[str], None] = field(repr=False)
@@ -29,7 +29,7 @@ class Cluster(Protocol):
         """The members that serve reads only while the cluster is as it was started, each by itself; often none."""
 
     def facts(self) -> dict[str, Any]:
-        """What ``plan.json`` says of it: provider, nodes, where the data is, how a person connects by hand."""
+        """What ``plan.json`` says of it: provider, nodes, where the data is, how a person connects to it."""
 
     def stop(self, *, keep: bool) -> str:
         """Stop everything that was started, at once. Idempotent.

@@ -80,7 +80,7 @@ class ComposeCluster:
         save_logs(self._client, self.run, logs)
 
     def port_of(self, service: str) -> int:
-        """The port on 127.0.0.1 that stands for a service's SQL port."""
+        """The port on 127.0.0.1 of a service's SQL port."""
         with docker_errors(f"looking for {service}"):
             for container in self._client.containers.list(filters=of_run(self.run)):
                 if container.labels.get("com.docker.compose.service") == service:
@@ -209,7 +209,7 @@ class RunCluster:
             raise
 
     def facts(self) -> dict[str, Any]:
-        """What ``plan.json`` says of it, with the state of its replication as the servers tell it."""
+        """What ``plan.json`` says of it, with the state of its replication as the servers report it."""
         compose, topology = self._compose, self._compose.topology
         return {
             "provider": "compose",

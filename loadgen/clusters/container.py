@@ -183,7 +183,7 @@ def postgres(plan: Plan, image: str, password: str) -> "OnLoopback":
 
 
 def postgres_settings(plan: Plan) -> dict[str, str]:
-    """What a container of PostgreSQL is told."""
+    """The settings of a PostgreSQL container."""
     return {"max_connections": str(connections_of(plan)), "max_wal_size": "2GB"}
 
 
@@ -197,7 +197,7 @@ def mysql(plan: Plan, image: str, password: str) -> "OnLoopback":
 
 
 def mysql_settings(plan: Plan) -> dict[str, str]:
-    """What a container of MySQL is told."""
+    """The settings of a MySQL container."""
     return {"max_connections": str(connections_of(plan)), "mysqlx": "OFF"}
 
 

@@ -141,7 +141,7 @@ def remove_run(client: Any, run: str) -> None:
 
 
 def engine_facts(client: Any) -> dict[str, Any]:
-    """What ``plan.json`` says of the engine: its version, and what the data of a container lies on."""
+    """What ``plan.json`` says of the engine: its version, and the storage of a container's data."""
     information = client.info()
     root = Path(information.get("DockerRootDir", ""))
     return {

@@ -1,6 +1,6 @@
 """The servers as testcontainers' classes: its own for PostgreSQL and MySQL, ours, in its manner, for what it lacks.
 
-All are published on 127.0.0.1 only and looked for there, whatever testcontainers would guess.
+All are published on 127.0.0.1 only, and found there without testcontainers' guess.
 """
 
 import re
@@ -65,7 +65,7 @@ class OnLoopback(DockerContainer):
         return LOOPBACK
 
     def get_exposed_port(self, port: int) -> int:
-        """The port on 127.0.0.1 that stands for the container's ``port``."""
+        """The port on 127.0.0.1 of the container's ``port``."""
         container = self.get_wrapped_container()
         container.reload()
         bound = container.attrs["NetworkSettings"]["Ports"].get(f"{port}/tcp")
@@ -74,7 +74,7 @@ class OnLoopback(DockerContainer):
         return int(bound[0]["HostPort"])
 
     def said(self, port: int, hello: bytes, most_bytes: int) -> bytes:
-        """What the server says to ``hello`` on ``port``, at most so many bytes; empty as long as nobody listens.
+        """What the server says to ``hello`` on ``port``, at most so many bytes; empty as long as no server listens.
 
         It asks the server itself: a command in the container, or its log over and over, costs the Docker engine
         several times as much, on the cores on which the server starts.

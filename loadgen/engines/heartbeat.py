@@ -51,8 +51,8 @@ class Heartbeat:
     def unless_silent(self, step: Callable[[], T], limit_s: float) -> T:
         """What ``step`` returns, or raises. SilentError after ``limit_s`` seconds without an answer.
 
-        A frozen server would hold the step for as long as its own timeouts take. It then goes on in a thread of its
-        own, which ends with the process: nothing that it uses may be used any more.
+        A frozen server would block the step until its own timeouts. The step then continues in a separate thread, which
+        ends with the process. Nothing that it uses may be used any more.
         """
         results: list[T] = []
         errors: list[BaseException] = []

@@ -1,7 +1,8 @@
-"""What a server is, by its own words: the engine that it claims to be, or a fork or look-alike, by its name.
+"""The identity that a server reports: the engine that it claims to be, or a fork or look-alike, by its name.
 
-A wire is no identity: many servers speak PostgreSQL's or MySQL's. So a server is the engine only if what it says is
-what that engine's own builds say; whatever else it says names it. Pure: the statements that ask are the callers'.
+A wire protocol is not an identity, because many servers speak PostgreSQL's or MySQL's. A server is the engine only if
+it reports what that engine's own builds report; otherwise its report gives its name. These functions are pure; the
+callers run the statements.
 """
 
 import re
@@ -71,7 +72,7 @@ _MYSQL_MARKERS = (
 ASK_MYSQL_MARKERS = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})".format(
     ", ".join(f"'{name}'" for name, _ in _MYSQL_MARKERS)
 )
-"""Variables that only forks have, whatever version they show."""
+"""Variables that only forks have, with any version string."""
 _MYSQL_OWN_VERSION = re.compile(
     r"\d+\.\d+\.\d+(?:-(?:\d[\w.+~]*|log|debug|commercial|enterprise|labs\w*|rc\d*|dmr|m\d+|google|azure|cloud|er\d*|"
     r"\d*(?:ubuntu|debian|deb|el|fc|suse)[\w.+~]*))*",
@@ -136,7 +137,7 @@ _POSTGRES_MARKERS = (
 ASK_POSTGRES_MARKERS = "SELECT name FROM pg_settings WHERE " + " OR ".join(
     f"left(name, {len(beginning)}) = '{beginning}'" for beginning, _ in _POSTGRES_MARKERS
 )
-"""Settings that only forks have, whatever banner they show."""
+"""Settings that only forks have, with any banner."""
 _POSTGRES_OWN = re.compile(
     r"PostgreSQL (?P<version>\d+(?:\.\d+)*(?:devel|alpha\d*|beta\d+|rc\d+)?)(?:-\d[\w.+~]*)?"
     r"(?: \((?:Debian|Ubuntu|Raspbian|Devuan|Homebrew|Gentoo|Postgres\.app|Red Hat|Fedora|FreeBSD|OpenBSD|Trisquel|"
@@ -191,7 +192,7 @@ def refuse_unknown(facts: Mapping[str, Any], title: str, *, allowed: bool) -> No
 
 
 def untried(fork: str, title: str) -> str:
-    """The warning that stands beside the figures of a run on ``fork``."""
+    """The warning beside the figures of a run on ``fork``."""
     return f"the server is {fork}, which was never tried here: no figure is one of {title}"
 
 

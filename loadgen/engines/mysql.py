@@ -86,7 +86,7 @@ def look_at_mysql(query: Query) -> Server:
 def open_in_mysql(query: Query, tables: Sequence[str]) -> list[int]:
     """Sessions that hold a transaction open on ``tables``; [0] for one that this user may not see.
 
-    A transaction keeps the tables that it has touched from being locked, whoever asks, and wherever its session is.
+    A transaction prevents every other session from locking the tables that it has touched.
     """
     if not tables:
         return []

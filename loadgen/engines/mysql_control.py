@@ -90,9 +90,10 @@ class MysqlControl:
         give_back(self.query, self._run_id)
 
     def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> dict[str, int]:
-        """Make our database anew: what an earlier run made is dropped; anything else in it refuses the run, untouched.
+        """Create loadgen's database again: the tables of an earlier run are dropped; anything else in it refuses the
+        run.
 
-        Each table is marked before it is made, so that a crash in between leaves no unmarked one of ours.
+        Each table is marked before it is made, so a crash in between leaves no unmarked table of loadgen.
         """
         progress, most_bytes, marked = Progress(say), self._packet(), self._make_database()
         self.query(f"USE {SCHEMA}")

@@ -29,7 +29,7 @@ READ_AT_ONCE = (
 HERE = f"db = '{SCHEMA}' AND id <> CONNECTION_ID()"
 BUSY = "command NOT IN ('Sleep', 'Daemon')"
 UNLIMITED = 1_000_000
-"""The number of connections that stands for no limit."""
+"""The number of connections that means no limit."""
 _PER_HOUR = re.compile(r"MAX_(?:QUERIES|UPDATES|CONNECTIONS)_PER_HOUR [1-9]\d*")
 _OWN = re.compile(r"MAX_USER_CONNECTIONS ([1-9]\d*)")
 
@@ -58,7 +58,7 @@ class Dialect:
     profile: Profile
     """Settings of the control connection: nothing that it does may run into a limit meant for the load."""
     ask_writable: str
-    """The statement that tells which of several hosts takes writes.
+    """The statement that finds the host that accepts writes.
 
     It answers 0 on such a node, and something else or an error on any other. Asked when a connection is opened to an
     address with several hosts, and never on a single one.
@@ -75,7 +75,7 @@ def takes_writes(rows: Sequence[Sequence[Any]]) -> bool:
 def connections_free(query: Query, where: str) -> int:
     """How many more sessions the server takes, of all and of this account, as far as its user may see.
 
-    Raises ClusterError for an account that may only do so much in an hour: its load would end in mid-run.
+    Raises ClusterError for an account with an hourly limit, which would stop the load during the run.
     """
     # 0 is TiDB's way to say that there is no limit.
     limit = int(query("SELECT @@GLOBAL.max_connections")[0][0]) or UNLIMITED
@@ -97,7 +97,7 @@ def connections_free(query: Query, where: str) -> int:
 
 
 def _account(query: Query) -> str:
-    """How the account was made, as far as the server tells."""
+    """How the account was created, as far as the server shows it."""
     with suppress(ClusterError):
         return " ".join(str(row[0]) for row in query("SHOW CREATE USER CURRENT_USER()"))
     return ""

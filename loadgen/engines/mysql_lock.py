@@ -1,7 +1,7 @@
 """The run's lock on the MySQL wire: one row, with the run and the server's time of its last beat.
 
-No connection has to stay open for it, and no transaction: each step is one statement that stands by itself, so that it
-holds through a pooler and across a lost connection.
+No connection has to stay open for it, and no transaction: each step is one independent statement, so the lock works
+through a pooler and across a lost connection.
 """
 
 import time
@@ -44,7 +44,7 @@ def take(query: Query, run_id: str, where: str, open_sessions: Callable[[], int]
 
 
 def beat(query: Query, run_id: str) -> None:
-    """Renew the row of ``run_id``. Raises LockLost, or ClusterError if nobody knows."""
+    """Renew the row of ``run_id``. Raises LockLost, or ClusterError if its state is unknown."""
     try:
         query(f"UPDATE {_LOCK} SET beaten_at = {_NOW} WHERE run = '{run_id}'")
         holders = [str(run) for (run,) in query(f"SELECT run FROM {_LOCK}")]

@@ -1,8 +1,8 @@
 """What an error on the MySQL wire means, by stage and code: the rules that MySQL, TiDB and OceanBase share.
 
-Before COMMIT was sent an error is ``fail``: the session rolls back, or the connection goes and the server rolls back.
-From COMMIT on only a clear refusal is ``fail``, and everything else ``info``. Each engine adds its own codes to
-COMMON in a table keyed by errno, or by (errno, SQLSTATE) where one errno stands for several internal errors.
+Before COMMIT was sent, an error is ``fail``: the session rolls back, or the connection closes and the server rolls
+back. From COMMIT on, only a clear refusal is ``fail``, and everything else is ``info``. Each engine adds its own codes
+to COMMON in a table with the key errno, or (errno, SQLSTATE) if one errno has several internal errors.
 """
 
 import re
@@ -72,7 +72,7 @@ def outcome_of(rules: ErrorRules, errno: int, sqlstate: str, text: str, stage: S
 
 
 def broken(error: BaseException, stage: Stage) -> Failure:
-    """What an error means that no server sent: nobody knows how far the connection came, so it goes."""
+    """The meaning of an error that no server sent. How far the connection came is unknown, so it is closed."""
     outcome = Outcome.INFO if stage is Stage.COMMIT else Outcome.FAIL
     lost = isinstance(error, OSError | TimeoutError | EOFError)
     return Failure(

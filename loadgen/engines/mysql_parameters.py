@@ -95,7 +95,8 @@ def _name(name: str) -> str:
 
 
 def _choose_mode(given: dict[str, Given]) -> None:
-    """Replace the switches of other clients by the ``ssl-mode`` that they stand for; one that is given beats them."""
+    """Replace the switches of other clients by the ``ssl-mode`` that they mean; an ``ssl-mode`` that is given has
+    priority."""
     mode = ""
     for name, where_on, where_off in _SWITCHES:
         one = given.pop(name, None)

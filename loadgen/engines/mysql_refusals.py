@@ -1,4 +1,4 @@
-"""What the operator is told when a server on the MySQL wire refuses something: one line, with what to do."""
+"""The messages for refusals of a server on the MySQL wire: one line that says what to do."""
 
 from loadgen.engines.engine import SCHEMA, Address
 from loadgen.engines.network import NameLookupError, TlsError
@@ -12,7 +12,7 @@ NOT_THERE = {1146, 1049}
 _UNREACHABLE = {2002, 2003}
 _WRONG_PASSWORD, _NO_DATABASE, _DATABASE_DENIED = 1045, 1049, 1044
 NO_LOGIN = {*_UNREACHABLE, _WRONG_PASSWORD, _NO_DATABASE, _DATABASE_DENIED, _TLS_DEMANDED}
-"""Why a server lets nobody in: reasons that say nothing of what it is."""
+"""Why a server accepts no connection: reasons that do not show its identity."""
 _NO_RIGHT = {_DATABASE_DENIED, 1142, 1143, 1227}
 
 

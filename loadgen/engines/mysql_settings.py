@@ -1,8 +1,8 @@
-"""What a session on the MySQL wire must be for a run to mean anything: set by statement, asked back, or refused.
+"""The settings that a run needs of a session on the MySQL wire: set by statement, read back, or refused.
 
-A server's defaults, its init_connect, an account or a pooler may change what our statements mean: cut the rows of a
-read, leave a transaction open, let half of one commit, compare text otherwise. So each session sets what a run needs,
-whatever the defaults are, and asks all of it back in one query. Nothing here does I/O: a connection runs the steps.
+A server's defaults, its init_connect, an account or a pooler may change what loadgen's statements mean: limit the rows
+of a read, leave a transaction open, commit half of one, or compare text differently. So each session sets what a run
+needs, and reads all of it back in one query. Nothing here does I/O: a connection runs the steps.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence

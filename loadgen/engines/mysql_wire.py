@@ -45,7 +45,7 @@ READ_ROWS = 20_000
 ERRORS = (MySQLError, OSError, TimeoutError)
 """What a lost, refused or failing connection raises."""
 _OF_THE_TABLE = (ER.BAD_FIELD_ERROR, ER.VIEW_INVALID)
-"""What tells of the table that is read, and not of the server: a column is gone, or the table under a view."""
+"""Errors that concern the table and not the server: a column is gone, or the table under a view."""
 GONE = 2006
 """The client's own code for a connection that was closed before a statement could be sent."""
 
@@ -64,7 +64,7 @@ _ONE_BYTE, _TWO_BYTES, _THREE_BYTES = 251, 252, 253
 
 
 class MysqlConnection(asyncio.Protocol):
-    """One asyncmy connection. Autocommit is on, so that a statement outside a transaction stands by itself.
+    """One asyncmy connection. Autocommit is on, so that a statement outside a transaction is a transaction of its own.
 
     asyncmy's query goes through seven coroutines for each statement, a quarter of the client's whole cost of an order.
     So once the session is open the plain answer, one small OK packet, is read here, straight from the transport, and
@@ -127,7 +127,7 @@ class MysqlConnection(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Cut the connection: whoever waits on it gets 2013."""
+        """Cut the connection. Its waiters get error 2013."""
         self._transport.abort()
 
     async def _ask(self, packet: bytes) -> Result:

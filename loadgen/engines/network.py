@@ -72,7 +72,7 @@ class TlsFile(NamedTuple):
 
 
 def explained(error: BaseException, member: Address) -> BaseException:
-    """``error``, or a TlsError or NameLookupError that says what became of the connection to ``member``."""
+    """``error``, or a TlsError or NameLookupError that says why the connection to ``member`` failed."""
     if isinstance(error, LoadgenError):
         return error
     parameters = member.parameters

@@ -1,7 +1,7 @@
-"""What is understood of a server's settings, whoever gives them: a DSN, the environment, or a file.
+"""The connection settings that loadgen understands, from a DSN, the environment or a file.
 
-Each is understood, or refused by its name and where it comes from: nothing that a user asked for is passed over, and
-nothing is sent to a server that it would take for something else. A message never holds a value.
+Each setting is understood, or refused by its name and source. No setting is ignored, and none is sent to a server that
+would misunderstand it. A message never holds a value.
 """
 
 import re
@@ -59,4 +59,4 @@ def _of_dsn(name: str) -> str:
 
 
 NUMBER = ("a whole number",)
-"""Stands for any whole number among the values of a setting."""
+"""Means any whole number among the values of a setting."""

@@ -42,7 +42,7 @@ _NULL = -1
 
 
 def bind_and_execute(name: str) -> bytes:
-    """The messages that run a prepared statement without parameters and rows, but for the Sync."""
+    """The messages that run a prepared statement without parameters and rows, except the Sync."""
     body = b"\0" + name.encode() + b"\0" + struct.pack("!hhh", 0, 0, 0)
     return b"B" + _LENGTH.pack(len(body) + 4) + body + _EXECUTE
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's control plane: what the server is, the lock, our schema made anew, and the final reads."""
+"""PostgreSQL's control plane: the server's identity, the lock, the schema and the final reads."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ READ_LIMIT_S = 600.0
 FILL_LIMIT_S = 4 * 3600.0
 """How long large tables may take to be filled and looked through; each batch has its own limit."""
 ASK_LIMIT_S = 5.0
-"""How long a beat, or a look at the sessions, may take: whoever asks, asks again on another connection."""
+"""How long a heartbeat, or a look at the sessions, may take. After that it is repeated on another connection."""
 POLL_S = 0.5
 TAKE_LIMIT_S = FRESH_S + 10.0
 """How long a run waits for another one's row to go stale, and for open transactions to end, before it is refused."""
@@ -153,7 +153,7 @@ class PostgresControl:
         self._run(postgres_schema.unlock(self._connection, self._run_id))
 
     def prepare(self, tables: Sequence[Table], plan: Plan | None = None, say: Say | None = None) -> dict[str, int]:
-        """Make our schema anew, in one transaction: what is not ours is found before anything is touched."""
+        """Create loadgen's schema again, in one transaction. Foreign tables are found before anything changes."""
         progress = Progress(say)
         work = postgres_schema.prepare(self._connection, self._address, self._run_id, tables, plan, progress)
         large = any(table.batches is not None for table in tables)
@@ -281,7 +281,7 @@ class PostgresControl:
         }
 
     async def _refuse_pool(self) -> dict[str, str]:
-        """What stands between here and PostgreSQL, where that says so. Raises ClusterError if it does too much."""
+        """The pooler before PostgreSQL, if it identifies itself. Raises ClusterError if it does too much."""
         place = _place(self._address)
         try:
             other = await open_connection(self._address, CONTROL_NAME)
@@ -336,7 +336,8 @@ def _warnings(durability: dict[str, str]) -> list[str]:
 
 
 def _refusal(address: Address, error: BaseException) -> str:
-    """Why a connection was refused, in one line, with what to do. Never the password: no server tells it back."""
+    """Why a connection was refused, in one line, with what to do. It never holds the password, because no server
+    returns it."""
     facts = error_facts(error)
     place, user = _place(address), address.user
     said = " ".join(facts.message.split())

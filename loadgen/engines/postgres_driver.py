@@ -231,7 +231,7 @@ class PublicConnection:
         self.abort()
 
     def abort(self) -> None:
-        """Cut the connection; whoever waits on it gets an error."""
+        """Cut the connection. Its waiters get an error."""
         with suppress(Exception):
             self._connection.terminate()
 
@@ -249,7 +249,7 @@ class PublicConnection:
 
 
 def error_facts(error: BaseException) -> ErrorFacts:
-    """What ``error`` says, whoever raised it."""
+    """The message of ``error``."""
     cause = error.__cause__
     closed = (asyncpg.ConnectionDoesNotExistError, ConnectionLostError)
     if isinstance(error, closed) and isinstance(cause, (asyncpg.PostgresError, ServerError)):

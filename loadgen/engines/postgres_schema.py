@@ -1,4 +1,5 @@
-"""Our schema on PostgreSQL: whose it is, whose the lock in it is, and its tables, made anew and read at the end."""
+"""loadgen's schema on PostgreSQL: its owner, the owner of its lock, and its tables, created at the start and read at
+the end."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ LOCK_KEY = int.from_bytes(b"loadgen")
 NOT_THERE = {"42P01", "3F000"}
 """There is no such table, or no such schema."""
 _OF_THE_TABLE = {"22", "42"}
-"""Classes of SQLSTATE that tell of the table or its values, and not of the server."""
+"""Classes of SQLSTATE that concern the table or its values, and not the server."""
 BATCH_LIMIT_S = 60.0
 """How long the server may take for one batch of a table's rows."""
 _META = f"{SCHEMA}.{META_TABLE}"
@@ -95,7 +96,7 @@ async def unlock(connection: Any, run_id: str) -> None:
 async def prepare(
     connection: Any, address: Address, run_id: str, tables: Sequence[Table], plan: Plan | None, progress: Progress
 ) -> None:
-    """Make our schema anew, in one transaction: what is not ours is found before anything is touched."""
+    """Create loadgen's schema again, in one transaction. Foreign tables are found before anything changes."""
     async with connection.transaction():
         for name in await _ours(connection, address):
             if name != LOCK_TABLE:

@@ -1,8 +1,8 @@
-"""What a PostgreSQL session is made to be, and what it says that it is: settings by statement, then asked back.
+"""The settings of a PostgreSQL session: set by statement, then read back.
 
-Settings that travel with the start-up packet are dropped by poolers, and overridden by nobody who would say so. So
-each one is set by a statement of the session, which also keeps a reload of the server's files from changing it in
-mid-run, and a later transaction of the same session is asked what is in force.
+Poolers silently drop or override settings in the start-up packet. So each one is set by a statement of the session. A
+reload of the server's files then cannot change it during the run, and a later transaction of the same session reads the
+values back.
 """
 
 import asyncio
@@ -123,9 +123,9 @@ async def set_up(
 
 
 async def pooled(connection: Any) -> bool:
-    """Whether something with connections of its own stands between here and the server.
+    """Whether a pooler with its own connections is between loadgen and the server.
 
-    A server tells its process in the start-up, for cancelling; most poolers tell a number of their own.
+    A server reports its process at the start-up, for cancelling. Most poolers report a number of their own.
     """
     return bool(await _server_process(connection) != connection.get_server_pid())
 
@@ -153,7 +153,7 @@ async def refuse_transaction_pool(connection: Any, other: Any, place: str) -> No
 
 
 async def _server_process(connection: Any) -> int:
-    """The server's process behind ``connection``, whatever time-outs its session has."""
+    """The server's process behind ``connection``, with any time-outs of its session."""
     await _within(_outlast(connection, _BEGIN_TO_ASK))
     pid = int(await _within(connection.fetchval(_PID)))
     await _within(connection.execute("ROLLBACK"))

@@ -69,7 +69,7 @@ class ServerAnswer(NamedTuple):
     idle: bool
     """Whether no transaction is open now."""
     rest: bytes = b""
-    """What came behind it unasked: a server that shuts down says so when it likes."""
+    """Messages after it that were not asked for: a server that shuts down may announce it at any time."""
 
     @property
     def commands(self) -> int:
@@ -84,7 +84,7 @@ class ServerAnswer(NamedTuple):
 
 
 Known = tuple[int, bool, Result]
-"""An answer as it should be: ``commands`` and ``idle`` of ServerAnswer, and the statement's result but for rows."""
+"""A regular answer: ``commands`` and ``idle`` of ServerAnswer, and the statement's result without rows."""
 
 
 class WireConnection(asyncio.Protocol):
@@ -177,7 +177,7 @@ class WireConnection(asyncio.Protocol):
         self.abort()
 
     def abort(self) -> None:
-        """Cut the connection; whoever waits on it gets an error."""
+        """Cut the connection. Its waiters get an error."""
         self._end(ConnectionLostError("the connection was cut by this side"))
 
     # What the event loop calls

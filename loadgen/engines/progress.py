@@ -10,7 +10,7 @@ TELL_EVERY_S = 5.0
 
 
 class Progress:
-    """Tells by ``say`` how many rows of a table are in, now and then and not for small tables."""
+    """Reports by ``say`` how many rows of a table are loaded, from time to time and not for small tables."""
 
     def __init__(self, say: Say | None) -> None:
         self._say = say

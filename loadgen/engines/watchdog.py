@@ -24,7 +24,7 @@ class Watched(Protocol):
     """Odd while it waits for an answer; never set back."""
 
     def abort(self) -> None:
-        """Cut the connection at once, so that whoever waits on it gets the driver's error for a lost one."""
+        """Cut the connection at once, so that its waiters get the driver's error for a lost connection."""
 
 
 class Watchdog:

@@ -12,7 +12,7 @@ from loadgen.op import Outcome
 
 
 class Mop(NamedTuple):
-    """One micro-operation as a file tells it: ``act`` is READ or WRITE, ``value`` may be a list, a scalar or None."""
+    """One micro-operation as in a file: ``act`` is READ or WRITE, ``value`` may be a list, a scalar or None."""
 
     act: int
     key: Any
@@ -103,7 +103,7 @@ class Builder:
         return self._list(mop)
 
     def _list(self, mop: Mop) -> tuple[int, int]:
-        """A list that is the start of the key's longest so far, or goes on from it, needs only its length."""
+        """A list that is a prefix of the key's longest so far, or extends it, needs only its length."""
         number = self.values.number
         seen = [number(element) for element in mop.value]
         if not seen:

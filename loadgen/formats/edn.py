@@ -165,7 +165,7 @@ class _Reader:
             raise self.error(f"ends inside what began here ({stack[-1][0]})", stack[-1][1])
 
     def _sign(self, token: str) -> str:
-        """What opens, or says what becomes of the next value; a semicolon for a comment, else nothing."""
+        """A sign that opens something or changes the next value; a semicolon for a comment; else nothing."""
         if token in _CLOSES:
             return token
         first = token[0]

@@ -21,7 +21,7 @@ _VERBS = {"r": READ, "read": READ, "w": WRITE, "write": WRITE, "append": WRITE}
 _VERBS |= {f":{verb}": act for verb, act in _VERBS.items()}
 _ENDS = ("from", "to", "amount")
 _NAMED = 5
-"""How many names of unknown operations are told."""
+"""How many names of unknown operations are shown."""
 
 
 def kind_of(ops: Ops) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """Elle's and Jepsen's operation maps: an invocation and its completion become one operation.
 
-An operation is ``{:type invoke|ok|fail|info, :process, :f, :value, :index, :time}``. An invocation that never
-completed is ``info``; a completion without an invocation stands alone, with no known start. Real-time order is the
-order of ``:index`` (of the file, where there is none), as in Elle. Processes are names, of any type.
+An operation is ``{:type invoke|ok|fail|info, :process, :f, :value, :index, :time}``. An invocation that never completed
+is ``info``; a completion without an invocation is an operation with an unknown start. Real-time order is the order of
+``:index`` (of the file, where there is none), as in Elle. Processes are names, of any type.
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ class Op:
     outcome: Outcome
     answer: Any
     place: int
-    """Where the file first tells of it: operations of one process ran in this order."""
+    """Where it first appears in the file: operations of one process ran in this order."""
     invoked: int
     completed: int
     label: int
@@ -47,7 +47,7 @@ class Op:
 
 @dataclass(slots=True)
 class Ops:
-    """The client operations of a history, in the order in which the file first tells of them."""
+    """The client operations of a history, in the order of their first appearance in the file."""
 
     ops: list[Op]
     unfit: str = ""
@@ -201,7 +201,7 @@ def _other_mops(asked: Any, answer: Any) -> bool:
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
-    """Operations stand one by one or in vectors."""
+    """Operations are single or in vectors."""
     for value in values:
         if type(value) is list:
             yield from value

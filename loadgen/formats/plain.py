@@ -1,8 +1,8 @@
 """The plain text of PolySI, Plume, IsoVista and AWDIT: one ``r(key,value,session,txn)`` or ``w(…)`` a line.
 
-Transactions of one session stand in the order of their first lines. Keys, values, sessions and transactions are
-names: 1 and 01 are two of them. Transaction -1 holds the writes that were aborted. A read of 0 where nobody wrote 0 to
-that key saw the initial state. There are no times.
+Transactions of one session are in the order of their first lines. Keys, values, sessions and transactions are names: 1
+and 01 are two of them. Transaction -1 holds the writes that were aborted. A read of 0 saw the initial state if no
+transaction wrote 0 to that key. There are no times.
 """
 
 import re

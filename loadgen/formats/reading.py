@@ -1,6 +1,6 @@
-"""What is in a file from anywhere: its text, or what it is instead and what to do with it.
+"""The text of a file from any source, or an error that says what the file is and what to do with it.
 
-Only plain files of bounded size are read. While a large one is read, a line on standard error tells how far it is.
+Only plain files of bounded size are read. While a large file is read, a line on standard error shows the progress.
 """
 
 import gzip
@@ -48,11 +48,11 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 )
 _GZIP = b"\x1f\x8b"
 _EVERY_S = 1.0
-"""How often the terminal is told how far the reading is; a file that is no terminal is told a tenth as often."""
+"""How often progress is printed to a terminal. Anything that is not a terminal gets it a tenth as often."""
 
 
 class Watch:
-    """Watches the reading of one file: the time limit, and the line that tells how far it is."""
+    """Watches the reading of one file: the time limit and the progress line."""
 
     def __init__(self, path: Path, deadline: Deadline, errors: TextIO | None = None) -> None:
         self.deadline = deadline
@@ -73,7 +73,7 @@ class Watch:
         return step
 
     def say(self, what: str) -> None:
-        """Tell ``what`` if it is time to tell something."""
+        """Print ``what`` if a progress message is due."""
         now = time.monotonic()
         if self._errors is None or now < self._next:
             return

@@ -1,4 +1,4 @@
-"""Our own format of transactions: Arrow IPC streams, one for each load process, named ``P.txns.arrows``.
+"""loadgen's own format of transactions: Arrow IPC streams, one for each load process, named ``P.txns.arrows``.
 
 Format ``loadgen-transactions-1``, told in the schema's metadata beside ``kind`` (list-append, rw-register or
 versioned-register) and the clock's origin. One row a transaction:

@@ -15,7 +15,7 @@ class Anomalies:
     witnesses: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, name: str, witness: str, count: int = 1) -> None:
-        """Note ``count`` anomalies of which ``witness`` tells one."""
+        """Add ``count`` anomalies; ``witness`` describes one of them."""
         self.count[name] = self.count.get(name, 0) + count
         told = self.witnesses.setdefault(name, [])
         if len(told) < KEPT and witness not in told:

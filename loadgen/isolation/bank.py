@@ -1,8 +1,8 @@
-"""Banks of other tools: reads of balances, and transfers between accounts, of which only the file knows.
+"""Bank histories of other tools: reads of balances, and transfers between accounts, known from the file only.
 
-Which accounts there are and what they held at first is not told, so only what holds for every bank is judged: a
-transfer takes as much as it gives, and nothing but transfers changes a balance. A read of some accounts has no total,
-unless no transfer crosses their border.
+The accounts and their initial balances are unknown, so only rules for every bank are checked: a transfer takes as much
+as it gives, and only transfers change a balance. A read of some accounts has no total, unless no transfer crosses their
+border.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ _STEPS = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One transfer: what it moved, or None where the file does not tell, and when."""
+    """One transfer: what it moved, or None if the file does not say, and when."""
 
     label: int
     source: Any
@@ -76,7 +76,7 @@ def _totals(reads: Sequence[Reading], alive: Sequence[Transfer], whole: frozense
 
 
 def _balances(reads: Sequence[Reading], alive: Sequence[Transfer], found: Anomalies) -> None:
-    """However transfers are ordered, no balance can lie farther from another than all of them move."""
+    """In any order of transfers, no balance can differ from another by more than all of them move."""
     moved: Counter[Any] = Counter()
     for each in alive:
         if each.source != each.target:
@@ -154,7 +154,7 @@ def _possible(
 
 
 def _within(accounts: Sequence[Any], change: tuple[int, ...], base: tuple[int, ...], maybe: Sequence[Transfer]) -> bool:
-    """Whether each account's change lies between what the unsure transfers could take and give at most."""
+    """Whether each account's change is between the most that the uncertain transfers could take and give."""
     for account, wanted, least in zip(accounts, change, base, strict=True):
         steps = [each.change(account) for each in maybe]
         if not least + sum(min(0, step) for step in steps) <= wanted <= least + sum(max(0, step) for step in steps):

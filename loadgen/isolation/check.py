@@ -32,7 +32,7 @@ from loadgen.isolation.words import edge_words, key_name, name, read_value, txn_
 from loadgen.verdict import Verdict
 
 TIME_LIMIT_S = 60.0
-"""How long one history may be judged unless told otherwise."""
+"""How long one history may be judged by default."""
 
 _ROUNDS = 50
 """How often a guessed order of versions is mended before the answer is unknown."""
@@ -81,7 +81,7 @@ class _Judge:
     def judge(self, names: Sequence[str]) -> Judgement:
         """Strongest first: a model that follows from a valid one needs no look.
 
-        Where one that was asked about is left unknown, those that imply it, or that it implies, may tell.
+        If a requested model stays unknown, models that imply it, or that it implies, may decide it.
         """
         self._decide(names)
         doubtful = [model for model in names if self.answers[model].verdict == Verdict.UNKNOWN]

@@ -44,7 +44,7 @@ class _Sort:
     """Every cycle of this sort has an edge of one of these kinds: the search starts from it."""
     fewest: int
     most: int
-    """How many rw edges; 2 stands for two or more."""
+    """How many rw edges; 2 means two or more."""
     adjacent: bool
     """Whether two neighbouring rw edges are allowed, and then needed."""
 
@@ -193,7 +193,7 @@ class _Local:
     def turns(self) -> dict[int, float]:
         """An order of the nodes in which few edges go back, and none that leaves a hub.
 
-        Transactions stand by number; a hub just before the first of those that it leads to.
+        Transactions are ordered by number; a hub comes just before the first of those that it leads to.
         """
         turn: dict[int, float] = {node: float(node) for node in self.follow}
         hubs = sorted(node for node in self.follow if node >= self.txns)
@@ -212,8 +212,8 @@ class _Local:
 def _smallest(local: _Local, sort: _Sort, deadline: Deadline) -> list[Step]:
     """The shortest cycle of this sort in ``local``, or what was found of it when the time was over.
 
-    Whatever order nodes are put in, every cycle goes back in it somewhere: so it is enough to look from each edge
-    that goes back. In the order in which transactions began these are few.
+    In any order of the nodes, every cycle has an edge that goes back. So it is enough to search from each edge that
+    goes back. In the order in which transactions began these are few.
     """
     best: list[Step] = []
     follow = {node: list(edges) for node, edges in local.follow.items()}
@@ -364,7 +364,7 @@ def cycle_words(seen: Observed, cycle: list[Step]) -> str:
 
 
 def smallest_cycle(part: Graph, deadline: Deadline) -> list[Step]:
-    """A short cycle through a ww edge of ``part``, whatever its other edges; empty if none was found in the time."""
+    """A short cycle through a ww edge of ``part``, with any other edges; empty if none was found in the time."""
     kinds = frozenset(int(kind) for kind in Edge if kind not in (Edge.RW, Edge.CARRY))
     sort = _Sort("", Rule.G2, kinds, frozenset({int(Edge.WW)}), 0, 0, False)
     labels, _ = cyclic(part.nodes, part.src, part.dst)

@@ -1,8 +1,8 @@
-"""Who must come before whom: the dependencies that the data show, session order and real-time order.
+"""Which transaction must come before which: the dependencies in the data, session order and real-time order.
 
 Per key the versions stand in order; ww goes from each writer to the next, wr from a writer to those who read its
-version, rw from those to the next writer. Appends that no list shows came after all that one shows, in an order
-nobody knows: they get edges from what was seen, and none among themselves.
+version, rw from those to the next writer. Appends that no list shows came after all appends that a list shows, in an
+unknown order. They get edges from the appends that were seen, and none among themselves.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def final_writes(seen: Observed) -> Ints:
 
 
 def _one_per_version(seen: Observed, writes: Ints) -> Ints:
-    """One write for each version: two of one version are a lost update, told elsewhere."""
+    """One write for each version: two of one version are a lost update, which another check reports."""
     packed = pack(seen.txns.key[writes], seen.txns.value[writes])
     return writes[np.unique(packed, return_index=True)[1]]
 

@@ -1,7 +1,8 @@
 """A graph of transactions, large and flat, and its strongly connected components.
 
-Nodes 0 to ``txns - 1`` are transactions. Nodes from there on are *hubs*, which stand for many edges at once: all that
-enter a hub reach all that leave it. An edge that leaves a hub is a CARRY: it continues what the edge into the hub was.
+Nodes 0 to ``txns - 1`` are transactions. The nodes after them are *hubs*. A hub replaces many edges: all nodes that
+enter a hub reach all nodes that leave it. An edge that leaves a hub is a CARRY: it continues what the edge into the hub
+was.
 """
 
 import time
@@ -110,13 +111,13 @@ def components(nodes: int, src: NDArray[np.int32], dst: NDArray[np.int32]) -> In
 
 
 def cyclic(nodes: int, src: NDArray[np.int32], dst: NDArray[np.int32]) -> tuple[Ints, Flags]:
-    """The component of each node, and which nodes lie on a cycle."""
+    """The component of each node, and which nodes are on a cycle."""
     labels = components(nodes, src, dst)
     return labels, np.bincount(labels, minlength=1)[labels] > 1
 
 
 def cyclic_part(graph: Graph) -> tuple[Graph, Ints]:
-    """The edges of ``graph`` that lie on cycles, and the component of each node."""
+    """The edges of ``graph`` that are on cycles, and the component of each node."""
     labels, looped = cyclic(graph.nodes, graph.src, graph.dst)
     return graph.only(looped[graph.src] & (labels[graph.src] == labels[graph.dst])), labels
 

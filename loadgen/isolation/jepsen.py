@@ -75,7 +75,7 @@ def _amounts(read: Reading) -> list[int]:
 
 
 def check_set(adds: Sequence[Adding], reads: Sequence[Reading]) -> Anomalies:
-    """Every element acknowledged before the last read began is in it; no read shows one that nobody tried to add."""
+    """Every element acknowledged before the last read began is in it; no read shows one that no op tried to add."""
     found = Anomalies()
     if not reads:
         return found

@@ -18,7 +18,7 @@ UNSEEN = int(np.iinfo(np.int64).max)
 """The rank of an append that no list shows: it came after every element that one shows."""
 
 NOTHING, MISSING, UNJUDGED = -1, -2, -3
-"""What a read's source can be but a write: the initial state, a value nobody wrote, and nothing that can be said."""
+"""The sources of a read other than a write: the initial state, a value that was never written, and unknown."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
-"""Plain registers do not show the order of versions: which order is the likeliest?
+"""Plain registers do not show the order of versions. This finds the likeliest order.
 
-The order in which transactions ended, bent to what is known. If it has no cycle that a model forbids, the history is
-valid, and proved so; otherwise solving.py goes on.
+It is the order in which transactions ended, adapted to what is known. If it has no cycle that a model forbids, the
+history is proved valid; otherwise solving.py continues.
 """
 
 import numpy as np
@@ -108,8 +108,8 @@ def _natural_order(seen: Observed) -> Ints:
 def _moments(seen: Observed) -> Ints:
     """When each transaction may have taken effect: when it ended, but before whoever saw it ended.
 
-    A write of which nobody knows whether, and so when, it happened may have happened long after it was sent: just
-    before it was first seen is the likeliest.
+    A write with an unknown outcome may have happened long after it was sent. The likeliest time is just before it was
+    first seen.
     """
     txns = seen.txns
     if seen.txns.kind != HistoryKind.REGISTER:

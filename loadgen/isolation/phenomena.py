@@ -77,7 +77,7 @@ def _aborted(seen: Observed, read: int, write: int) -> str:
 
 
 def _elements(seen: Observed, found: Anomalies) -> None:
-    """Elements of lists that nobody appended, or that a failed transaction did."""
+    """Elements of lists that were never appended, or that a failed transaction appended."""
     txns = seen.txns
     keys = np.repeat(np.arange(txns.keys), np.diff(txns.element_start))
     position = np.arange(len(keys)) - txns.element_start[keys]
@@ -145,7 +145,7 @@ def _dirty_updates(seen: Observed, found: Anomalies, failed: Ints, keys: Ints, s
 
 
 def _sources(seen: Observed, found: Anomalies) -> None:
-    """Reads of registers whose value nobody wrote, or whose writer failed."""
+    """Reads of registers whose value was never written, or whose writer failed."""
     txns = seen.txns
     reads = _ok_reads(seen)
     missing = reads[seen.source[reads] == MISSING]

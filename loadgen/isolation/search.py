@@ -25,7 +25,7 @@ _ORDERS = tuple(Order)
 
 @dataclass(slots=True)
 class Found:
-    """What became of a search for an order: whether there is one (None: nobody knows), and else what speaks against."""
+    """The result of a search for an order: whether there is one (None: unknown), and the proof if there is none."""
 
     possible: bool | None
     why: str = ""

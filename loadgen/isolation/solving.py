@@ -1,8 +1,8 @@
 """Is there an order of versions without the cycles that a model forbids, and which? Decided by deduction and search.
 
-Who reaches whom in the graph of what is sure stands in a matrix of bits. Of two writers of one key, if the first
-reaches the second it came first; if the second reaches a reader of the first it came first, for it would be seen
-otherwise. What follows is added to the graph, until nothing more does: then a cycle proves that no order exists.
+A matrix of bits holds which transaction reaches which in the graph of the certain edges. Of two writers of one key, if
+the first reaches the second it came first; if the second reaches a reader of the first it came first, for it would be
+seen otherwise. What follows is added to the graph, until nothing more does: then a cycle proves that no order exists.
 Whatever order of the rest is guessed has no cycle, or names a pair to decide: both ways are tried, one after another.
 """
 
@@ -188,7 +188,7 @@ class Solver:
         )
 
     def _close(self) -> bool:
-        """Find out who reaches whom; false if somebody reaches itself."""
+        """Compute which transaction reaches which; false if one reaches itself."""
         graph = self._graph
         nodes = self._txns + graph.nodes - graph.txns
         here = Graph(
@@ -280,7 +280,7 @@ class Solver:
         return place, forbidden_part(ordered_by(self.seen, place).plus(self.extra), self.rule)
 
     def _doubt(self) -> tuple[int, int]:
-        """Two writers of one key whose order was guessed and lies on a forbidden cycle, in that order."""
+        """Two writers of one key whose order was guessed and is on a forbidden cycle, in that order."""
         live = np.flatnonzero(self.seen.committed)
         on_cycle = np.zeros(self.known.txns, np.bool_)
         ends = np.concatenate((self.part.src, self.part.dst))

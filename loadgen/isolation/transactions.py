@@ -1,8 +1,8 @@
 """A history of transactions as flat columns: one row a transaction, one row a micro-operation.
 
-Every reader (our own streams, Elle's operation maps, plain text, the sale's versioned rows) ends here, and every
-isolation check begins here. Rows of transactions stand in session order: of two transactions of one session the
-earlier row was started first.
+Every reader (loadgen's streams, Elle's operation maps, plain text, versioned rows) produces it, and every isolation
+check reads it. Rows of transactions are in session order: of two transactions of one session the earlier row was
+started first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ READ, WRITE = 0, 1
 INITIAL = -1
 """The value of a read that found nothing: the state before every write. A list read of this value has length 0."""
 UNKNOWN = -2
-"""A read whose answer, or a write whose version, nobody knows."""
+"""A read with an unknown answer, or a write with an unknown version."""
 
 NEVER = int(np.iinfo(np.int64).max)
 """``completed`` of a transaction without a completion."""
@@ -85,14 +85,14 @@ class Transactions:
     unsessioned: str = ""
     """Why not all sessions are known, so that no model which has their order can be proved, or empty."""
     gaps: bool = False
-    """Whether transactions may be missing whose fate nobody knows: then a version without a writer proves nothing."""
+    """Whether transactions with an unknown outcome may be missing. A version without a writer then proves nothing."""
     unfit: str = ""
     """Why this history cannot be judged (a broken precondition, with its example), or empty."""
     warnings: list[str] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        """How many transactions there are, whatever their outcome."""
+        """How many transactions there are, with any outcome."""
         return len(self.outcome)
 
     def txn_of(self) -> Ints:

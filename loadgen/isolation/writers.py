@@ -34,7 +34,7 @@ class Pairs:
     first: Ints
     second: Ints
     turned: Ints
-    """Where the same pair stands the other way round."""
+    """The position of the same pair in the opposite order."""
     pair: Ints
     reader: Ints
     """For each entry of ``pair`` one who read from the first of that pair, and is not the second."""

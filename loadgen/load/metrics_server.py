@@ -1,5 +1,6 @@
 """``/metrics`` of a load process, on a port of its own: Prometheus reads there what metrics.py tells."""
 
+import functools
 import importlib.util
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,13 +26,13 @@ def metrics_place(options: Mapping[str, Any]) -> tuple[str, int] | None:
     return str(options.get("metrics_host") or "127.0.0.1").strip("[]"), int(text)
 
 
-def check_ports(options: Mapping[str, Any]) -> None:
-    """Refuse a run whose processes could not all serve their metrics. Raises PlanError."""
-    place = metrics_place(options)
-    if place is None:
-        return
-    host, first = place
-    for port in (first, *worker_ports(first, int(options.get("processes") or 0))):
+@functools.cache
+def check_ports(host: str, first: int, processes: int) -> None:
+    """Refuse a run whose processes could not all serve their metrics. Raises PlanError.
+
+    Once: Locust's page parses the command line again, when the run itself has taken the ports.
+    """
+    for port in (first, *worker_ports(first, processes)):
         try:
             listening(host, port).close()
         except OSError as error:

@@ -17,7 +17,7 @@ from loadgen.databases import DATABASES, REPLICATING
 from loadgen.environment import misspelt
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.load.authentication import take_token
-from loadgen.load.metrics_server import check_ports
+from loadgen.load.metrics_server import check_ports, metrics_place
 from loadgen.load.output import complain
 from loadgen.load.rate_file import names_a_file, read_rate_file
 from loadgen.load.refusal import refuse
@@ -309,7 +309,8 @@ def _check_while_parsing(parser: Any, workloads: Sequence[Workload]) -> None:
                     # What the page's drop-downs show at first.
                     options.engine, options.cluster = plan.engine, plan.cluster
                     _choose_master_port(options)
-                check_ports(vars(options))
+                if (place := metrics_place(vars(options))) is not None:
+                    check_ports(*place, int(options.processes or 0))
                 take_token(options)
             except LoadgenError as error:
                 refuse(str(error))

@@ -21,6 +21,7 @@ from loadgen.history.history import HistoryWriter, ops_batch
 from loadgen.load.client_cost import calm_collector
 from loadgen.load.live_view import LiveView, LocustView
 from loadgen.load.loop import LoopThread, sleep_until
+from loadgen.load.metrics import LoadMetrics
 from loadgen.load.scheduler import Scheduler
 from loadgen.op import Completion, Stage
 from loadgen.plan import Plan
@@ -106,11 +107,15 @@ def server(engine: str) -> Iterator[tuple[Engine, Address]]:
             cluster.stop(keep=False)
 
 
-def drive(plan: Plan, engine: Engine, address: Address, first_number: int = 0) -> Driven:
-    """Drive ``plan`` with the four statements, recording and showing as a run does."""
+def drive(
+    plan: Plan, engine: Engine, address: Address, first_number: int = 0, metrics: LoadMetrics | None = None
+) -> Driven:
+    """Drive ``plan`` with the four statements, recording and showing as a run does, with ``metrics`` too if given."""
     thread = LoopThread()
     workload = four_statements.WORKLOAD
     load = Scheduler(plan, workload, engine, address, thread)
+    if metrics is not None:
+        metrics.attach(plan, "bench", load, thread.call_soon)
     driven = Driven([], 0, 0, 0.0)
     with tempfile.TemporaryDirectory() as directory:
         writer = HistoryWriter(Path(directory), "0", workload.invoked_types, {})
@@ -140,13 +145,13 @@ def drive(plan: Plan, engine: Engine, address: Address, first_number: int = 0) -
         line_at = start + NS_PER_S
         while now_ns() < start + plan.duration_s * NS_PER_S:
             supply()
-            flush(load, writer, views, driven)
+            flush(load, writer, views, driven, metrics)
             if now_ns() > line_at:
                 driven.lines.append(views[1].line(now_ns()))
                 line_at += NS_PER_S
             gevent.sleep(FLUSH_S)
         thread.submit(load.drain(5)).result(8)
-        flush(load, writer, views, driven)
+        flush(load, writer, views, driven, metrics)
         driven.cpu_s = time.process_time() - cpu
         writer.closed(load.next_number)
         writer.close()
@@ -155,7 +160,13 @@ def drive(plan: Plan, engine: Engine, address: Address, first_number: int = 0) -
     return driven
 
 
-def flush(load: Scheduler, writer: HistoryWriter, views: tuple[LocustView, LiveView], driven: Driven) -> None:
+def flush(
+    load: Scheduler,
+    writer: HistoryWriter,
+    views: tuple[LocustView, LiveView],
+    driven: Driven,
+    metrics: LoadMetrics | None = None,
+) -> None:
     """Record and show what has ended since the last time, in batches that leave the loop its share of the GIL."""
     begun = time.thread_time_ns()
     rows, types = load.take_rows()
@@ -164,6 +175,8 @@ def flush(load: Scheduler, writer: HistoryWriter, views: tuple[LocustView, LiveV
         views[0].record(part, kinds)
         batch = ops_batch(part, kinds)
         writer.batch(batch)
+        if metrics is not None:
+            metrics.observe(batch)
         views[1].observe(batch, "0", in_flight=load.in_flight, queued=load.queued)
     driven.record_ns += time.thread_time_ns() - begun
     driven.recorded += len(rows)

@@ -258,17 +258,21 @@ def test_phases_of_shapes(shape: str, phases: dict[float, str]) -> None:
     assert {at: phase_at(profile, at) for at in phases} == phases
 
 
+def run_of(**changes: Any) -> Any:
+    """What is asked of a run's controller."""
+    plan = SALE.parse({"shape": "constant", "peak_rate": "200"}).with_(kind_weights=(("order", 10),))
+    usual = {"begun": False, "ending": False, "ready": {}, "elapsed_s": 0.0, "ended": None}
+    return SimpleNamespace(plan=plan, workload=SALE, **{**usual, **changes})
+
+
+def ended_run() -> Any:
+    """A run that has ended, and was valid."""
+    return run_of(begun=True, ending=True, ready={"run_id": "run-7"}, ended=Ending(0, "", "valid"))
+
+
 def test_the_head_tells_where_the_run_stands_and_what_was_found() -> None:
     """Nothing is claimed of checks that found nothing, but where the run is valid."""
-    run: Any = SimpleNamespace(
-        plan=SALE.parse({"shape": "constant", "peak_rate": "200"}).with_(kind_weights=(("order", 10),)),
-        workload=SALE,
-        begun=False,
-        ending=False,
-        ready={},
-        elapsed_s=0.0,
-        ended=None,
-    )
+    run = run_of()
     known: list[Any] = []
     head = RunMetrics(lambda: known[0] if known else None)
     assert value(head, "loadgen_run_state", state="idle") == 1
@@ -308,9 +312,9 @@ def test_ports_that_are_none_or_taken_are_refused(monkeypatch: pytest.MonkeyPatc
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(PlanError, match=f"{port} cannot be listened on: Address already in use"):
-            check_ports({"metrics_port": str(port)})
+            check_ports("127.0.0.1", port, 0)
         with pytest.raises(PlanError, match=f"{port} cannot be listened on"):
-            check_ports({"metrics_port": str(port - 1), "processes": 1})
+            check_ports("127.0.0.1", port - 1, 1)
 
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

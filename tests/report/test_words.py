@@ -17,7 +17,17 @@ RESERVATIONS = {
     "good": "reserved",
     "noun": "reservation",
 }
-COUNTS = {"due": 9, "started": 9, "ok": 9, "reserved": 7, "taken": 2, "fail": 0, "info": 0, "skipped": 0}
+COUNTS = {
+    "due": 9,
+    "started": 9,
+    "ok": 9,
+    "reserved": 7,
+    "taken": 2,
+    "fail": 0,
+    "info": 0,
+    "skipped": 0,
+    "per_second_mean": None,
+}
 TIMES = {"p50": 1.2, "p95": 3.4, "p99": 22.1, "p999": 101.2, "max": 1543.2, "count": 7}
 
 
