@@ -204,9 +204,14 @@ class FakeConnection:
         self._in_transaction = True
 
     async def execute(self, call: Call) -> Result:
-        """Run one statement on the tables."""
+        """Run one statement on the tables; outside a transaction it waits for the others' end, as a snapshot does."""
         await self._step("execute")
-        return self._server.run(call)
+        if self._in_transaction:
+            return self._server.run(call)
+        async with self._server.lock:
+            result = self._server.run(call)
+            self._server.undo.clear()
+            return result
 
     async def commit(self) -> None:
         """Keep what was written."""
