@@ -105,7 +105,7 @@ def limit_of(
         return Limit("errors", f"{_percent(unserved, counts)} of the {noun} failed or are unknown: see the errors")
     peak = float(seconds.due.max())
     told = f"not reached: all that was offered was served, up to {peak:,.0f} {noun}/s in the busiest second"
-    return Limit(None, f"{told}; the limit lies higher (--peak-rate)")
+    return Limit(None, f"{told}; the limit is higher (--peak-rate)")
 
 
 def _strained(seconds: _Seconds, load: Mapping[str, Any], noun: str, each_s: float) -> Limit:
