@@ -303,8 +303,8 @@ def _think_time(text: str, shape: str) -> tuple[float, float]:
     """The shortest and the longest pause between the ops of a session. Raises PlanError."""
     if text and not is_closed(shape):
         raise PlanError(
-            f"--think-time {text!r} means nothing with --shape {shape}, whose arrivals are due whatever sessions do: "
-            "give --shape closed, or a lower --peak-rate instead"
+            f"--think-time {text!r} has no effect with --shape {shape}, whose arrivals do not depend on "
+            "sessions: use --shape closed, or a lower --peak-rate"
         )
     return parse_range(text, "think-time", MAX_THINK_TIME_S) if text else DEFAULTS.think_time_s
 

@@ -60,7 +60,7 @@ def explained(reason: str) -> str:
     if "port is already allocated" in reason or "address already in use" in reason:
         return f"{reason} (another server has the port: stop it, or choose another port)"
     if "no space left on device" in reason:
-        return f"{reason} (`docker system df` tells what fills the disk)"
+        return f"{reason} (`docker system df` shows what fills the disk)"
     return reason
 
 

@@ -209,7 +209,7 @@ def _image(server: str) -> Finding:
             client.close()
     except DockerException:
         build = deploy_folder() / "images" / "build.sh"
-        remedy = f"images are pulled at their first use; where no registry can be reached: {build}"
+        remedy = f"images are pulled at their first use; without a registry, run {build}"
         return Finding(f"image of {server}", False, f"{image} is not here yet", remedy)
     except ClusterError as error:
         return Finding(f"image of {server}", False, str(error))

@@ -90,7 +90,7 @@ DATABASE = Database(
     notes=(
         "read uncommitted reads rows in place, committed or not; writes lock them all the same, so no G0.",
         "repeatable read: plain reads see the snapshot of the first one, while UPDATE, DELETE and FOR UPDATE see and "
-        "lock the latest commit. Hence P4, and PMP and G-single are prevented for those who only read (R/O). "
+        "lock the latest commit. This explains P4, and why PMP and G-single are prevented for reads only (R/O). "
         "Next-key locks keep rows out of what FOR UPDATE has searched, so G2 is prevented there, and not on the "
         "engines without gap locks.",
         "serializable turns plain reads into shared next-key locks: one of two transactions waits or is chosen as a "

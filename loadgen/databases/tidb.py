@@ -93,10 +93,10 @@ DATABASE = Database(
         },
     ),
     notes=(
-        "repeatable read is documented as snapshot isolation under MySQL's name. In a pessimistic transaction, the "
-        "default and what was published, writes and FOR UPDATE read the latest commit, as in MySQL: hence P4, and R/O "
-        "for PMP and G-single.",
-        "In an optimistic transaction they read the snapshot and wait for nobody; COMMIT is refused (9007) if a row "
+        "repeatable read is documented as snapshot isolation under MySQL's name. In a pessimistic transaction, "
+        "the default and what was published, writes and FOR UPDATE read the latest commit, as in MySQL. This "
+        "explains P4, and R/O for PMP and G-single.",
+        "In an optimistic transaction they read the snapshot and never wait; COMMIT is refused (9007) if a row "
         "that it wrote, or read with FOR UPDATE, was written since. Write skew (G2-item, G2) commits.",
         "It has no gap locks: FOR UPDATE keeps no new row out of a predicate (PMP and G2 with FOR UPDATE, where MySQL "
         "at repeatable read prevents them).",

@@ -84,8 +84,8 @@ def connections_free(query: Query, where: str) -> int:
     account = _account(query)
     if found := _PER_HOUR.search(account):
         raise ClusterError(
-            f"the account on {where} has the limit {found[0]}, which would end the load in mid-run: set it to 0 by "
-            "ALTER USER, or use another account"
+            f"the account on {where} has the limit {found[0]}, which would stop the load during the run: set "
+            "it to 0 by ALTER USER, or use another account"
         )
     # The account's own limit beats everybody's.
     own = _OWN.search(account)

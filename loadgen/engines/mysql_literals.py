@@ -21,7 +21,7 @@ def literal(value: Any, escape: Callable[[Any], Any]) -> str:
         case str():
             return str(escape(value))
         case float() | Decimal() if not math.isfinite(value):
-            raise ValueError(f"a value does not fit its parameter: {value} is no number of SQL's")
+            raise ValueError(f"a value does not fit its parameter: {value} is not a number in SQL")
         case float():
             # With an exponent it is a double; without one it would be a decimal.
             text = repr(float(value))

@@ -55,7 +55,7 @@ def beat(query: Query, run_id: str) -> None:
             ) from None
         raise
     if run_id not in holders:
-        taken = f"was taken by another run, {holders[0]}" if holders else "was removed from the server in mid-run"
+        taken = f"was taken by another run, {holders[0]}" if holders else ("was removed from the server during the run")
         raise LockLost(f"the run's lock {taken}")
 
 

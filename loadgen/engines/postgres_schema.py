@@ -82,7 +82,7 @@ async def beat(connection: Any, run_id: str) -> None:
         if error_facts(error).sqlstate not in NOT_THERE:
             raise
         rows = []
-    taken = f"was taken by another run, {rows[0][0]}" if rows else "was removed from the server in mid-run"
+    taken = f"was taken by another run, {rows[0][0]}" if rows else "was removed from the server during the run"
     raise LockLost(f"the run's lock {taken}: from then on, nobody knows which run owns the tables")
 
 

@@ -134,7 +134,7 @@ class WireConnection(asyncio.Protocol):
     def begin(self) -> Awaitable[None]:
         """Start a transaction, at the session's isolation level."""
         if not self._idle:
-            self._end(UnreadableAnswerError("a transaction was open that nobody here began"))
+            self._end(UnreadableAnswerError("a transaction was open that loadgen did not begin"))
         if self._merge:
             self._ahead.append(self._begin)
             return _nothing()
@@ -203,7 +203,7 @@ class WireConnection(asyncio.Protocol):
         try:
             waiter.set_result(result)
         except asyncio.InvalidStateError:
-            self._end(ConnectionLostError("whoever waited has gone"))
+            self._end(ConnectionLostError("the waiter is gone"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -270,7 +270,7 @@ class WireConnection(asyncio.Protocol):
         self._idle = answer.idle
         self.steps += 1
         if waiter is None or waiter.done():
-            self._end(UnreadableAnswerError("an answer came that nobody waits for"))
+            self._end(UnreadableAnswerError("an unexpected answer came"))
             return
         expected = self._expected
         done = len(answer.tags)

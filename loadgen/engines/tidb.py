@@ -43,7 +43,7 @@ _ALWAYS: Values = {
     "tikv_client_read_timeout": 0,
 }
 """What every session of ours sets."""
-_UNISTORE_WARNING = "unistore is TiDB's one-process stand-in for TiKV: no Raft, no durability, and no figure of TiDB's"
+_UNISTORE_WARNING = "unistore replaces TiKV in one process, without Raft and durability: its figures are not TiDB's"
 _ALONE_WARNING = (
     "this TiDB server can't ask others for their sessions (report-status = false?): an earlier run's open transactions "
     "on others, if there are any, are not seen"

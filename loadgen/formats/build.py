@@ -89,7 +89,7 @@ class Builder:
             if mop.append != lists:
                 self._wrong(label, f"{'append' if mop.append else 'w'} in a history of kind {self.kind}")
             if mop.value is None:
-                self._wrong(label, "a write of nil, which cannot be told from the initial state")
+                self._wrong(label, "a write of nil, which looks like the initial state")
             return self.values.number(mop.value), 0
         if outcome == Outcome.FAIL or (outcome == Outcome.INFO and mop.value is None):
             return UNKNOWN, 0

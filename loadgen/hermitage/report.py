@@ -10,7 +10,7 @@ from loadgen.hermitage.published import NOT_TESTED, NOTES, PUBLISHED_VERSIONS, U
 from loadgen.report.markdown import markdown_table
 
 LEGEND = """\
-✓ prevented   — possible   R/O prevented for those who only read   ? could not be told   · not published   ★ default
+✓ prevented   — possible   R/O prevented for read-only transactions   ? not decided   · not published   ★ default
 ≠ differs from the published mark below it   ! happened although the engine documents that it cannot"""
 
 

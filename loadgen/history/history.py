@@ -230,7 +230,7 @@ def read_history(directory: Path, *, run_id: str = "", listed: Collection[str] |
     paths = _paths(directory)
     known = [path for path in paths if _KNOWN.fullmatch(path.name.removesuffix(SUFFIX))]
     for path in set(paths) - set(known):
-        history.warnings.append(f"{path} is no stream that this version knows: it is passed over")
+        history.warnings.append(f"{path} is not a stream that this version knows: it is ignored")
     for path in known:
         stream = read_stream(path)
         name = path.name.removesuffix(SUFFIX)

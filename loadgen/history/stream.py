@@ -260,7 +260,7 @@ def _verify(data: memoryview) -> _Verified:
     while True:
         if data[at : at + len(END_OF_STREAM)] == END_OF_STREAM:
             whole = at + len(END_OF_STREAM) == len(data)
-            fault = "" if ended and whole else "lacks rows at its end" if whole else "goes on behind its end"
+            fault = "" if ended and whole else "lacks rows at its end" if whole else "continues after its end"
             return _Verified(at, Sealed(rows, checksum), fault, torn=False)
         message = _message(data, at)
         if message is None:

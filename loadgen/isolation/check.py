@@ -251,7 +251,7 @@ class _Judge:
         label = "G2-item" if model.rule == Rule.G2 else "G-single"
         told = next((told[0] for told in found.witnesses.values() if told), "")
         note = Anomalies()
-        note.add(label, f"whatever order the versions are put in, there is a cycle; in the likeliest order: {told}")
+        note.add(label, f"every order of the versions has a cycle; in the likeliest order: {told}")
         self._keep(note)
         return (label,)
 

@@ -87,7 +87,7 @@ def check_set(adds: Sequence[Adding], reads: Sequence[Reading]) -> Anomalies:
     for read in reads:
         for element, times in Counter(read.seen).items():
             if element not in tried:
-                found.add("unexpected", f"read {read.label} shows {_told(element)}, which nobody added")
+                found.add("unexpected", f"read {read.label} shows {_told(element)}, which no operation added")
             elif element in refused:
                 found.add("unexpected", f"read {read.label} shows {_told(element)}, whose add had failed")
             if times > 1:

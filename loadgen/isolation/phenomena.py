@@ -156,7 +156,7 @@ def _sources(seen: Observed, found: Anomalies) -> None:
         unsure = np.unique(txns.key[(txns.act == WRITE) & (txns.value == UNKNOWN)])
         missing = missing[~np.isin(txns.key[missing], unsure)]
     found.add_all(
-        "garbage-read", (f"{_read_words(seen, int(mop))}, which nobody wrote" for mop in missing), len(missing)
+        "garbage-read", (f"{_read_words(seen, int(mop))}, which no transaction wrote" for mop in missing), len(missing)
     )
     wrote = reads[seen.source[reads] >= 0]
     failed = wrote[txns.outcome[seen.txn[seen.source[wrote]]] == Outcome.FAIL]

@@ -174,8 +174,8 @@ def _closing_record(path: Path) -> tuple[Mapping[str, Any], str]:
     try:
         load = read_json(path)
     except StoreError as error:
-        return {}, f"nobody can say how the load ended: {error}"
-    return load, "" if load else f"nobody can say how the load ended: {path} is empty"
+        return {}, f"how the load ended is unknown: {error}"
+    return load, "" if load else f"how the load ended is unknown: {path} is empty"
 
 
 def _compare_streams(run: StoredRun, listed: Any) -> None:

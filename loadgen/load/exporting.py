@@ -62,7 +62,7 @@ class RequestEvents:
                 except Exception:
                     if not self._complained:
                         self._complained = True
-                        logger.exception("a listener to events.request failed; it is told once")
+                        logger.exception("a listener to events.request failed; this is reported once")
             gevent.sleep(0)
 
     def _event(self, row: Completion, step: int) -> dict[str, Any]:

@@ -324,7 +324,7 @@ def _add_counts(counts: NDArray[np.int64], *indices: NDArray[Any]) -> None:
 
 _COUNTED = ("type", "kind", "due", "sent", "done", "outcome", "answer")
 _HELP = {
-    "ops": "Ops that ended, by kind, answer and outcome (ok, fail, info: nobody knows, skipped: never sent).",
+    "ops": "Ops that ended, by kind, answer and outcome (ok, fail, info: unknown, skipped: never sent).",
     "response": "Time from the instant at which an op was due to its answer, of answered ops; refused ones apart.",
     "service": "Time from the instant at which an op was sent to its answer, of answered ops; refused ones apart.",
     "tries": "Tries that failed, by class of error, whether they were tried again or not.",

@@ -123,8 +123,8 @@ OPTIONS = (
     Argument(
         "warm_up",
         "",
-        "how long the run warms up, such as 10s: the figures of the phases tell it apart from what follows, 'steady', "
-        "and an objective can name either",
+        "how long the run warms up, such as 10s. The figures list this phase separately from the rest, "
+        "'steady', and an objective can name either",
     ),
     Argument(
         "slo",

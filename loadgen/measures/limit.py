@@ -1,4 +1,4 @@
-"""Whether a run found a limit, and whose it was: that of the server, of its sessions, client or load processes."""
+"""Whether a run reached a limit, and what limited it: the server, the sessions, the client or the load processes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,23 +17,25 @@ from loadgen.schedule import has_schedule
 from loadgen.shapes import is_closed
 
 LATE_NS = 50 * NS_PER_MS
-"""An op that no session took for so long waited: longer than a client at ease ever makes it wait."""
+"""An op that no session took for this long has waited. A client with free capacity never makes an op wait this long."""
 STRAINED_SHARE = 0.05
-"""The share of such ops, and of skipped ones, from which on a second is strained."""
+"""A second is strained from this share of ops that waited or were skipped."""
 UNSERVED_SHARE = 0.001
-"""Up to this share of what was due may have failed, or been skipped, where all that was offered counts as served."""
+"""If at most this share of the due ops failed or was skipped, all offered ops count as served."""
 WAITED_SHARE = 0.1
-"""The same of ops that waited and were served after all: a short stall is no limit."""
+"""The same for ops that waited and were served: a short stall is not a limit."""
 BUSY_SHARE = 0.7
-"""Sessions that were in a transaction for this share of the strained seconds were all busy: arrivals come in bursts."""
+"""All sessions count as busy if they were in transactions for this share of the strained seconds, because arrivals come
+in bursts."""
 SLOWER = 1.5
-"""How many times as long as in calm seconds ops take where the server is what is at its limit."""
+"""The server is at its limit if ops take this many times as long as in calm seconds."""
 CALM_SHARE = 0.5
-"""Up to this share of busy sessions a second without waiting is calm: nothing in it queues in the server."""
+"""A second without waiting is calm up to this share of busy sessions: no op queues in the server."""
 FAR_TOO_FEW = 2.0
-"""A saturated client makes its sessions look busy. Where so many times their number are needed, it was not that."""
+"""A saturated client makes its sessions look busy. If this many times their number are needed, the client is not the
+reason."""
 LEAST_CALM = 30
-"""Ops of calm seconds that are needed for their mean."""
+"""The least number of ops in calm seconds for their mean."""
 LONGEST_S = 10**6
 
 Floats = NDArray[np.float64]
@@ -57,7 +59,7 @@ class _Seconds:
     due: Floats
     """Ops of the main kinds."""
     waited: Floats
-    """Ops that no session took for long, or in time."""
+    """Ops that no session took for a long time, or in time."""
     strained: NDArray[np.bool_]
     served: Floats
     """Ops of the main kinds that were sent."""
@@ -105,11 +107,11 @@ def limit_of(
         return Limit("errors", f"{_percent(unserved, counts)} of the {noun} failed or are unknown: see the errors")
     peak = float(seconds.due.max())
     told = f"not reached: all that was offered was served, up to {peak:,.0f} {noun}/s in the busiest second"
-    return Limit(None, f"{told}; the limit lies higher (--peak-rate)")
+    return Limit(None, f"{told}; the limit is higher (--peak-rate)")
 
 
 def _strained(seconds: _Seconds, load: Mapping[str, Any], noun: str, each_s: float) -> Limit:
-    """Arrivals waited: whose fault it was."""
+    """Why arrivals waited."""
     strained = seconds.strained
     sessions = float(seconds.sessions[strained].mean())
     if not sessions:
@@ -121,9 +123,12 @@ def _strained(seconds: _Seconds, load: Mapping[str, Any], noun: str, each_s: flo
     saturated = client.get("saturated_seconds") if isinstance(client, dict) else None
     is_saturated = isinstance(saturated, int | float) and saturated >= 0.5 * int(strained.sum())
     if is_saturated and (busy < BUSY_SHARE or needed < FAR_TOO_FEW * sessions):
-        return Limit("client", "the client's CPU was at its limit: give it --processes, or other cores")
+        return Limit("client", "the client's CPU was at its limit: use --processes, or other cores")
     if busy < BUSY_SHARE:
-        return Limit("unclear", "arrivals waited though not all sessions were busy: a pause, or lost connections")
+        return Limit(
+            "unclear",
+            ("arrivals waited although not all sessions were busy: there was a pause, or connections were lost"),
+        )
     calm = ~strained & (seconds.busy_s <= CALM_SHARE * seconds.sessions)
     busy_ms, calm_ms = (_mean_ms(seconds, chosen) for chosen in (strained, calm))
     if calm_ms is not None and busy_ms is not None and busy_ms > SLOWER * calm_ms:
@@ -133,8 +138,9 @@ def _strained(seconds: _Seconds, load: Mapping[str, Any], noun: str, each_s: flo
             "server", f"{told} rose from {calm_ms:,.1f} to {busy_ms:,.1f} ms: the server, or the cores it shares"
         )
     text = (
-        f"too few sessions ({sessions:,.0f}), none was free: {rate:,.0f} {noun}/s × {1000 * each_s:,.1f} ms of session "
-        f"time for each need at least {needed:,} (-u {needed}). If more make it slower, the limit is the server's"
+        f"too few sessions ({sessions:,.0f}), and none was free: {rate:,.0f} {noun}/s × {1000 * each_s:,.1f} "
+        f"ms of session time for each need at least {needed:,} (-u {needed}). If more make it slower, the "
+        "limit is the server's"
     )
     return Limit("sessions", text, needed)
 
@@ -208,7 +214,7 @@ def _mean_ms(seconds: _Seconds, chosen: NDArray[np.bool_]) -> float | None:
 
 
 def _session_time_s(seconds: _Seconds, counts: Mapping[str, Any]) -> float:
-    """How long an order, with all that follows it and comes beside it, keeps a session."""
+    """How long an order, with its follow-ups and the other ops, occupies a session."""
     return float(seconds.busy_s.sum()) / max(1, int(counts["started"]))
 
 

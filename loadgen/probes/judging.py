@@ -64,7 +64,7 @@ def _finals(evidence: Evidence) -> Sequence[Finding]:
 
 def _bank(history: History) -> Judgement:
     reads = bank_reads(history)
-    verdict = ModelAnswer(Verdict.VALID) if reads else ModelAnswer(Verdict.UNKNOWN, (), "nobody ever read the bank")
+    verdict = ModelAnswer(Verdict.VALID) if reads else ModelAnswer(Verdict.UNKNOWN, (), ("the bank was never read"))
     judgement = Judgement(dict.fromkeys(MODELS, verdict))
     _rule_out(judgement, check_bank(reads, set(range(ACCOUNTS)), total=TOTAL, negative=False), FORBIDDEN_BY)
     return judgement

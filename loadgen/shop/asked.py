@@ -176,7 +176,7 @@ def _validate(columns: Mapping[str, NDArray[Any]], plan: Plan) -> None:
         ("is neither an order nor a browse", (columns["kind"] != Kind.ORDER) & (columns["kind"] != Kind.BROWSE)),
         ("names a SKU outside the plan", (sku_a < 0) | (sku_a >= plan.skus) | (sku_b >= plan.skus) | (sku_b < -1)),
         ("names one SKU twice", sku_a == sku_b),
-        ("asks for no unit", ~units),
+        ("asks for 0 units", ~units),
         ("has a token that this plan does not give it", columns["token"] != sale.tokens(plan.seed, number)),
     )
     for complaint, wrong in rules:

@@ -164,7 +164,7 @@ def duplicate_token(books: Books) -> Finding:
 
     def describe(row: int) -> str:
         ids = orders.id[orders.token == orders.token[row]]
-        return f"token {orders.token[row]} stands in orders {', '.join(map(str, ids))}"
+        return f"token {orders.token[row]} is in orders {', '.join(map(str, ids))}"
 
     return found("duplicate-token", (repeated(orders.token), describe))
 

@@ -111,7 +111,7 @@ def fit(sessions: Sequence[int], throughputs: Sequence[float], *, seed: int, res
     at, measured = np.asarray(sessions, dtype=np.float64), np.asarray(throughputs, dtype=np.float64)
     levels = sorted(set(sessions))
     if len(levels) < LEAST_LEVELS:
-        raise UnfitError(f"{len(levels)} levels of concurrency tell no law: measure at least {LEAST_LEVELS}")
+        raise UnfitError(f"{len(levels)} levels of concurrency are too few for a law: measure at least {LEAST_LEVELS}")
     if levels[0] < 1 or not np.all(np.isfinite(measured) & (measured > 0)):
         raise UnfitError("a law needs levels of at least one session, and throughputs above 0")
     best = _coefficients(at, measured)

@@ -1,4 +1,4 @@
-"""What follows what, as data: rules from an answer to further ops of the same number, and the named phases of a run."""
+"""Follow-ups as data: rules from an answer to further ops of the same number, and the named phases of a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +11,18 @@ if TYPE_CHECKING:
     from loadgen.workload.workload import Workload
 
 ROUNDING = 1e-9
-"""By how much shares that are meant to add up to 1 may miss it."""
+"""How much the sum of shares may exceed 1 by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
     """One rule: after an op of the kind ``of`` got the answer ``after``, an op of ``kind`` is due, of the same number.
 
-    ``share`` is the share of these answers that the rule is for, above 0 and at most 1. Rules of one ``of`` and
-    ``after`` share the answers out; after what they leave, nothing follows. ``delay`` is in seconds, or
-    ``(least, most)``, drawn evenly. It counts from the answer; with ``at`` it counts from the begin of that phase, and
-    what would then be due before the answer is due at once. An instant after the end of the load is never due.
+    ``share`` is the share of these answers to which the rule applies, above 0 and at most 1. Rules with the same ``of``
+    and ``after`` divide the answers among them; the remaining answers have no follow-up. ``delay`` is in seconds, or
+    ``(least, most)``, drawn evenly. It counts from the answer. With ``at`` it counts from the begin of that phase, and
+    an op that would be due before the answer is due at once. An op that would be due after the end of the load never
+    is.
     """
 
     of: str
@@ -42,8 +43,8 @@ class FollowUp:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A named part of a run. ``at`` is when it begins: a share of the run's duration, from 0 to below 1, or a function
-    of the plan that returns seconds since the begin of the load."""
+    """A named part of a run. ``at`` says when it begins: a share of the run's duration, from 0 to below 1, or a
+    function of the plan that returns seconds since the begin of the load."""
 
     name: str
     at: float | Callable[[Plan], float]

@@ -28,20 +28,20 @@ _MYSQL = re.compile(rf"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`|\#
 class Statement:
     """One SQL statement, written once, with ``:name`` parameters whose order is that of their first appearance.
 
-    A name is of letters, digits and underscores. A colon in a quoted text, a comment or a cast (``::int``) stays.
+    A name has letters, digits and underscores. A colon in a quoted text, a comment or a cast (``::int``) is kept.
 
-    Two marks carry the version witness (each stock row counts its writes, and the writer learns the count in the same
-    round trip): ``{bump}`` in a SET list means "version = version + 1, and return it"; ``{bumped}`` at the end of the
-    statement is the clause that this needs there. Where the dialects differ in more, ``mysql`` holds the text for the
+    Two marks carry the version witness (each row counts its writes, and the writer receives the count in the same round
+    trip): ``{bump}`` in a SET list means "version = version + 1, and return it"; ``{bumped}`` at the end of the
+    statement is the clause that this needs there. If the dialects differ in more, ``mysql`` holds the text for the
     MySQL wire (MySQL, TiDB, OceanBase).
 
-    Calling a statement with the values of its parameters makes what a body yields: ``yield DEDUCT(sku, qty)``.
-    Values are ints, strings, floats, bools, Decimals, datetimes, bytes and None, which is NULL. A bool comes back as 0
-    or 1 from the MySQL wire, which has no type for it.
+    A call of a statement with the values of its parameters is what a body yields: ``yield DEDUCT(sku, qty)``. Values
+    are ints, strings, floats, bools, Decimals, datetimes, bytes and None, which is NULL. A bool comes back as 0 or 1
+    from the MySQL wire, which has no type for it.
 
-    ``blind`` says that no body looks at the answer: a connection that merges round trips may then send the statement
-    with the next one, or with COMMIT, and the body gets an empty Result. An error of it is then met a little later,
-    and still before anything is committed.
+    ``blind`` says that no body looks at the answer. A connection that merges round trips may then send the statement
+    with the next one, or with COMMIT, and the body gets an empty Result. An error is then reported a little later, but
+    still before anything is committed.
     """
 
     __slots__ = ("blind", "mysql", "mysql_order", "parameters", "postgres")
@@ -91,9 +91,9 @@ Call = tuple[Statement, tuple[Value, ...]]
 
 
 class Result(NamedTuple):
-    """What a statement answered.
+    """The result of a statement.
 
-    ``version`` is the version that a ``{bump}`` statement wrote, meaningful only where ``rowcount`` is 1.
+    ``version`` is the version that a ``{bump}`` statement wrote. It has a meaning only if ``rowcount`` is 1.
     """
 
     rowcount: int
@@ -109,7 +109,7 @@ class Reply(NamedTuple):
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error
-    """Raised by a body to roll back with an answer: "sold out" is an answer, and the op is ``ok``."""
+    """Raised by a body to roll back with an answer. "Sold out" is an answer, so the op is ``ok``."""
 
     def __init__(self, answer: int, touched: tuple[int, ...] = ()) -> None:
         self.answer = answer
@@ -117,7 +117,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error
 
 
 class Conflict(Exception):  # noqa: N818
-    """Raised by a body whose compare-and-set missed: roll back, and try again in a new transaction."""
+    """Raised by a body whose compare-and-set failed: roll back, and try again in a new transaction."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -127,7 +127,7 @@ Body = Generator[Call, Result, Reply]
 
 
 def single_statement(body: Callable[..., Body]) -> Callable[..., Body]:
-    """Mark a body that yields one read and nothing else: it runs without BEGIN and COMMIT."""
+    """Mark a body that yields a single read. It runs without BEGIN and COMMIT."""
     body.single_statement = True  # type: ignore[attr-defined]
     return body
 

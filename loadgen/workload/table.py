@@ -17,15 +17,15 @@ Batch = Sequence[Row] | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of a workload: how it is made, filled, and read at the end.
+    """One table of a workload: how it is created, filled, and read at the end.
 
-    ``create`` is a CREATE TABLE of the unqualified ``name``: one text that every engine takes, or a text for each, by
-    the engine's name or by that of its wire (``postgres``, ``mysql``). ``rows`` fill it, in the order of its columns.
-    ``final`` maps the columns of the final read to their types (see history.column_types).
+    ``create`` is a CREATE TABLE of the unqualified ``name``: one text for all engines, or a text for each, by the name
+    of the engine or of its wire (``postgres``, ``mysql``). ``rows`` fill it, in the order of its columns. ``final``
+    maps the columns of the final read to their types (see history.column_types).
 
-    ``batches`` fills a table that is too large for ``rows``: called once, in the conductor's process, it gives batches
-    of some thousand rows that need not be in memory at one time. ``about`` is how many rows there will be, for the
-    person who waits.
+    ``batches`` fills a table that is too large for ``rows``: it is called once, in the conductor's process, and yields
+    batches of some thousand rows, so not all rows are in memory at the same time. ``about`` is the expected number of
+    rows, for progress messages.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Table:
     batches: Callable[[Any], Iterable[Batch]] | None = field(default=None, repr=False)
     about: int = 0
     version: str = ""
-    """The column that counts the writes of a row, from 0, if there is one: it gives the table the checks of versions.
-    Its rows are never deleted."""
+    """The column that counts the writes of a row, from 0. It gives the table the version checks. Rows of such a table
+    are never deleted."""
     row: str | Callable[[Plan, Any], Any] = ""
     """The column, or the function of plan and final columns, that numbers the rows as bodies do in Reply.touched."""
 

@@ -49,9 +49,9 @@ class Check:
 class Isolation:
     """Which transactions of a run are judged for isolation.
 
-    ``judge`` gives the judgement of one run: ``(evidence, models, time_limit_s) -> isolation.judgement.Judgement``.
-    ``decides``: the verdict of the run is this one; else what it finds is added to what the checks find, within
-    ``time_limit_s``.
+    ``judge`` returns the judgement of one run: ``(evidence, models, time_limit_s) -> isolation.judgement.Judgement``.
+    If it ``decides``, its verdict is the verdict of the run. Otherwise its findings are added to those of the checks,
+    within ``time_limit_s``.
     """
 
     judge: Callable[["Evidence", Sequence[str], float], Any]
@@ -65,8 +65,8 @@ class Isolation:
 class Workload:
     """One workload, complete. ``kinds`` and ``answers`` name the codes in the history; ``answers[0]`` is "none".
 
-    ``arrivals`` are the kinds that arrive by themselves; the first is the one whose rate a plan gives, the others
-    come on top by their weights. The other kinds only follow, by the rules in ``follow_ups``.
+    ``arrivals`` are the kinds that arrive by themselves. The plan gives the rate of the first one; the others are added
+    by their weights. All other kinds only follow, by the rules in ``follow_ups``.
     """
 
     name: str
@@ -78,14 +78,14 @@ class Workload:
     invoked: Callable[[Plan, int, int], dict[str, "NDArray[Any]"]]
     """``(plan, first, count)`` -> the history's columns of these numbers."""
     ops: Callable[[Plan, Mapping[str, "NDArray[Any]"]], Sequence[Invoked]]
-    """``(plan, columns)`` -> the same numbers as Python values, which the bodies get."""
+    """``(plan, columns)`` -> the same numbers as Python values, for the bodies."""
     follow_ups: tuple[FollowUp, ...] = ()
     """Which kinds follow which answers, how often and when."""
     phases: tuple[Phase, ...] = ()
     """Named parts of a run, at which follow-ups may be due."""
     followed_on: int | None = None
-    """Instead of rules, where numbers decide by themselves: the answer after which each of an arrival's own
-    ``follow_ups``, pairs of kind and delay in nanoseconds, is due."""
+    """Instead of rules, if the numbers decide: the answer after which each of an arrival's own ``follow_ups`` (pairs of
+    kind and delay in nanoseconds) is due."""
     refused: tuple[str, ...] = ()
     """The answers that mean that nothing was changed. All others except "none" are good answers."""
     good: str = ""
@@ -102,14 +102,15 @@ class Workload:
     single_statements: tuple[str, ...] = ()
     """The kinds whose body is marked ``single_statement``: ``load_workload`` fills it in from the class of users."""
     all_kinds_count: bool = False
-    """Whether the figures count the ops of all kinds together, not those of the main one."""
+    """Whether the figures count the ops of all kinds together, instead of the main kind only."""
     titles: Mapping[str, str] = field(default_factory=dict)
-    """What a person reads for the name of a kind (``KIND_refused`` for its refused ops) or of an answer."""
+    """The titles of kinds (``KIND_refused`` for refused ops) and of answers in the report."""
     no_objectives: str = ""
-    """Why a run of it can't have objectives, after its name: "takes no objectives, because ...". Empty: it can."""
+    """Why it takes no objectives, as the end of a sentence that begins with its name: "takes no objectives, because
+    ...". Empty if it takes them."""
     options: tuple[Option, ...] = ()
     resolve: Callable[[Plan], Plan] = lambda plan: plan
-    """Checks the options together, and fills in those that depend on others. Raises PlanError."""
+    """Checks the options together and fills in options that depend on others. Raises PlanError."""
     checks: tuple[Check, ...] = ()
     examine: Callable[["Evidence"], None] | None = None
     """Called before any check. May add doubts to the evidence, and raises Contradiction if the evidence fits no run."""
@@ -118,17 +119,17 @@ class Workload:
     """More keys of ``summary.json``, also for a run without evidence (None). Its additions to ``evidence.warnings`` are
     shown."""
     lines: Callable[[Mapping[str, Any]], Sequence[Sequence[str]]] | None = None
-    """What a person should read in the report that only this workload knows: from the summary, ``(label, text, ...)``
-    for each section. ``summary.json`` keeps them as ``lines``."""
+    """The workload's own sections of the report, from the summary: ``(label, text, ...)`` for each. ``summary.json``
+    keeps them as ``lines``."""
     untold: Callable[["LoadProcess", Plan], str] | None = None
     """The rows that a load process that ended in order should have and lacks, in words; empty if nothing is missing."""
     evidence_version: int = 1
-    """Raised when an older run's history can no longer be judged by this file."""
+    """To be increased when this file can no longer judge the history of an older run."""
     shapes: Mapping[str, Shape] = field(default_factory=dict)
-    """Its own shapes, for ``--shape NAME``: from relative time in [0, 1] to relative rate in [0, 1]."""
+    """Its own shapes, for ``--shape NAME``: functions from relative time in [0, 1] to relative rate in [0, 1]."""
 
     def __post_init__(self) -> None:
-        """Refuse what could not be said on a command line or in a history. Raises PlanError."""
+        """Refuse names that a command line or a history cannot hold. Raises PlanError."""
         for option in self.options:
             if option.name in FIELDS or not option.name.isidentifier():
                 raise PlanError(f"workload {self.name}: an option cannot be called {option.name!r}")
@@ -150,7 +151,7 @@ class Workload:
         return (*self.kinds, *split), (f"{self.good or 'ok'}_per_second", SLO_PEAK)
 
     def parse(self, values: Mapping[str, Any], shapes: Mapping[str, Shape | Curve] | None = None) -> Plan:
-        """The plan that a user asked for; ``shapes`` are more than its own, by name. Raises PlanError."""
+        """The plan that a user asked for. ``shapes`` are additional shapes by name. Raises PlanError."""
         slo = str(values.get("slo") or "").strip()
         if slo and self.no_objectives:
             raise PlanError(
@@ -162,7 +163,7 @@ class Workload:
 
     @property
     def followed(self) -> dict[str, tuple[str, ...]]:
-        """From which arriving kinds the rules lead to each of the kinds that follow."""
+        """For each kind that follows, the arriving kinds from which the rules lead to it."""
         return {rule.kind: origins(self, rule.kind) for rule in self.follow_ups}
 
     def phases_s(self, plan: Plan) -> dict[str, float]:
@@ -171,12 +172,12 @@ class Workload:
 
     @property
     def words(self) -> WorkloadFacts:
-        """What figures and reports need of it."""
+        """The words that figures and reports need."""
         return WorkloadFacts(**{each.name: getattr(self, each.name) for each in fields(WorkloadFacts)})
 
     def stored(self, plan: Plan, listed: Sequence[str]) -> Plan:
-        """The plan of a stored run, with its options checked. ``listed`` are the options that the workload had then:
-        those that came later get their defaults, and one that is listed and missing is refused. Raises PlanError."""
+        """The plan of a stored run, with its options checked. ``listed`` are the options that the workload had then.
+        Newer options get their defaults; an option that is listed and missing is refused. Raises PlanError."""
         later = {each.name: each.default for each in self.options if listed and each.name not in listed}
         whole = plan.with_(options={**later, **dict(plan.options)})
         check_options(whole, self.options)
