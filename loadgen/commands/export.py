@@ -108,6 +108,8 @@ def operations(txns: Transactions) -> Iterator[dict[str, Any]]:
     next."""
     events: list[tuple[int, int, int]] = []
     for txn in range(txns.count):
+        if txns.outcome[txn] == Outcome.SKIPPED:
+            continue  # It was never sent.
         if not txns.timed or txns.invoked[txn] == ALWAYS:
             # A completion alone: an invocation would claim to know when it began.
             events.append((int(txns.completed[txn]) if txns.timed else 0, txn, 1))
