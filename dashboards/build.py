@@ -318,15 +318,20 @@ def capacity() -> Any:
                 number(
                     "Highest rate within it",
                     "ops",
-                    (f"max_over_time(({within})[$__range:5s])", "answers a second"),
+                    (f"max_over_time(({within})[$__range:$__interval])", "answers a second"),
                     help_text="The highest rate of answers in the time shown at which the slowest kind's p99 met the "
                     "objective, and at most 1 % of the ops were not answered.",
                 ),
-                number("Highest rate at all", "ops", (f"max_over_time(({OK})[$__range:5s])", "answers a second")),
+                number(
+                    "Highest rate at all", "ops", (f"max_over_time(({OK})[$__range:$__interval])", "answers a second")
+                ),
                 number(
                     "Time within it",
                     "percentunit",
-                    (f"avg_over_time((({slowest}) <= bool $objective)[$__range:5s])", "of the time with answers"),
+                    (
+                        f"avg_over_time((({slowest}) <= bool $objective)[$__range:$__interval])",
+                        "of the time with answers",
+                    ),
                 ),
                 number(
                     "The client was the limit",

@@ -40,6 +40,7 @@ SHOWN = ("sale", "capacity", "comparison", "consistency", "postgres")
 VARIABLES = {
     **dict.fromkeys(("$job", "$instance", "$server"), ".*"),
     "$__rate_interval": "4s",
+    "$__interval": "1s",
     "$__range": "30s",
     "$objective": "5",
 }
@@ -192,6 +193,14 @@ class Prometheus:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from None
 
+    def await_targets(self, count: int) -> None:
+        """Wait until it scrapes so many: it takes up its configuration's targets every 5 s."""
+        deadline = time.monotonic() + UP_WITHIN_S
+        while len(self.ask("targets")["activeTargets"]) < count:
+            assert time.monotonic() < deadline, f"Prometheus does not scrape {count} targets"
+            time.sleep(0.1)
+        self._begin = time.time()
+
     def over_time(self, expression: str) -> list[Any]:
         """The series of an expression that have a value which is a number, or a histogram."""
         asked = {"query": expression, "start": self._begin, "end": self.end, "step": 1}
@@ -262,6 +271,8 @@ def test_every_query_shows_a_real_run(tmp_path: Path, postgres_cluster: Cluster)
         stack.enter_context(running(command, watched, "/metrics", env={**os.environ, "DATA_SOURCE_NAME": dsn}))
         classic = stack.enter_context(prometheus(tmp_path / "classic", targets))
         native = stack.enter_context(prometheus(tmp_path / "native", targets, "--enable-feature=native-histograms"))
+        for watch in (classic, native):
+            watch.await_targets(4)
         run = finished(tmp_path, {"LOADGEN_DSN": dsn_of(address, "postgres")}, first, (classic, native))
 
         for watch in (classic, native):
@@ -332,6 +343,7 @@ def empty_of(directory: Path, engine: str, dsn: str, watched: int, *options: str
     first = free_ports(1)
     known = ("--metrics-port", str(first), *STEADY, "--skew", "one-hot", *options)
     with prometheus(directory / "prometheus", {"loadgen": [first], engine: [watched]}) as watch:
+        watch.await_targets(2)
         run_sale(directory, *known, environment={"LOADGEN_DSN": dsn})
         watch.end = time.time()
         return watch.empty(DASHBOARDS / "grafana" / "dashboards" / f"{engine}.json")
