@@ -45,6 +45,8 @@ VARIABLES = {
     "$objective": "5",
 }
 UP_WITHIN_S = 20.0
+AFTER_END_S = 6.0
+"""How long the alert may take, of the 15 s that the metrics of an ended run are served."""
 STEADY = ("--shape", "constant", "--peak-rate", "250", "--duration", "4s", "-u", "24")
 NAIVE = ("--strategy", "naive", "--isolation", "read committed", "--skew", "one-hot")
 
@@ -201,6 +203,15 @@ class Prometheus:
             time.sleep(0.1)
         self._begin = time.time()
 
+    def await_alert(self, name: str) -> None:
+        """Wait until a rule has been evaluated on what was scraped last; the time that is asked about ends there."""
+        deadline = time.monotonic() + AFTER_END_S
+        while True:
+            self.end = time.time()
+            if self.over_time(f'ALERTS{{alertname="{name}"}}') or time.monotonic() > deadline:
+                return
+            time.sleep(0.5)
+
     def over_time(self, expression: str) -> list[Any]:
         """The series of an expression that have a value which is a number, or a histogram."""
         asked = {"query": expression, "start": self._begin, "end": self.end, "step": 1}
@@ -295,14 +306,13 @@ def test_every_query_shows_a_real_run(tmp_path: Path, postgres_cluster: Cluster)
 
 def finished(directory: Path, server: Mapping[str, str], first: int, watching: Iterable[Prometheus]) -> EndedRun:
     """A run with violations, of two load processes, that was still scraped after its end."""
-    page = ("--autostart", "--autoquit", "3", "--web-port", str(free_ports(1)))
+    page = ("--autostart", "--autoquit", "15", "--web-port", str(free_ports(1)))
     options = (*page, "--processes", "2", "--metrics-port", str(first), *STEADY, *NAIVE)
     with sale(directory, *options, environment=server) as started:
         started.wait_until(lambda: len(ports(started)) == 3, "its metrics")
         started.wait_until(lambda: scraped(first)["loadgen_run_state state=ended"], "its verdict")
-        time.sleep(2.0)
         for watch in watching:
-            watch.end = time.time()
+            watch.await_alert("LoadgenViolation")
         return started.end(30)
 
 
