@@ -37,7 +37,7 @@ _REASONS = {
     "NO_PROTOCOLS_AVAILABLE": "no TLS version is left to offer to {host}",
     "TLSV1_ALERT_PROTOCOL_VERSION": "{host} has no TLS version that is allowed here",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "{host} refused the TLS handshake: no common cipher, or no certificate of ours",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "{host} requires a client certificate: name it by {own}",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "{host} wants a certificate of ours: name it by {own}",
     "TLSV1_ALERT_UNKNOWN_CA": "{host} does not know the authority of the client certificate ({own})",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "{host} reports that the client certificate ({own}) has expired",
     "SSLV3_ALERT_CERTIFICATE_REVOKED": "{host} reports that the client certificate ({own}) was revoked",
