@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from loadgen.history.history import History
-from loadgen.history.timeline import timeline
+from loadgen.history.timeline import Timeline, timeline
 from loadgen.measures.errors import count_errors
 from loadgen.measures.goodput import goodputs
 from loadgen.measures.latency import response_and_service
@@ -33,11 +33,12 @@ def figures_of(run: Stored) -> dict[str, Any]:
     """The figures of a run of any workload, under its own names: the main kind's ops are counted under the
     workload's own key, or in ``main`` if it has none."""
     processes, facts = run.offered.processes, facts_of(run)
-    main = main_kind(run.plan, facts.arrivals)
-    counts = count_ops(processes, timeline(processes), facts, main)
+    main, times = main_kind(run.plan, facts.arrivals), timeline(processes)
+    counts = count_ops(processes, times, facts, main)
     response, service = response_and_service(processes, facts)
     figures: dict[str, Any] = {
         **_common_figures(run, facts, main, counts),
+        **_limit(run, times, facts, main, counts),
         **({facts.figures: counts} if facts.figures else {}),
         "response_time_ms": response,
         "service_time_ms": service,
@@ -45,12 +46,12 @@ def figures_of(run: Stored) -> dict[str, Any]:
             phases_of(run.plan, mapping(run.facts.get("workload")), run.load),
             run.plan,
             processes,
-            timeline(processes),
+            times,
             facts,
             main,
             run.load,
         ),
-        "goodput": goodputs(run.plan.slo, processes, facts, due_s(processes, timeline(processes))),
+        "goodput": goodputs(run.plan.slo, processes, facts, due_s(processes, times)),
     }
     return {**figures, "slo": [measured(slo, {**figures, "main": counts}) for slo in run.plan.slo]}
 
@@ -76,16 +77,14 @@ def _common_figures(run: Stored, facts: WorkloadFacts, main: str, counts: Mappin
             **({} if facts.figures else {"noun": facts.noun, "good": facts.good, **counts}),
             "acknowledged": acknowledged(processes, facts.kinds.index(main), facts.refused_codes),
         },
-        **_limit(run, facts, main, counts),
         "skipped_because": run.offered.skipped_because(None if facts.all_kinds_count else facts.kinds.index(main)),
         "seed": run.plan.seed,
     }
 
 
-def _limit(run: Stored, facts: WorkloadFacts, main: str, counts: Mapping[str, Any]) -> dict[str, Any]:
-    processes = run.offered.processes
+def _limit(run: Stored, times: Timeline, facts: WorkloadFacts, main: str, counts: Mapping[str, Any]) -> dict[str, Any]:
     codes = None if facts.all_kinds_count else facts.main_codes(main)
-    limit = limit_of(processes, timeline(processes), run.plan, counts, run.load, noun=f"{facts.noun}s", main=codes)
+    limit = limit_of(run.offered.processes, times, run.plan, counts, run.load, noun=f"{facts.noun}s", main=codes)
     return {"limited_by": limit.by, "limit": limit.text, "sessions_needed": limit.sessions_needed}
 
 
