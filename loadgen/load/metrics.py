@@ -25,7 +25,7 @@ from loadgen.plan import Plan
 from loadgen.schedule import arrival_profile
 from loadgen.shapes import Profile, is_closed
 from loadgen.verdict import Verdict
-from loadgen.workload.facts import REFUSED, WorkloadFacts
+from loadgen.workload.facts import WorkloadFacts
 
 COUNT_S = 0.5
 """How often batches are counted: each time costs some 0.2 ms, and a scrape counts what is left."""
@@ -98,7 +98,8 @@ class LoadMetrics:
     def __init__(self, facts: WorkloadFacts, *, tells_info: bool) -> None:
         self._facts = facts
         self._tells_info = tells_info
-        self._names = [*facts.kinds, *([facts.split + REFUSED] if facts.split else [])]
+        self._names = facts.timed
+        self._place = np.array([facts.timed.index(kind) for kind in facts.kinds], np.int64)
         self._ended = np.zeros((len(facts.kinds), len(facts.answers), len(Outcome)), np.int64)
         self._response, self._service = Histograms(self._names), Histograms(self._names)
         self._lag = Histograms([""])
@@ -129,8 +130,8 @@ class LoadMetrics:
     def count(self) -> None:
         """Count what has been taken."""
         batches, self._pending = self._pending, []
-        for lag_ns in self._take_lags():
-            self._lag.add(np.zeros(1, np.int64), np.array([lag_ns]))
+        lags, self._lags_ns = self._lags_ns, []
+        self._lag.add(np.zeros(len(lags), np.int64), np.array(lags, np.int64))
         if not batches:
             return
         rows = {name: np.concatenate([to_numpy(batch.column(name)) for batch in batches]) for name in _COUNTED}
@@ -138,12 +139,11 @@ class LoadMetrics:
         kind, answer, outcome = (rows[name][done].astype(np.int64) for name in ("kind", "answer", "outcome"))
         _add_counts(self._ended, kind, answer, outcome)
         ok = outcome == Outcome.OK
-        which = kind[ok]
+        which = self._place[kind[ok]]
         if self._facts.split:
-            refused = np.isin(answer[ok], self._facts.refused_codes)
-            which = np.where(
-                refused & (which == self._facts.kinds.index(self._facts.split)), len(self._names) - 1, which
-            )
+            # The refused ops of this kind come right after it.
+            split = which == self._names.index(self._facts.split)
+            which = which + (split & np.isin(answer[ok], self._facts.refused_codes))
         ended = rows["done"][done][ok]
         self._response.add(which, ended - rows["due"][done][ok])
         self._service.add(which, ended - rows["sent"][done][ok])
@@ -202,10 +202,6 @@ class LoadMetrics:
         classes = self._driving.errors if self._driving else {}
         for code, count in Counter(text[begin:end] for begin, end in ends).items():
             self._failed_tries[classes.get(code.decode(), (OTHER, ""))[0]] += count
-
-    def _take_lags(self) -> list[int]:
-        lags, self._lags_ns = self._lags_ns, []
-        return lags
 
     def _count_for_ever(self) -> None:
         while True:
