@@ -1,8 +1,13 @@
 """What a check answers: a verdict, and for every anomaly the smallest witness that proves it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from traceback import extract_tb
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Verdict(StrEnum):
@@ -32,6 +37,27 @@ class Finding:
         if self.anomalies:
             return Verdict.INVALID
         return Verdict.UNKNOWN if self.unknown else Verdict.VALID
+
+
+def check_safe(name: str, check: Callable[[T], Finding], subject: T) -> Finding:
+    """The check's finding; unknown, with the error, if it raises: a check that breaks down has decided nothing."""
+    try:
+        return check(subject)
+    except Exception as error:  # noqa: BLE001 - whatever a check of any workload raises
+        return Finding(name, unknown=f"the check itself failed{_where(error)}: {type(error).__name__}: {error}")
+
+
+def _where(error: Exception) -> str:
+    """The last line outside the packages that raised: its author looks for it there."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    return f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
+
+
+def doubted(finding: Finding, doubt: str) -> Finding:
+    """The finding of a history about which there is a ``doubt``: what it does not prove is unknown."""
+    if not doubt or finding.anomalies:
+        return finding
+    return Finding(finding.name, 0, finding.witnesses, unknown=finding.unknown or doubt)
 
 
 def overall(findings: Iterable[Finding]) -> Verdict:

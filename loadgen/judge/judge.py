@@ -11,7 +11,6 @@ workload has a person read: ``[label, text, ...]`` for each section of the repor
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
 from loadgen.isolation.models import MODELS, known_model, weaker
@@ -19,7 +18,7 @@ from loadgen.judge.documented import Promise, kept, real_time_reads, undecided
 from loadgen.judge.stored_run import StoredRun, open_run
 from loadgen.measures.figures import figures_of
 from loadgen.untrusted import mapping, texts
-from loadgen.verdict import Finding, Verdict, overall
+from loadgen.verdict import Finding, Verdict, check_safe, doubted, overall
 from loadgen.workload.evidence import Contradiction, Evidence
 from loadgen.workload.versions import stored_words, version_checks
 from loadgen.workload.workload import Check, Workload
@@ -108,11 +107,10 @@ def _check_all(run: StoredRun, evidence: Evidence | None) -> list[Finding]:
     findings = []
     for name in names:
         check = checks.get(name)
-        found = (
-            Finding(name, unknown=run.doubt or "no such check is known") if check is None else _check(check, evidence)
-        )
-        if run.doubt and not found.anomalies:
-            found = Finding(found.name, 0, found.witnesses, unknown=found.unknown or run.doubt)
+        if check is None:
+            found = Finding(name, unknown=run.doubt or "no such check is known")
+        else:
+            found = doubted(check_safe(name, check.find, evidence), run.doubt)
         findings.append(_provable(run, found, alone=check is not None and check.from_rows_alone))
     return findings
 
@@ -125,19 +123,6 @@ def _checks_of(run: StoredRun, evidence: Evidence | None) -> dict[str, Check]:
         return {}
     # What followed by a rule of the file is not known to be whole: only what the rows prove by themselves counts.
     return {check.name: check for check in version_checks(evidence.workload, run.plan) if check.from_rows_alone}
-
-
-def _check(check: Check, evidence: Evidence) -> Finding:
-    try:
-        return check.find(evidence)
-    except Exception as error:  # noqa: BLE001 - a check that breaks down has decided nothing
-        return Finding(check.name, unknown=f"the check itself failed{_where(error)}: {type(error).__name__}: {error}")
-
-
-def _where(error: Exception) -> str:
-    """The last line outside the packages that raised: its author looks for it there."""
-    frames = [frame for frame in extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    return f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
 
 
 def _extras(run: StoredRun, evidence: Evidence | None) -> Mapping[str, Any]:

@@ -22,7 +22,8 @@ from loadgen.shop.replicas import replica_reads
 from loadgen.shop.rows import altered_row
 from loadgen.shop.undersell import UNKNOWN, undersell
 from loadgen.shop.versions import lost_update, lost_write, phantom_write, real_time_order
-from loadgen.verdict import Finding
+from loadgen.verdict import Finding, doubted
+from loadgen.verdict import check_safe as check_safe
 from loadgen.workload import workload
 from loadgen.workload.evidence import Evidence
 
@@ -57,15 +58,7 @@ def run_checks(names: Sequence[str], books: Books | None, doubt: str = "") -> li
     """The findings of the checks ``names``. Without books, or with a ``doubt``, what proves nothing is unknown."""
     if books is None:
         return [Finding(name, unknown=doubt or "the history could not be joined") for name in names]
-    return [_doubted(_check(name, books), doubt) for name in names]
-
-
-def check_safe(name: str, check: Check, books: Books) -> Finding:
-    """The check's finding; unknown, with the error, if it throws."""
-    try:
-        return check(books)
-    except Exception as error:  # noqa: BLE001 - a judge that breaks down has not acquitted anybody
-        return Finding(name, unknown=f"the check itself failed: {type(error).__name__}: {error}")
+    return [doubted(_check(name, books), doubt) for name in names]
 
 
 def _check(name: str, books: Books) -> Finding:
@@ -73,12 +66,6 @@ def _check(name: str, books: Books) -> Finding:
     if check is None:
         return Finding(name, unknown="no such check is known")
     return check_safe(name, check, books)
-
-
-def _doubted(finding: Finding, doubt: str) -> Finding:
-    if not doubt or finding.anomalies:
-        return finding
-    return Finding(finding.name, 0, finding.witnesses, unknown=finding.unknown or doubt)
 
 
 STANDS_ALONE = frozenset(

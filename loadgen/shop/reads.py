@@ -10,6 +10,7 @@ from loadgen.shop.books import MOST_WITNESSES, Books, ending_named, row_named
 from loadgen.shop.sale import KIND_NAMES, Kind
 from loadgen.shop.writes import write_key
 from loadgen.verdict import Finding
+from loadgen.workload.fractures import expanded
 
 CHUNK = 1 << 21
 """How many pairs of a browse and a pair of rows are compared at a time: bounds the memory, not the result."""
@@ -113,15 +114,8 @@ def _pairings(books: Books, baskets: _Baskets) -> Iterator[tuple[NDArray[np.int6
     # Pairs are ascending by their first row.
     from_pair = np.searchsorted(baskets.pair_first, looks.row, side="left")
     counts = np.searchsorted(baskets.pair_first, looks.row, side="right") - from_pair
-    ends = np.cumsum(counts)
-    begin = 0
-    while begin < len(counts):
-        before = int(ends[begin - 1]) if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, before + CHUNK)))
-        part = counts[begin:end]
-        place = np.arange(int(part.sum())) - np.repeat(np.cumsum(part) - part, part)
-        yield np.repeat(np.arange(begin, end), part), np.repeat(from_pair[begin:end], part) + place
-        begin = end
+    for look, place in expanded(counts, CHUNK):
+        yield look, from_pair[look] + place
 
 
 def _running_maximum(baskets: _Baskets) -> NDArray[np.int64]:

@@ -154,16 +154,22 @@ def _pairs(op: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
         return
     begins = np.flatnonzero(np.concatenate(([True], op[1:] != op[:-1])))
     sizes = np.diff(np.append(begins, len(op)))
-    partners, base = np.repeat(sizes - 1, sizes), np.repeat(begins, sizes)
-    ends = np.cumsum(partners)
-    begin = 0
-    while begin < len(op):
-        before = int(ends[begin - 1]) if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, before + CHUNK)))
-        counts = partners[begin:end]
-        first = np.repeat(np.arange(begin, end), counts)
-        second = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts) + base[first]
+    base = np.repeat(begins, sizes)
+    for first, place in expanded(np.repeat(sizes - 1, sizes), CHUNK):
+        second = base[first] + place
         yield first, second + (second >= first)
+
+
+def expanded(counts: Numbers, chunk: int) -> Iterator[tuple[Numbers, Numbers]]:
+    """Each index as often as ``counts`` says, with 0, 1, … beside it, in parts of about ``chunk``."""
+    ends = np.cumsum(counts)
+    begin = 0
+    while begin < len(counts):
+        before = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, before + chunk)))
+        part = counts[begin:end]
+        place = np.arange(int(part.sum())) - np.repeat(np.cumsum(part) - part, part)
+        yield np.repeat(np.arange(begin, end), part), place
         begin = end
 
 

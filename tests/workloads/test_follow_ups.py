@@ -25,7 +25,7 @@ from loadgen.workload import Body, FollowUp, Phase, Plan, Refused, Reply, Statem
 from loadgen.workload.evidence import Evidence
 from loadgen.workload.follow_up_draws import DueFollowUps, untold_follow_ups
 from tests.bench.driving import IdleEngine
-from tests.workloads.test_tickets import ran as command
+from tests.workloads.stranger import run_words as command
 
 KINDS = ("deposit", "look", "balance", "receipt", "complaint")
 ANSWERS = ("none", "deposited", "refused", "balanced", "sent", "read")

@@ -7,8 +7,8 @@ import pytest
 
 from loadgen.errors import PlanError
 from loadgen.history.history import History
-from loadgen.judge import judge
-from loadgen.workload import Check, Evidence, Plan
+from loadgen.verdict import check_safe
+from loadgen.workload import Evidence, Plan
 from loadgen.workload.loading import load_workload
 
 TICKETS = Path(__file__).with_name("tickets.py")
@@ -47,6 +47,6 @@ def test_a_check_that_breaks_down_names_its_line(tmp_path: Path) -> None:
     exec(compile(code, str(tmp_path / "mine.py"), "exec"), namespace)
     evidence = Evidence(Plan(), History([], {}), {}, {})
 
-    finding = judge._check(Check("mine", namespace["broken"], ""), evidence)
+    finding = check_safe("mine", namespace["broken"], evidence)
 
     assert finding.unknown == "the check itself failed in line 2 of mine.py: KeyError: 'no such table'"

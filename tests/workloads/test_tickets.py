@@ -1,9 +1,7 @@
 """A workload of somebody else's, in a directory of its own: it runs, is judged and reported by its own names."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,31 +9,15 @@ from typing import Any
 import pytest
 
 from loadgen.plan import ENGINES
-from tests.sale_runs import FORGOTTEN, KEPT
+from tests.workloads.stranger import run_file, run_words
 
 FIXTURE = Path(__file__).with_name("tickets.py")
-OPTIONS = ("--shape", "closed", "-u", "32", "--duration", "3s", "--venues", "1", "--isolation", "read committed")
 OBJECTIVES = ("--slo", "reserve.p99<60s, reserved_per_second>1")
-LIMIT_S = 150
-
-
-def ran(words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command of the package, in ``cwd``."""
-    environment = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(FORGOTTEN)}
-    return subprocess.run(
-        [sys.executable, "-m", *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=LIMIT_S
-    )
 
 
 def load(directory: Path, engine: str, *, careful: bool) -> tuple[subprocess.CompletedProcess[str], Mapping[str, Any]]:
-    """Copy the file, with its seeded bug or without, run it, and read its summary."""
-    text = FIXTURE.read_text()
-    assert "CAREFUL = True" in text
-    (directory / "tickets.py").write_text(text.replace("CAREFUL = True", f"CAREFUL = {careful}"))
-    words = ["locust", "-f", "tickets.py", "--headless", "--engine", engine, "--run-dir", "run"]
-    run = ran([*words, *OPTIONS, *OBJECTIVES], directory)
-    summary = directory / "run" / "summary.json"
-    return run, json.loads(summary.read_text()) if summary.exists() else {}
+    """Run the file with one venue and 32 sessions, so that people meet."""
+    return run_file(FIXTURE, directory, engine, "-u", "32", "--venues", "1", *OBJECTIVES, careful=careful)
 
 
 @pytest.mark.server
@@ -75,7 +57,7 @@ def test_a_seeded_bug_is_a_double_booking_and_a_lost_update(tmp_path: Path, engi
 def test_what_versions_prove_is_judged_without_the_workload_s_file(tmp_path: Path) -> None:
     """Its own check is unknown then, and the lost updates are the same."""
     _, summary = load(tmp_path, "postgres", careful=False)
-    again = ran(["loadgen", "check", "run", "--json"], tmp_path)
+    again = run_words(["loadgen", "check", "run", "--json"], tmp_path)
     bare = json.loads(again.stdout)
 
     assert again.returncode == 4, again.stdout + again.stderr
@@ -91,9 +73,9 @@ def test_what_versions_prove_is_judged_without_the_workload_s_file(tmp_path: Pat
 def test_check_judges_a_foreign_run_only_by_a_file_that_somebody_names_or_trusts(tmp_path: Path) -> None:
     """Unknown without one, and the same verdict as the run's own with it. What the run holds is not run unasked."""
     load(tmp_path, "postgres", careful=True)
-    bare = ran(["loadgen", "check", "run"], tmp_path)
-    named = ran(["loadgen", "check", "run", "--workload", "tickets.py"], tmp_path)
-    trusted = ran(["loadgen", "check", "run", "--trust-workload"], tmp_path)
+    bare = run_words(["loadgen", "check", "run"], tmp_path)
+    named = run_words(["loadgen", "check", "run", "--workload", "tickets.py"], tmp_path)
+    trusted = run_words(["loadgen", "check", "run", "--trust-workload"], tmp_path)
 
     assert bare.returncode == 5, bare.stdout + bare.stderr
     assert "--trust-workload" in bare.stdout
@@ -102,5 +84,5 @@ def test_check_judges_a_foreign_run_only_by_a_file_that_somebody_names_or_trusts
     assert trusted.returncode == 0, trusted.stdout + trusted.stderr
     copy = tmp_path / "run" / "history" / "workload.py"
     copy.write_text("from pathlib import Path\nPath('ran').touch()\n" + copy.read_text())
-    assert ran(["loadgen", "check", "run"], tmp_path).returncode == 5
+    assert run_words(["loadgen", "check", "run"], tmp_path).returncode == 5
     assert not (tmp_path / "ran").exists()
