@@ -252,7 +252,9 @@ def _from_url(rest: str, wire: str, *, jdbc: bool) -> dict[str, str]:
         if "@" in name or ("@" in value and not at and not jdbc and name not in ("user", "password")):
             raise malformed(wire, "a ? in its password, or an @ in a parameter, is not percent-encoded")
         asked[name] = value
-    settings |= _without_pieces(asked) if "password" in asked else asked
+    # An @ in a value may be the one before the host, where a ? in the user or the password was not encoded.
+    cut = "password" in asked or any("@" in value for value in asked.values())
+    settings |= _without_pieces(asked) if cut else asked
     try:
         settings = {name: unquote(value, errors="strict") for name, value in settings.items() if value}
     except UnicodeDecodeError:
@@ -261,7 +263,7 @@ def _from_url(rest: str, wire: str, *, jdbc: bool) -> dict[str, str]:
 
 
 def _without_pieces(settings: dict[str, str]) -> dict[str, str]:
-    """``settings``; next to a password, unknown names may be a part of it that was not encoded or quoted."""
+    """``settings`` without unknown names, which may be a part of a password that was not encoded or quoted."""
     return {
         name if name.lower() in NAMED else f"parameter {number}": value
         for number, (name, value) in enumerate(settings.items(), 1)

@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus
 
 import psutil
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from loadgen.clusters.cluster import Cluster
@@ -87,6 +87,8 @@ def shown_of(dsn: str) -> str:
 
 @settings(max_examples=300, deadline=None)
 @given(NAMES, PASSWORDS, HOSTS)
+@example("?", f"{MARK}=", "db1")
+@example("u", f"1?{MARK}=", "db1")
 def test_no_text_holds_a_password(user: str, password: str, host: str) -> None:
     """In more than 50 spellings of each DSN; what marks it as a password is in none of them."""
     assume(MARK not in user)
