@@ -23,8 +23,12 @@ def nearest_rank(thousandths: int, count: Any) -> Any:
 
 def percentiles(durations_ns: NDArray[np.int64]) -> dict[str, float | int | None]:
     """Percentiles by nearest rank, so that each one is a time that was really measured; None without samples."""
-    count = len(durations_ns)
-    ordered = np.sort(durations_ns)
+    return percentiles_of_sorted(np.sort(durations_ns))
+
+
+def percentiles_of_sorted(ordered: NDArray[np.int64]) -> dict[str, float | int | None]:
+    """The percentiles of durations that ascend."""
+    count = len(ordered)
     figures: dict[str, float | int | None] = {
         name: _ms(ordered[nearest_rank(thousandths, count)]) if count else None for name, thousandths in RANKS.items()
     }

@@ -4,7 +4,7 @@ pyarrow's own conversions import pandas the first time, which stops a live run f
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -32,6 +32,14 @@ def to_numpy(array: Any) -> NDArray[Any]:
     if data is None or not len(array):
         return np.empty(0, kind)
     return np.frombuffer(data, dtype=kind, count=len(array), offset=array.offset * kind.itemsize)
+
+
+def among(values: NDArray[Any], codes: Iterable[int]) -> NDArray[np.bool_]:
+    """Which of ``values`` are one of a few codes: of so few, ``np.isin`` takes several times as long."""
+    found = np.zeros(len(values), bool)
+    for code in codes:
+        found |= values == code
+    return found
 
 
 def to_offsets(array: Any) -> NDArray[Any]:

@@ -1,15 +1,17 @@
 """How long ops took: response time from the instant they were due, service time from the instant they were sent."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_MS, NS_PER_S
+from loadgen.history.arrays import among
 from loadgen.history.history import LoadProcess
 from loadgen.op import Outcome
-from loadgen.percentiles import RANKS, percentiles
+from loadgen.percentiles import RANKS, percentiles_of_sorted
 from loadgen.statistics.proportion import design_effect, percentile_ranks
 from loadgen.workload.facts import REFUSED, WorkloadFacts
 
@@ -37,11 +39,28 @@ def response_and_service(processes: Sequence[LoadProcess], facts: WorkloadFacts)
             response[name].append(done - ops["due"][chosen])
             service[name].append(done - ops["sent"][chosen])
             seconds[name].append((ops["due"][chosen] + process.origin.wall_of(0)) // NS_PER_S)
+    due = {name: _due_in(_joined(parts)) for name, parts in seconds.items()}
     told = [
-        {name: _figures(_joined(parts), _joined(seconds[name])) for name, parts in times.items()}
-        for times in (response, service)
+        {name: _figures(_joined(parts), due[name]) for name, parts in times.items()} for times in (response, service)
     ]
     return told[0], told[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """The second of each op in which it was due, since the first of them, and how many were due in each.
+
+    ``counts`` is empty where bursts are not looked for: all in one second, or in too long a time.
+    """
+
+    second: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def _due_in(seconds: NDArray[np.int64]) -> _Due:
+    since = seconds - seconds.min(initial=np.iinfo(np.int64).max)
+    bursts = 0 < int(since.max(initial=0)) < LONGEST_S
+    return _Due(since, np.bincount(since) if bursts else np.empty(0, np.int64))
 
 
 def chosen_ops(process: LoadProcess, facts: WorkloadFacts, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -54,29 +73,26 @@ def chosen_ops(process: LoadProcess, facts: WorkloadFacts, name: str) -> tuple[N
     of_kind = np.asarray(ops["kind"] == facts.kinds.index(kind))
     answered = of_kind & (ops["outcome"] == Outcome.OK)
     if kind == facts.split:
-        refused = answered & np.isin(ops["answer"], np.array(facts.refused_codes, dtype=np.int64))
+        refused = answered & among(ops["answer"], facts.refused_codes)
         return (refused, refused) if name != kind else (of_kind & ~refused, answered & ~refused)
     return of_kind, answered
 
 
-def _figures(times: NDArray[np.int64], seconds: NDArray[np.int64]) -> dict[str, Any]:
-    figures = percentiles(times)
+def _figures(times: NDArray[np.int64], due: _Due) -> dict[str, Any]:
     ordered = np.sort(times)
-    bounds = {name: _interval(name, ordered, times, seconds) if figures[name] is not None else None for name in RANKS}
+    figures = percentiles_of_sorted(ordered)
+    bounds = {name: _interval(name, ordered, times, due) if figures[name] is not None else None for name in RANKS}
     return {**figures, "interval": bounds}
 
 
-def _interval(
-    name: str, ordered: NDArray[np.int64], times: NDArray[np.int64], seconds: NDArray[np.int64]
-) -> list[float] | None:
-    """The bounds of a percentile in milliseconds. ``seconds`` are those in which the ops were due."""
+def _interval(name: str, ordered: NDArray[np.int64], times: NDArray[np.int64], due: _Due) -> list[float] | None:
+    """The bounds of a percentile in milliseconds."""
     count = len(times)
     if (ranks := percentile_ranks(RANKS[name], count)) is None:
         return None
-    since = seconds - seconds.min()
-    if 0 < (last := int(since.max())) < LONGEST_S:
-        slow = since[times > ordered[ranks[1]]]
-        effect = design_effect(*(np.bincount(each, minlength=last + 1) for each in (slow, since)))  # type: ignore[arg-type]
+    if len(due.counts):
+        slow = np.bincount(due.second[times > ordered[ranks[1]]], minlength=len(due.counts))
+        effect = design_effect(slow, due.counts)
         if (ranks := percentile_ranks(RANKS[name], count, design_effect=effect)) is None:
             return None
     return [round(int(ordered[rank]) / NS_PER_MS, 3) for rank in (ranks[0], ranks[2])]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_MS, NS_PER_S, pause_words
+from loadgen.history.arrays import among
 from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import Timeline
 from loadgen.op import Outcome
@@ -157,10 +158,11 @@ def _by_second(
     for process, shift in zip(processes, times.shifts, strict=True):
         ops = process.ops
         skipped = ops["outcome"] == Outcome.SKIPPED
-        is_main = np.isin(ops["kind"], main) if main is not None else np.ones(len(skipped), dtype=bool)
-        waited = _late(process) | (~skipped & (ops["sent"] - ops["due"] > LATE_NS))
+        is_main = among(ops["kind"], main) if main is not None else np.ones(len(skipped), dtype=bool)
+        late = _late(process)
+        waited = late | (~skipped & (ops["sent"] - ops["due"] > LATE_NS))
         # Of what nobody was there to drive, nothing says how it would have gone.
-        asked = ~skipped | _late(process)
+        asked = ~skipped | late
         service_s = np.where(skipped, 0, ops["done"] - ops["sent"]) / NS_PER_S
         seconds = (_second(ops["due"] + shift), _second(ops["sent"] + shift))
         parts.append((*seconds, is_main, asked, waited, ~skipped, service_s))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import NS_PER_S
+from loadgen.history.arrays import among
 from loadgen.history.history import LoadProcess
 from loadgen.history.timeline import Timeline
 from loadgen.op import Outcome
@@ -37,7 +38,7 @@ def count_ops(
     bounds: list[int] = []
     for process, shift in zip(processes, times.shifts, strict=True):
         ops = process.ops
-        chosen = np.isin(ops["kind"], codes)
+        chosen = among(ops["kind"], codes)
         for outcome in Outcome:
             counts[outcome.name.lower()] += int((chosen & (ops["outcome"] == outcome)).sum())
         ok = chosen & (ops["outcome"] == Outcome.OK)
@@ -74,7 +75,7 @@ def good_ends(
     codes, ends = facts.main_codes(main), []
     for process, shift in zip(processes, times.shifts, strict=True):
         ops = process.ops
-        good = (ops["outcome"] == Outcome.OK) & np.isin(ops["kind"], codes) & _good(ops["answer"], facts)
+        good = (ops["outcome"] == Outcome.OK) & among(ops["kind"], codes) & _good(ops["answer"], facts)
         ends.append(ops["done"][good] + shift)
     return ends
 
@@ -85,7 +86,7 @@ def _good(answers: NDArray[Any], facts: WorkloadFacts) -> NDArray[np.bool_]:
         return np.asarray(answers == facts.answers.index(facts.good))
     if facts.all_kinds_count:
         return np.ones(len(answers), dtype=bool)
-    return ~np.isin(answers, np.array(facts.refused_codes, dtype=np.int64))
+    return ~among(answers, facts.refused_codes)
 
 
 def acknowledged(processes: Sequence[LoadProcess], kind: int | None = None, refusals: Sequence[int] = ()) -> int:
@@ -93,7 +94,7 @@ def acknowledged(processes: Sequence[LoadProcess], kind: int | None = None, refu
     count = 0
     for process in processes:
         ops = process.ops
-        answered = (ops["outcome"] == Outcome.OK) & ~np.isin(ops["answer"], np.array(refusals, dtype=np.int64))
+        answered = (ops["outcome"] == Outcome.OK) & ~among(ops["answer"], refusals)
         count += int((answered if kind is None else answered & (ops["kind"] == kind)).sum())
     return count
 

@@ -100,7 +100,7 @@ def least_arrivals(allowed: float, *, bad: int = 0, confidence: float = SURE) ->
     return many
 
 
-def design_effect(bad: Sequence[int], of: Sequence[int]) -> float:
+def design_effect(bad: Sequence[int] | NDArray[np.int64], of: Sequence[int] | NDArray[np.int64]) -> float:
     """By what factor bursts inflate the variance of the share of bad ones, from the counts of successive seconds; ≥ 1.
 
     A sample of n arrivals is worth n / design effect independent ones (Kish: Survey Sampling, 1965). The variance is
