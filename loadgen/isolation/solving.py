@@ -2,7 +2,8 @@
 
 A matrix of bits holds which transaction reaches which in the graph of the certain edges. Of two writers of one key, if
 the first reaches the second it came first; if the second reaches a reader of the first it came first, for it would be
-seen otherwise. What follows is added to the graph, until nothing more does: then a cycle proves that no order exists.
+seen otherwise. (Under SI, where no two anti-dependencies may be neighbours, not if it reaches it by one at first.) What
+follows is added to the graph, until nothing more does: then a cycle proves that no order exists.
 Whatever order of the rest is guessed has no cycle, or names a pair to decide: both ways are tried, one after another.
 """
 
@@ -51,6 +52,8 @@ class Solver:
     _large: list[Key] = field(init=False)
     _pairs: Pairs = field(init=False)
     _rows: _Bits = field(init=False)
+    _after_rw: int = field(init=False)
+    """How much further the row stands of the same transaction, reached by an anti-dependency."""
 
     def __post_init__(self) -> None:
         live = np.flatnonzero(self.seen.committed)
@@ -202,6 +205,7 @@ class Solver:
         labels, looped = cyclic(size, src, dst)
         if looped.any():
             return False
+        self._after_rw = nodes if self.rule == Rule.SI else 0
         columns = self._txns * (2 if self.rule == Rule.SI else 1)
         column = np.full(size, -1, np.int64)
         column[: self._txns] = np.arange(self._txns)
@@ -210,8 +214,10 @@ class Solver:
         self._rows = _closure(size, src, dst, labels, column, (columns + 63) // 64, self.deadline)
         return True
 
-    def _reach(self, first: Ints, second: Ints, *, plainly: bool = False) -> Flags:
-        """Whether each of ``first`` reaches each of ``second``; ``plainly``: not by an anti-dependency at last."""
+    def _reach(self, first: Ints, second: Ints, *, plainly: bool = False, after_rw: bool = False) -> Flags:
+        """Whether each of ``first`` reaches each of ``second``; ``plainly``: not by an anti-dependency at last;
+        ``after_rw``: nor by one at first, where the rule does not let two of them be neighbours."""
+        first = first + self._after_rw if after_rw else first
         reached: Flags = _bits(self._rows[first], second)
         if self.rule == Rule.SI and not plainly:
             reached |= _bits(self._rows[first], second + self._txns)
@@ -228,7 +234,7 @@ class Solver:
             step = max(1, _BLOCK // len(key.readers))
             for low in range(0, size, step):
                 writers = key.writers[low : low + step]
-                sees = self._reach(writers, key.readers, plainly=True)
+                sees = self._reach(writers, key.readers, plainly=True, after_rw=True)
                 sees &= writers[:, None] != key.readers[None, :]
                 before = np.logical_or.reduceat(sees, begins, axis=1)
                 owners = key.owner[begins]
@@ -261,9 +267,10 @@ class Solver:
         src, dst, kind = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         return src, dst, kind
 
-    def _reaches(self, first: Ints, second: Ints, *, plainly: bool = False) -> Flags:
+    def _reaches(self, first: Ints, second: Ints, *, plainly: bool = False, after_rw: bool = False) -> Flags:
         """Whether each of ``first`` reaches the one of ``second`` in its place."""
         one = np.uint64(1)
+        first = first + self._after_rw if after_rw else first
         reached: Flags = (self._rows[first, second >> 6] >> (second & 63).astype(np.uint64) & one).astype(np.bool_)
         if self.rule == Rule.SI and not plainly:
             second = second + self._txns

@@ -20,9 +20,10 @@ class Key:
 
 
 class Reaches(Protocol):
-    """Whether each of the first reaches the one of the second in its place; ``plainly``: not by rw at last."""
+    """Whether each of the first reaches the one of the second in its place; ``plainly``: not by rw at last;
+    ``after_rw``: nor by rw at first, where the rule does not let two of them be neighbours."""
 
-    def __call__(self, first: Ints, second: Ints, *, plainly: bool = False) -> Flags:
+    def __call__(self, first: Ints, second: Ints, *, plainly: bool = False, after_rw: bool = False) -> Flags:
         """The answers."""
         ...
 
@@ -67,7 +68,8 @@ class Pairs:
     def follows(self, reaches: Reaches) -> tuple[Ints, Ints, NDArray[np.uint8]]:
         """The edges that the known order of each pair asks for and that no path says already."""
         order = reaches(self.first, self.second)
-        seen = reaches(self.second[self.pair], self.reader, plainly=True)
+        # Were it the second that came later, its reader's rw would lead to it: none may be next to that.
+        seen = reaches(self.second[self.pair], self.reader, plainly=True, after_rw=True)
         order[self.turned[self.pair[seen]]] = True
         ww = np.flatnonzero(order)
         ww = ww[~reaches(self.first[ww], self.second[ww], plainly=True)]

@@ -164,3 +164,18 @@ def test_answers_are_monotone_whatever_the_time(seed: int, level: Level, kind: H
     for strong, weak in itertools.product(MODELS, MODELS):
         if weak in weaker(strong):
             assert (answers[weak].verdict, answers[strong].verdict) not in LATTICE_BREAKS
+
+
+def test_an_anti_dependency_next_to_another_orders_no_writers_under_snapshot_isolation() -> None:
+    """A correct store: a later transaction read the old value of one key and the new one of another, which a third
+    transaction had overlapped. That is a cycle of two neighbouring anti-dependencies, and the level allows it.
+    """
+    store = Store(Level.SNAPSHOT, HistoryKind.REGISTER, 31, keys=2, sessions=5)
+    # Found by tests/bench/simulator.py.
+    store.run(17, lost=0.05)
+    store.final_reads()
+
+    answers = judge(store.history(), [Level.SNAPSHOT.value, "strict-serializable"]).answers
+
+    assert answers[Level.SNAPSHOT.value].verdict == Verdict.VALID
+    assert answers["strict-serializable"].verdict == Verdict.INVALID
